@@ -1,0 +1,595 @@
+"""Reads ONNX files: checks them as untrusted input, turns them into graphs, cuts pieces out of them.
+
+The only file of the engine that knows onnx. What an op means is decided in ``cache.normal_form``; the
+rewriting is done in ``cache.passes``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx.checker
+import onnx.defs
+import onnx.inliner
+import onnx.numpy_helper
+import onnx.shape_inference
+import onnxruntime
+from google.protobuf.message import DecodeError
+from onnx import helper
+
+from cache.graph import FOREIGN_PREFIX, Graph, GraphError, Node, TensorType
+from cache.heads import Head, find_heads
+from cache.passes.pipeline import normal_form
+
+__all__ = [
+    "Head",
+    "InputInfo",
+    "ModelError",
+    "OnnxModel",
+    "extract",
+    "import_graph",
+    "load_model",
+    "native_shape",
+    "spatial_heads",
+]
+
+MAX_BYTES = 512 << 20
+MAX_NODES = 20_000
+MIN_OPSET = 7
+NEWEST_KNOWN_OP = 22
+"""Ops whose definition is newer than this opset are left to ONNX Runtime: their meaning is not known here."""
+
+_STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
+_SMALL = 1024
+_ONNX_ERRORS = (
+    onnx.checker.ValidationError,
+    onnx.shape_inference.InferenceError,
+    ValueError,
+    RuntimeError,
+    TypeError,
+    KeyError,
+)
+
+Array = npt.NDArray[Any]
+
+
+class ModelError(ValueError):
+    """A file is no model that can be run here; the message says what was expected and what was found."""
+
+
+@dataclass(frozen=True)
+class InputInfo:
+    """A runtime input as the file declares it; None in shape is a dynamic size, shape None an unknown rank."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | None, ...] | None
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxModel:
+    """A checked model; the proto is never changed after loading.
+
+    source : the file's nodes as they stand (``onnx.*`` ops), its weights as constants.
+    """
+
+    path: Path | None
+    name: str
+    proto: Any = field(repr=False)
+    opset: int
+    metadata: dict[str, str]
+    inputs: list[InputInfo]
+    outputs: tuple[str, ...]
+    sha256: str
+    source: Graph = field(repr=False)
+
+
+def load_model(
+    source: str | Path | bytes, *, max_bytes: int = MAX_BYTES, max_nodes: int = MAX_NODES
+) -> OnnxModel:
+    """Read and check a model from a path or from the bytes of a file.
+
+    Raises ModelError: not ONNX, larger than max_bytes or max_nodes, weights in other files, an opset or op
+    that nobody here knows, or anything the ONNX checker objects to; OSError when a path cannot be read.
+    """
+    path = None if isinstance(source, bytes) else Path(source)
+    data = source if isinstance(source, bytes) else _read(Path(source), max_bytes)
+    if len(data) > max_bytes:
+        raise ModelError(f"model too large: expected at most {max_bytes} bytes, got {len(data)}")
+    proto = _parse(data)
+    count = sum(1 for _ in _all_nodes(proto.graph))
+    if count > max_nodes:
+        raise ModelError(f"model too large: expected at most {max_nodes} nodes, got {count}")
+    _refuse_external_data(proto)
+    opset = _check_opset(proto)
+    if proto.functions:
+        try:
+            proto = onnx.inliner.inline_local_functions(proto)
+        except _ONNX_ERRORS as error:
+            raise ModelError(f"not a valid ONNX model: {error}") from error
+        count = sum(1 for _ in _all_nodes(proto.graph))
+        if count > max_nodes:
+            raise ModelError(f"model too large: expected at most {max_nodes} nodes, got {count}")
+    _check_ops(proto)
+    try:
+        onnx.checker.check_model(proto)
+    except _ONNX_ERRORS as error:
+        raise ModelError(f"not a valid ONNX model: {error}") from error
+    name = path.stem if path is not None else (proto.graph.name or "model")
+    graph = _source_graph(proto, name)
+    weights = {item.name for item in proto.graph.initializer}
+    return OnnxModel(
+        path=path,
+        name=name,
+        proto=proto,
+        opset=opset,
+        metadata={item.key: item.value for item in proto.metadata_props},
+        inputs=[_input_info(item) for item in proto.graph.input if item.name not in weights],
+        outputs=graph.outputs,
+        sha256=hashlib.sha256(data).hexdigest(),
+        source=graph,
+    )
+
+
+def _read(path: Path, max_bytes: int) -> bytes:
+    size = path.stat().st_size
+    if size > max_bytes:
+        raise ModelError(f"model too large: expected at most {max_bytes} bytes, got {size} in {path.name}")
+    return path.read_bytes()
+
+
+def _parse(data: bytes) -> Any:
+    try:
+        proto = onnx.load_model_from_string(data)
+    except (DecodeError, *_ONNX_ERRORS) as error:
+        raise ModelError(
+            f"not an ONNX model: expected a protobuf message, got {_looks_like(data)}"
+        ) from error
+    if not proto.ir_version or not proto.graph.node or not proto.graph.output:
+        raise ModelError(f"not an ONNX model: expected a graph with nodes, got {_looks_like(data)}")
+    return proto
+
+
+def _looks_like(data: bytes) -> str:
+    if not data:
+        return "an empty file"
+    head = data[:64]
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
+        return f"text starting with {head[:24].decode('ascii')!r}"
+    return f"{len(data)} bytes starting with {data[:8].hex(' ')}"
+
+
+def _all_nodes(graph: Any) -> Iterator[Any]:
+    """The nodes of a graph and of every graph inside their attributes."""
+    for node in graph.node:
+        yield node
+        for inner in _subgraphs(node):
+            yield from _all_nodes(inner)
+
+
+def _subgraphs(node: Any) -> list[Any]:
+    found = []
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            found.append(attribute.g)
+        found.extend(attribute.graphs)
+    return found
+
+
+def _all_graphs(graph: Any) -> Iterator[Any]:
+    yield graph
+    for node in graph.node:
+        for inner in _subgraphs(node):
+            yield from _all_graphs(inner)
+
+
+def _refuse_external_data(proto: Any) -> None:
+    for graph in _all_graphs(proto.graph):
+        tensors = list(graph.initializer)
+        for node in graph.node:
+            for attribute in node.attribute:
+                tensors.extend([attribute.t, *attribute.tensors])
+        for tensor in tensors:
+            if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+                raise ModelError(
+                    f"expected all weights inside the file, got tensor {tensor.name!r} in external data"
+                )
+        if graph.sparse_initializer:
+            raise ModelError("expected dense weights, got sparse initializers")
+
+
+def _check_opset(proto: Any) -> int:
+    opsets = {item.domain: item.version for item in proto.opset_import}
+    version = opsets.get("", opsets.get("ai.onnx"))
+    newest = onnx.defs.onnx_opset_version()
+    if version is None or not MIN_OPSET <= version <= newest:
+        raise ModelError(f"expected ONNX opset {MIN_OPSET} to {newest}, got {version}")
+    return int(version)
+
+
+def _check_ops(proto: Any) -> None:
+    """Every op has a definition: here for the standard domains, in ONNX Runtime for the others."""
+    opsets = {item.domain: item.version for item in proto.opset_import}
+    ask_runtime = False
+    for node in _all_nodes(proto.graph):
+        if node.domain not in _STANDARD_DOMAINS:
+            ask_runtime = True
+            continue
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        version = opsets.get(domain, opsets.get(node.domain))
+        if version is None or not onnx.defs.has(node.op_type, max_inclusive_version=version, domain=domain):
+            shown = f"{domain}.{node.op_type}" if domain else node.op_type
+            raise ModelError(f"unknown op {shown!r} (node {node.name!r}): not in opset {version}")
+    if ask_runtime:
+        try:
+            onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+        except Exception as error:
+            domains = sorted({node.domain for node in _all_nodes(proto.graph)} - set(_STANDARD_DOMAINS))
+            detail = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ModelError(f"unknown op in domain {', '.join(domains)}: {detail}") from error
+
+
+def _input_info(value: Any) -> InputInfo:
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type"):
+        raise ModelError(f"input {value.name!r}: expected a tensor, got another type")
+    shape = None
+    if tensor.HasField("shape"):
+        shape = tuple(dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim)
+    return InputInfo(value.name, helper.tensor_dtype_to_np_dtype(tensor.elem_type), shape)
+
+
+def native_shape(model: OnnxModel) -> tuple[int, int, int, int] | None:
+    """The (1, C, H, W) that the file fixes for its image input, None when part of it is dynamic.
+
+    A dynamic batch counts as 1.
+    """
+    if len(model.inputs) != 1 or model.inputs[0].shape is None or len(model.inputs[0].shape) != 4:
+        return None
+    batch, *rest = model.inputs[0].shape
+    if batch not in (None, 1) or any(size is None for size in rest):
+        return None
+    channels, height, width = (int(size) for size in rest if size is not None)
+    return 1, channels, height, width
+
+
+def _source_graph(proto: Any, name: str) -> Graph:
+    weights: dict[str, Array] = {}
+    for item in proto.graph.initializer:
+        weights[item.name] = _array(item, f"initializer {item.name!r}")
+    nodes: list[Node] = []
+    taken: set[str] = set()
+    for index, node in enumerate(proto.graph.node):
+        label = node.name or f"{node.op_type}_{index}"
+        if label in taken:
+            label = f"{label}#{index}"
+        taken.add(label)
+        op = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+        captured = _captured(node)
+        nodes.append(
+            Node(label, FOREIGN_PREFIX + op, (*node.input, *captured), tuple(node.output), _attributes(node))
+        )
+    inputs = tuple(item.name for item in proto.graph.input if item.name not in weights)
+    outputs = tuple(item.name for item in proto.graph.output)
+    return Graph(name, inputs, outputs, tuple(nodes), weights, {})
+
+
+def _array(tensor: Any, what: str) -> Array:
+    try:
+        value: Array = onnx.numpy_helper.to_array(tensor)
+    except _ONNX_ERRORS as error:
+        raise ModelError(f"{what}: expected values for shape {tuple(tensor.dims)}, got {error}") from error
+    return value
+
+
+def _attributes(node: Any) -> dict[str, Any]:
+    """Attributes as plain Python values; graphs are left out (the node runs in ONNX Runtime)."""
+    result: dict[str, Any] = {}
+    for attribute in node.attribute:
+        kind = attribute.type
+        if kind == onnx.AttributeProto.TENSOR:
+            result[attribute.name] = _array(attribute.t, f"attribute {attribute.name!r} of {node.name!r}")
+        elif kind in (onnx.AttributeProto.INT, onnx.AttributeProto.FLOAT):
+            result[attribute.name] = helper.get_attribute_value(attribute)
+        elif kind == onnx.AttributeProto.STRING:
+            result[attribute.name] = attribute.s.decode("utf-8", "replace")
+        elif kind == onnx.AttributeProto.INTS:
+            result[attribute.name] = tuple(attribute.ints)
+        elif kind == onnx.AttributeProto.FLOATS:
+            result[attribute.name] = tuple(attribute.floats)
+    if node.op_type == "Cast" and "to" in result:
+        result["to"] = _dtype(result["to"])
+    return result
+
+
+def _dtype(element: int) -> np.dtype[Any] | None:
+    try:
+        return np.dtype(helper.tensor_dtype_to_np_dtype(element))
+    except _ONNX_ERRORS:
+        return None
+
+
+def _captured(node: Any) -> list[str]:
+    """Outer tensors that the graphs inside a node read by name: inputs in all but form."""
+    found: dict[str, None] = {}
+    for graph in _subgraphs(node):
+        own = {item.name for item in (*graph.input, *graph.initializer)}
+        for inner in graph.node:
+            for name in (*inner.input, *_captured(inner)):
+                if name and name not in own:
+                    found[name] = None
+            own.update(inner.output)
+        for item in graph.output:
+            if item.name not in own:
+                found[item.name] = None
+    return list(found)
+
+
+class _OnnxTyper:
+    """Types and values of single nodes, from onnx itself (see ``cache.passes.fold_constants.Typer``)."""
+
+    def __init__(self, model: OnnxModel, input_shape: Sequence[int]) -> None:
+        self._model = model
+        self._input_shape = tuple(input_shape)
+        self._protos = dict(zip((n.name for n in model.source.nodes), model.proto.graph.node, strict=True))
+        self._imports = list(model.proto.opset_import)
+        self._versions = {item.domain: item.version for item in self._imports}
+        self._types: dict[str, Any] = {}
+
+    def declare(self, name: str, tensor_type: TensorType) -> None:
+        element = helper.np_dtype_to_tensor_dtype(tensor_type.dtype)
+        self._types[name] = helper.make_tensor_type_proto(element, tensor_type.shape)
+
+    def infer(self, node: Node, constants: Mapping[str, Array]) -> Mapping[str, TensorType]:
+        proto = self._protos[node.name]
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        if domain not in ("", "ai.onnx.ml") or any(name and name not in self._types for name in node.inputs):
+            return {}
+        schema = onnx.defs.get_schema(node.op.rpartition(".")[2], self._version(domain), domain)
+        types = {name: self._types[name] for name in node.inputs if name}
+        data = {
+            name: onnx.numpy_helper.from_array(constants[name], name)
+            for name in node.inputs
+            if name in constants and constants[name].size <= _SMALL
+        }
+        try:
+            found = onnx.shape_inference.infer_node_outputs(
+                schema,
+                proto,
+                types,
+                data,
+                opset_imports=self._imports,
+                ir_version=self._model.proto.ir_version,
+            )
+        except _ONNX_ERRORS as error:
+            self._require_runs(node, str(error))
+            return {}
+        self._types.update(found)
+        result = {name: known for name, proto in found.items() if (known := _tensor_type(proto)) is not None}
+        self._check_reshape(node, result)
+        return result
+
+    def _version(self, domain: str) -> int:
+        return int(self._versions.get(domain, self._versions.get("ai.onnx", self._model.opset)))
+
+    def _check_reshape(self, node: Node, found: Mapping[str, TensorType]) -> None:
+        """Shape inference believes a Reshape whatever its input holds."""
+        source = _tensor_type(self._types.get(node.inputs[0])) if node.op == "onnx.Reshape" else None
+        target = found.get(node.outputs[0])
+        if source is None or target is None:
+            return
+        if np.prod(source.shape, dtype=np.int64) != np.prod(target.shape, dtype=np.int64):
+            raise self._fixed(node, f"it is fixed to {target.shape}, and gets {source.shape}")
+
+    def _require_runs(self, node: Node, reason: str) -> None:
+        """Inference is stricter than the runtime here and there: what ONNX Runtime runs is no error."""
+        names = self._model.source.inputs
+        try:
+            piece = extract(self._model, dict.fromkeys(names, self._input_shape), [node.outputs[0]])
+            session = onnxruntime.InferenceSession(piece, _quiet(), providers=["CPUExecutionProvider"])
+            session.run(
+                None, {item.name: np.zeros(self._input_shape, np.float32) for item in session.get_inputs()}
+            )
+        except Exception as error:
+            shapes = []
+            for name in node.inputs:
+                known = _tensor_type(self._types.get(name))
+                fixed = "fixed " if name in self._model.source.constants else ""
+                shapes.append(f"{fixed}{name!r} {known.shape if known else 'of unknown shape'}")
+            raise self._fixed(node, f"its inputs are {', '.join(shapes)}") from error
+
+    def _fixed(self, node: Node, detail: str) -> ModelError:
+        size = "x".join(map(str, self._input_shape))
+        return ModelError(f"model cannot run at {size}: node {node.name!r} ({node.op[5:]}): {detail}")
+
+    def evaluate(self, node: Node, values: Sequence[Array | None]) -> Sequence[Array] | None:
+        from onnx.reference import ReferenceEvaluator
+
+        proto = self._protos[node.name]
+        if _subgraphs(proto) or proto.domain not in ("", "ai.onnx"):
+            return None
+        names = [name for name in proto.input if name]
+        graph = helper.make_graph(
+            [proto],
+            "fold",
+            [helper.make_empty_tensor_value_info(name) for name in dict.fromkeys(names)],
+            [helper.make_empty_tensor_value_info(name) for name in proto.output if name],
+        )
+        single = helper.make_model(graph, opset_imports=self._imports)
+        feeds = {name: value for name, value in zip(proto.input, values, strict=False) if name}
+        try:
+            results = list(ReferenceEvaluator(single).run(None, feeds))
+        except Exception:
+            return None
+        if not all(isinstance(item, np.ndarray | np.generic) for item in results):
+            return None
+        named = dict(zip((name for name in proto.output if name), results, strict=True))
+        return [np.asarray(named.get(name, 0)) for name in proto.output]
+
+
+def _quiet() -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    return options
+
+
+def _tensor_type(proto: Any) -> TensorType | None:
+    """A concrete tensor type, None when any of it is unknown."""
+    if proto is None or not proto.HasField("tensor_type") or not proto.tensor_type.HasField("shape"):
+        return None
+    dtype = _dtype(proto.tensor_type.elem_type)
+    dims = proto.tensor_type.shape.dim
+    if dtype is None or not all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in dims):
+        return None
+    return TensorType(dtype, tuple(int(dim.dim_value) for dim in dims))
+
+
+def import_graph(
+    model: OnnxModel, input_shape: tuple[int, int, int, int], outputs: Sequence[str] | None = None
+) -> Graph:
+    """The model in normal form at one input size, ending at the named tensors (its own outputs if None).
+
+    input_shape : (1, C, H, W); it may differ from what the file declares.
+    Raises ModelError when a tensor does not exist, when the part needs other inputs than one float32 image,
+    or when a node cannot run at this size (the message names it).
+    """
+    shape = tuple(int(size) for size in input_shape)
+    if len(shape) != 4 or shape[0] != 1 or min(shape) < 1:
+        raise ModelError(f"expected an input shape (1, C, H, W), got {shape}")
+    source = model.source
+    wanted = tuple(dict.fromkeys(outputs)) if outputs is not None else source.outputs
+    positions, reached = _ancestors(source, wanted, ())
+    info = _image_input(model, reached)
+    if info.shape is not None:
+        declared = info.shape[1] if len(info.shape) == 4 else None
+        if len(info.shape) != 4 or declared not in (None, shape[1]):
+            raise ModelError(f"expected an input of shape {info.shape}, got {shape}")
+    nodes = tuple(source.nodes[i] for i in positions)
+    types = {info.name: TensorType(np.dtype(np.float32), shape)}
+    raw = Graph(model.name, (info.name,), wanted, nodes, source.constants, types)
+    try:
+        return normal_form(raw, model.opset, _OnnxTyper(model, shape), _too_new(model))
+    except GraphError as error:
+        raise ModelError(f"model {model.name!r} cannot be imported at {shape}: {error}") from error
+
+
+def _image_input(model: OnnxModel, reached: Sequence[str]) -> InputInfo:
+    found = [item for item in model.inputs if item.name in reached]
+    if len(found) != 1:
+        names = [item.name for item in found]
+        raise ModelError(f"expected a model with one input (an image), got {len(found)}: {names}")
+    if found[0].dtype != np.float32:
+        raise ModelError(f"expected a float32 image input, got {found[0].dtype} for {found[0].name!r}")
+    return found[0]
+
+
+def _too_new(model: OnnxModel) -> frozenset[str]:
+    """Op types whose definition in this model's opset is newer than the rules of the normal form."""
+    if model.opset <= NEWEST_KNOWN_OP:
+        return frozenset()
+    kinds = {node.op.removeprefix(FOREIGN_PREFIX) for node in model.source.nodes if "." not in node.op[5:]}
+    return frozenset(
+        kind
+        for kind in kinds
+        if onnx.defs.has(kind, max_inclusive_version=model.opset)
+        and onnx.defs.get_schema(kind, model.opset).since_version > NEWEST_KNOWN_OP
+    )
+
+
+def _ancestors(source: Graph, outputs: Sequence[str], stops: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Positions of the nodes that make the outputs from the stops, and the runtime inputs they reach."""
+    where = {name: index for index, node in enumerate(source.nodes) for name in node.outputs if name}
+    stop, positions, reached = set(stops), set(), {}
+    pending = list(outputs)
+    seen: set[str] = set()
+    while pending:
+        name = pending.pop()
+        if not name or name in seen or name in stop:
+            continue
+        seen.add(name)
+        if name in where:
+            index = where[name]
+            if index not in positions:
+                positions.add(index)
+                pending.extend(source.nodes[index].inputs)
+        elif name in source.inputs:
+            reached[name] = None
+        elif name not in source.constants:
+            raise ModelError(f"expected a tensor of the model, got {name!r}")
+    return sorted(positions), list(reached)
+
+
+def extract(
+    model: OnnxModel,
+    inputs: Mapping[str, Sequence[int] | None],
+    outputs: Sequence[str],
+    *,
+    constants: Mapping[str, Array] | None = None,
+) -> bytes:
+    """A model file that computes some tensors of a model from others, for ONNX Runtime.
+
+    inputs : tensors to start from, each with its shape or None to leave it open
+    constants : tensors to hold fixed at a value (``Graph.folded`` for a tail, whose shape arithmetic would
+        otherwise reach back to the image)
+    Raises ModelError when a tensor does not exist or the outputs need an input that is not given.
+    """
+    source, fixed = model.source, constants or {}
+    both = [name for name in outputs if name in inputs]
+    if both:
+        raise ModelError(f"expected outputs other than the inputs, got {both}")
+    positions, reached = _ancestors(source, outputs, [*inputs, *fixed])
+    if reached:
+        raise ModelError(f"expected inputs that the outputs can be computed from, {reached} missing")
+    used = {name for i in positions for name in source.nodes[i].inputs} | set(outputs)
+    graph = onnx.GraphProto(name=model.proto.graph.name or model.name)
+    elements = _element_types(model, inputs)
+    for name, shape in inputs.items():
+        graph.input.append(helper.make_tensor_value_info(name, elements[name], shape))
+    for name in outputs:
+        graph.output.append(onnx.ValueInfoProto(name=name))
+    graph.node.extend(model.proto.graph.node[i] for i in positions)
+    for item in model.proto.graph.initializer:
+        if item.name in used and item.name not in inputs and item.name not in fixed:
+            graph.initializer.append(item)
+    for name, value in fixed.items():
+        if name in used and name not in inputs:
+            graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    piece = onnx.ModelProto(
+        ir_version=max(model.proto.ir_version, 4), producer_name="afterimage", graph=graph
+    )
+    piece.opset_import.extend(model.proto.opset_import)
+    data: bytes = piece.SerializeToString()
+    return data
+
+
+def _element_types(model: OnnxModel, names: Mapping[str, object]) -> dict[str, int]:
+    """Element types of tensors: what the file declares, else what inference finds, else float32."""
+    graph = model.proto.graph
+
+    def listed(proto: Any) -> dict[str, int]:
+        infos = [*proto.input, *proto.value_info, *proto.output]
+        return {item.name: item.type.tensor_type.elem_type for item in infos}
+
+    found = listed(graph)
+    if any(not found.get(name) for name in names):
+        try:
+            found = listed(onnx.shape_inference.infer_shapes(model.proto).graph)
+        except _ONNX_ERRORS:
+            found = dict(found)
+    return {name: found.get(name) or int(onnx.TensorProto.FLOAT) for name in names}
+
+
+def spatial_heads(model: OnnxModel, graph: Graph) -> tuple[Head, ...]:
+    """The last spatial tensors before the reshaping tail of each output of ``graph``.
+
+    graph : this model, imported at any size it runs at, ending at its own outputs.
+    """
+    return find_heads(model.source, graph)

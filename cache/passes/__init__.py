@@ -1,0 +1,1 @@
+"""Rewrites of a graph, one noun per file; each takes a Graph and returns a Graph with the same results."""

@@ -1,0 +1,192 @@
+"""A Plan: everything about running one model at one size that does not change from frame to frame.
+
+Compiled once, immutable, shared by all streams of a model. All that changes is in `cache.session`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cache import lowering
+from cache.arena import MapInfo
+from cache.builder import Builder, element_offsets
+from cache.graph import Graph, Node
+from cache.onnx_import import ModelError, OnnxModel, extract, import_graph, native_shape
+from cache.partition import Partition, partition
+from cache.policy import Level, Policy
+from cache.steps import Step
+from cache.tail import TailRunner
+from cache.values import Value
+from kernels.layout import scratch_elements
+
+Shape = tuple[int, int, int, int]
+Table = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedStep:
+    """A step with its rule. epsilon : threshold in units of the node's spread; 0 passes every change on."""
+
+    step: Step
+    epsilon: float
+    block: int
+
+
+@dataclass(frozen=True, eq=False)
+class Tap:
+    """A cached tensor handed out as float32[1, C, H, W]: an output, or an input of a tail.
+
+    maps : the maps it lies in. offsets : int64[C], arena element of each channel at (0, 0). row, pixel : elements.
+    """
+
+    name: str
+    shape: Shape
+    maps: tuple[int, ...]
+    offsets: npt.NDArray[np.int64]
+    row: int
+    pixel: int
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A model compiled for one input size.
+
+    input_name, input_shape : the image, (1, C, H, W). table : float32[256, C], value of each byte after
+    normalisation. maps, arena_elements : the layout of a stream's arena. steps : in order. taps : cached tensors to
+    hand out. tails : run when one of their inputs was written. constants : outputs that depend on no input.
+    """
+
+    name: str
+    graph: Graph
+    partition: Partition
+    policy: Policy
+    input_name: str
+    input_shape: Shape
+    output_names: tuple[str, ...]
+    table: Table
+    maps: tuple[MapInfo, ...]
+    arena_elements: int
+    scratch_elements: int
+    steps: tuple[PlannedStep, ...]
+    taps: Mapping[str, Tap]
+    tails: tuple[TailRunner, ...]
+    constants: Mapping[str, npt.NDArray[Any]]
+
+    @classmethod
+    def compile(
+        cls,
+        model: OnnxModel,
+        input_shape: Shape | None = None,
+        outputs: Sequence[str] | None = None,
+        normalisation: Table | None = None,
+        policy: Policy | None = None,
+    ) -> Plan:
+        """Compile a model with one image input.
+
+        input_shape : (1, C, H, W); None takes the file's own. outputs : tensors to end at; None takes the model's
+        outputs. normalisation : float32[256, C], what each byte of a frame becomes; None keeps the bytes' values.
+        Raises ModelError where the model cannot run at that size, or has no image input (`PassThrough` runs those).
+        """
+        shape = input_shape or native_shape(model)
+        if shape is None:
+            raise ModelError(f"{model.name}: the input size is dynamic; expected a size to be given")
+        graph = import_graph(model, shape, outputs)
+        return compile_graph(model, graph, shape, normalisation, policy or Policy())
+
+    @property
+    def height(self) -> int:
+        """Input rows, px."""
+        return self.input_shape[2]
+
+    @property
+    def width(self) -> int:
+        """Input columns, px."""
+        return self.input_shape[3]
+
+    @property
+    def channels(self) -> int:
+        """Input channels."""
+        return self.input_shape[1]
+
+    @property
+    def total_macs(self) -> int:
+        """Multiply-accumulates of a dense frame, tails left out."""
+        return sum(s.step.macs for s in self.steps)
+
+    @property
+    def arena_bytes(self) -> int:
+        """Memory of one stream's feature maps."""
+        return self.arena_elements * 4
+
+
+def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | None, policy: Policy) -> Plan:
+    """Compile a graph that was imported from `model` at `shape`."""
+    if len(graph.inputs) != 1:
+        raise ModelError(f"{model.name}: expected one input, got {len(graph.inputs)}: {', '.join(graph.inputs)}")
+    if table is None:
+        table = np.repeat(np.arange(256, dtype=np.float32)[:, None], shape[1], axis=1)
+    if table.shape != (256, shape[1]):
+        raise ValueError(f"expected a normalisation table float32[256, {shape[1]}], got shape {table.shape}")
+    parts = partition(graph, lowering.unsupported)
+    builder = Builder(graph, shape[2])
+    image = declare_input(builder, graph.inputs[0], shape, parts.cached)
+    for node in parts.cached:
+        lowering.lower(node, builder)
+    maps, elements = builder.arena.finish()
+    steps = tuple(plan_step(finish(maps), maps, policy) for finish in builder.steps)
+    tails = tuple(make_tail(model, graph, tail) for tail in parts.tails)
+    wanted = [n for n in graph.outputs if n in builder.values]
+    wanted += [n for tail in parts.tails for n in tail.inputs]
+    taps = {name: make_tap(name, builder.values[name], maps) for name in dict.fromkeys(wanted)}
+    blocks = [maps[s.step.target].blocks for s in steps]
+    return Plan(
+        name=model.name, graph=graph, partition=parts, policy=policy, input_name=image, input_shape=shape,
+        output_names=graph.outputs, table=np.ascontiguousarray(table, np.float32), maps=maps,
+        arena_elements=elements, scratch_elements=scratch_elements(max(blocks, default=1)), steps=steps, taps=taps,
+        tails=tails, constants={n: graph.constants[n] for n in graph.outputs if n in graph.constants},
+    )  # fmt: skip
+
+
+def declare_input(builder: Builder, name: str, shape: Shape, nodes: Sequence[Node]) -> str:
+    """Declare map 0, the image: interleaved where only convolutions read it, else one of blocks."""
+    _, channels, height, width = shape
+    readers = [n for n in nodes if name in n.inputs]
+    direct = channels <= 4 and all(n.op == "conv" and n.attrs["groups"] == 1 for n in readers)
+    if direct:
+        index = builder.arena.declare(name, 0, height, width, 1.0, channels)
+        order = np.arange(channels, dtype=np.int64)
+        builder.values[name] = Value(height, width, np.full(channels, index, np.int64), order)
+    else:
+        builder.new_value(name, channels, height, width)
+    return name
+
+
+def plan_step(step: Step, maps: Sequence[MapInfo], policy: Policy) -> PlannedStep:
+    """Give a step its threshold and block."""
+    target = maps[step.target]
+    level: Level = policy.level(step.name, target.stride, target.height * target.width == 1)
+    return PlannedStep(step, level.epsilon if step.tested else 0.0, level.block)
+
+
+def make_tap(name: str, value: Value, maps: Sequence[MapInfo]) -> Tap:
+    """Where a cached tensor is found in the arena."""
+    info = maps[int(value.maps[0])]
+    touched = tuple(int(m) for m in np.unique(value.maps))
+    shape = (1, len(value), value.height, value.width)
+    return Tap(name, shape, touched, element_offsets(maps, value), info.row, info.pixel)
+
+
+def make_tail(model: OnnxModel, graph: Graph, tail: Any) -> TailRunner:
+    """Cut a tail out of the file and hand it to ONNX Runtime."""
+    shapes = {}
+    for name in tail.inputs:
+        known = graph.type_of(name)
+        shapes[name] = known.shape if known is not None else None
+    return TailRunner(extract(model, shapes, tail.outputs), tail.inputs, tail.outputs)
+
+

@@ -1,0 +1,68 @@
+"""How tolerant each node is, and in what blocks it decides: parameters of a plan.
+
+Defaults: tight early, loose late (thresholds), coarse early, fine late (blocks), the best trade measured on real clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Level:
+    """Rule for nodes up to a stride.
+
+    stride : largest stride (input pixels per map pixel) it covers. epsilon : threshold on the root mean square over
+    channels, in units of the node's own spread. block : decisions are taken for block x block pixels (1, 2 or 4).
+    """
+
+    stride: float
+    epsilon: float
+    block: int
+
+
+DEFAULT_LEVELS = (
+    Level(2, 0.03, 4),
+    Level(4, 0.06, 4),
+    Level(8, 0.12, 4),
+    Level(16, 0.2, 2),
+    Level(float("inf"), 0.2, 1),
+)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Thresholds and granularities of a whole plan.
+
+    levels : by stride, ascending. global_epsilon : for pooled vectors (1 x 1 maps), whose change makes a whole map
+    stale. nodes : a Level for a node by name, before any other rule. tile : differencing tile, px (4, 8 or 16).
+    tile_difference : mean absolute difference of a tile's values (0-255) above which it has changed.
+    keyframe_fraction : share of changed tiles from which a frame is recomputed whole.
+    """
+
+    levels: tuple[Level, ...] = DEFAULT_LEVELS
+    global_epsilon: float = 0.05
+    nodes: Mapping[str, Level] = field(default_factory=dict)
+    tile: int = 8
+    tile_difference: float = 2.0
+    keyframe_fraction: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.tile not in (4, 8, 16):
+            raise ValueError(f"expected a tile of 4, 8 or 16 px, got {self.tile}")
+        for level in (*self.levels, *self.nodes.values()):
+            if level.block not in (1, 2, 4):
+                raise ValueError(f"expected a block of 1, 2 or 4 px, got {level.block}")
+            if not level.epsilon >= 0:
+                raise ValueError(f"expected a threshold of 0 or more, got {level.epsilon}")
+        if self.levels[-1].stride != float("inf"):
+            raise ValueError("expected the last level to cover every stride")
+
+    def level(self, node: str, stride: float, is_vector: bool) -> Level:
+        """The rule for a node whose map has `stride`; `is_vector` for 1 x 1 maps."""
+        if node in self.nodes:
+            return self.nodes[node]
+        if is_vector:
+            return Level(stride, self.global_epsilon, 1)
+        return next(level for level in self.levels if stride <= level.stride)

@@ -1,0 +1,260 @@
+"""A Session: all that one stream remembers, and how a frame passes through it.
+
+The closed loop: every map keeps one stored value per pixel. A step recomputes the pixels that see something written
+this frame; what it finds is written, and so seen by its readers, only where it differs from the stored value by more
+than the step's threshold. So at every pixel of every map, for ever, whatever the frames were,
+
+    | stored - step(stored inputs) | <= threshold      (root mean square over channels)
+
+and with exact=True the outputs are those of a full recompute, bit for bit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cache.arena import aligned_zeros
+from cache.change import ChangeDetector, Frame, TileGrid
+from cache.plan import Plan, PlannedStep, Tap
+from cache.steps import State
+from kernels.image import ingest_blocked, ingest_tensor, ingest_tiles, unpack
+from kernels.layout import Test
+from kernels.masks import list_pixels, project
+from kernels.simd import STORE, TEST_BITS, TEST_RMS
+
+Decision = Literal["keyframe", "partial", "reuse"]
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """What one frame gave.
+
+    outputs : by tensor name, shapes of the model; read-only, valid until the next push.
+    compute_fraction : multiply-accumulates done over those of a dense frame (0 where a model has none cached).
+    changed_tiles : tiles that differed from the reference frame. tiles : bool[rows, columns], which.
+    decision, reason : what was done and why. diff_ns, infer_ns : time spent.
+    """
+
+    outputs: Mapping[str, Array]
+    compute_fraction: float
+    changed_tiles: int
+    tiles: npt.NDArray[np.bool_]
+    decision: Decision
+    reason: str
+    diff_ns: int
+    infer_ns: int
+
+
+def decide(valid: bool, changed: int, tiles: int, keyframe_fraction: float) -> tuple[Decision, str]:
+    """Reuse, recompute in part, or recompute whole; with the reason."""
+    if not valid:
+        return "keyframe", "no stored frame"
+    if changed == 0:
+        return "reuse", "nothing changed"
+    if changed > keyframe_fraction * tiles:
+        return "keyframe", f"{changed} of {tiles} tiles changed"
+    return "partial", f"{changed} of {tiles} tiles changed"
+
+
+class Session:
+    """One stream's state on a Plan. Not thread-safe: one worker at a time holds it.
+
+    exact : thresholds are zero; the result is bit-identical to a full recompute of the same frame.
+    """
+
+    def __init__(self, plan: Plan, exact: bool = False) -> None:
+        self.plan = plan
+        self.exact = exact
+        policy = plan.policy
+        self._grid = TileGrid(plan.height, plan.width, policy.tile)
+        self._detector = ChangeDetector(self._grid, plan.channels, 0.0 if exact else policy.tile_difference)
+        masks = [np.zeros((m.height, m.width), np.uint8) for m in plan.maps]
+        self._state = State(
+            aligned_zeros(plan.arena_elements), masks, [False] * len(masks), aligned_zeros(plan.scratch_elements)
+        )
+        self._reference = np.zeros((plan.height, plan.width, plan.channels), np.uint8)
+        self._tiles = np.zeros(self._grid.shape, np.uint8)
+        self._stale = [np.zeros_like(masks[s.step.target]) for s in plan.steps]
+        self._pixels = np.empty((max((_capacity(m.shape) for m in masks), default=1), 2), np.int32)
+        self._spread = [0.0] * len(plan.steps)
+        self._tensors: dict[str, Array] = {t.name: np.zeros(t.shape, np.float32) for t in plan.taps.values()}
+        self._tail_outputs: dict[str, Array] = {}
+        self._valid = False
+        self._reference_valid = False
+        self._done = 0.0
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held by this stream: feature maps, reference frame, masks, scratch and handed-out tensors."""
+        arrays = [self._state.arena, self._state.scratch, self._reference, self._tiles, self._pixels]
+        arrays += [*self._state.written, *self._stale, *self._tensors.values(), *self._tail_outputs.values()]
+        return sum(a.nbytes for a in arrays)
+
+    def reset(self) -> None:
+        """Forget the stored frame: the next one is a keyframe."""
+        self._valid = False
+
+    def push(self, frame: Frame) -> FrameResult:
+        """Run one frame.
+
+        frame : uint8[H, W, C] at the plan's size and in its channel order. Raises ValueError for another shape or
+        dtype (the session keeps its state); any other error invalidates the session, so that the next frame is a
+        keyframe.
+        """
+        expected = (self.plan.height, self.plan.width, self.plan.channels)
+        if frame.shape != expected or frame.dtype != np.uint8:
+            raise ValueError(f"expected a frame uint8{list(expected)}, got {frame.dtype}{list(frame.shape)}")
+        frame = np.ascontiguousarray(frame)
+        start = time.perf_counter_ns()
+        valid = self._valid and self._reference_valid
+        changed = self._detector.compare(frame, self._reference, self._tiles) if valid else len(self._grid)
+        decision, reason = decide(valid, changed, len(self._grid), self.plan.policy.keyframe_fraction)
+        if decision == "keyframe":
+            self._tiles[:] = 1
+        compared = time.perf_counter_ns()
+        self._valid = False
+        self._clear_masks()
+        if decision != "reuse":
+            self._ingest(frame)
+            self._run(decision == "keyframe")
+        self._valid = self._reference_valid = True
+        done = time.perf_counter_ns()
+        return FrameResult(
+            self._outputs(), self._fraction(), changed, self._tiles.astype(bool), decision, reason,
+            compared - start, done - compared,
+        )  # fmt: skip
+
+    def push_tensor(self, x: npt.NDArray[np.float32]) -> FrameResult:
+        """Run one frame given as numbers instead of pixels: float32[1, C, H, W], normalised already.
+
+        Pixels whose bits differ from the stored ones have changed, whatever the policy's threshold for frames.
+        """
+        if x.shape != self.plan.input_shape or x.dtype != np.float32:
+            raise ValueError(f"expected a tensor float32{list(self.plan.input_shape)}, got {x.dtype}{list(x.shape)}")
+        start = time.perf_counter_ns()
+        valid, self._valid, self._reference_valid = self._valid, False, False
+        self._clear_masks()
+        image = self.plan.maps[0]
+        mask = self._state.written[0]
+        ingest_tensor(np.ascontiguousarray(x[0]), self._state.arena, image.layout, image.is_interleaved, mask)
+        if not valid:
+            mask[:] = 1
+        rows = np.add.reduceat(mask, np.arange(0, mask.shape[0], self._grid.tile), axis=0, dtype=np.int64)
+        self._tiles[:] = np.add.reduceat(rows, np.arange(0, mask.shape[1], self._grid.tile), axis=1) > 0
+        changed = int(np.count_nonzero(self._tiles))
+        decision, reason = decide(valid, changed, len(self._grid), 1.0)
+        compared = time.perf_counter_ns()
+        if decision != "reuse":
+            self._state.touched[0] = True
+            self._run(decision == "keyframe")
+        self._valid = True
+        done = time.perf_counter_ns()
+        return FrameResult(
+            self._outputs(), self._fraction(), changed, self._tiles.astype(bool), decision, reason,
+            compared - start, done - compared,
+        )  # fmt: skip
+
+    def stored(self, tensor: str) -> npt.NDArray[np.float32]:
+        """A copy of what an output or tail input holds, float32[1, C, H, W]. Raises KeyError for other tensors."""
+        return self._tensors[tensor].copy()
+
+    def _clear_masks(self) -> None:
+        state = self._state
+        for index, touched in enumerate(state.touched):
+            if touched:
+                state.written[index][:] = 0
+                state.touched[index] = False
+        self._done = 0.0
+
+    def _ingest(self, frame: Frame) -> None:
+        """Move the changed tiles into the reference frame and the input map."""
+        image = self.plan.maps[0]
+        ingest = ingest_tiles if image.is_interleaved else ingest_blocked
+        ingest(
+            frame, self.plan.table, self._tiles, self._grid.tile, self._state.arena, image.layout, self._reference,
+            self._state.written[0],
+        )  # fmt: skip
+        self._state.touched[0] = True
+
+    def _run(self, keyframe: bool) -> None:
+        """Bring every map up to date with what was written to map 0."""
+        state = self._state
+        for index, planned in enumerate(self.plan.steps):
+            reads = [r for r in planned.step.reads if state.touched[r.map]]
+            if not reads and not keyframe:
+                continue
+            stale = self._stale[index]
+            if keyframe:
+                stale[:] = 1
+            else:
+                stale[:] = 0
+                for r in reads:
+                    project(
+                        state.written[r.map], r.rows.low, r.rows.high, r.rows.step, r.columns.low, r.columns.high,
+                        r.columns.step, stale,
+                    )  # fmt: skip
+            listed, pixels = list_pixels(stale, planned.block, self._pixels)
+            if listed == 0:
+                continue
+            test = self._test(index, planned, keyframe)
+            written = planned.step.compute(state, self._pixels[:listed], test)
+            state.touched[planned.step.target] = written > 0
+            self._done += planned.step.macs * (pixels / stale.size)
+            if keyframe and planned.epsilon > 0 and not self.exact:
+                self._spread[index] = self._measure_spread(planned)
+        self._hand_out(keyframe)
+
+    def _test(self, index: int, planned: PlannedStep, keyframe: bool) -> Test:
+        if keyframe:
+            return Test(STORE, 0.0, planned.block)
+        if self.exact or planned.epsilon == 0:
+            return Test(TEST_BITS, 0.0, planned.block)
+        limit = (planned.epsilon * self._spread[index]) ** 2 * planned.step.channels
+        return Test(TEST_RMS, float(limit), planned.block)
+
+    def _measure_spread(self, planned: PlannedStep) -> float:
+        """Standard deviation of a map's values, from every other row and column."""
+        info = self.plan.maps[planned.step.target]
+        sample = info.view(self._state.arena)[:, ::2, ::2]
+        return float(sample.std(dtype=np.float64))
+
+    def _hand_out(self, keyframe: bool) -> None:
+        """Unpack the outputs and tail inputs that were written; run the tails that read one of them."""
+        fresh = set()
+        for name, tap in self.plan.taps.items():
+            if any(self._state.touched[m] for m in tap.maps):
+                self._unpack(tap)
+                fresh.add(name)
+        for tail in self.plan.tails:
+            if keyframe or fresh.intersection(tail.inputs):
+                self._tail_outputs.update(tail.run(self._tensors))
+
+    def _unpack(self, tap: Tap) -> None:
+        unpack(self._state.arena, tap.offsets, tap.row, tap.pixel, self._tensors[tap.name][0])
+
+    def _outputs(self) -> dict[str, Array]:
+        outputs: dict[str, Array] = {}
+        for name in self.plan.output_names:
+            for source in (self._tail_outputs, self._tensors, self.plan.constants):
+                if name in source:
+                    view = source[name].view()
+                    view.flags.writeable = False
+                    outputs[name] = view
+                    break
+        return outputs
+
+    def _fraction(self) -> float:
+        total = self.plan.total_macs
+        return self._done / total if total else 0.0
+
+
+def _capacity(shape: tuple[int, ...]) -> int:
+    """Pixels that a list of whole 4 x 4 blocks over a map may hold."""
+    return -(-shape[0] // 4) * -(-shape[1] // 4) * 16

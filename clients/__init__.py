@@ -1,0 +1,4 @@
+"""What speaks to the service from outside: the wire protocol and the clients.
+
+Nothing here knows the server: `clients.wire` is shared by both ends, `clients.python` needs only it.
+"""

@@ -1,0 +1,261 @@
+"""The asyncio client: one background task owns the socket, users send frames and iterate over events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.typing import Subprotocol
+
+from clients.python.core import (
+    MAX_SERVER_MESSAGE_BYTES,
+    ClientCore,
+    Event,
+    StreamOptions,
+    stream_url,
+)
+from clients.python.errors import ClientClosed, ClientError, ConnectionFailed
+from clients.python.reconnect import Backoff, as_refusal
+from clients.wire import Phase, Policy, Ready
+
+MAX_EVENTS = 64
+_CONNECTION_ERRORS = (OSError, TimeoutError, ConnectionClosed, InvalidHandshake, InvalidURI)
+
+
+class AsyncStreamClient:
+    """One stream over one WebSocket, reconnecting by itself.
+
+    Use as `async with AsyncStreamClient(url, "door") as client:`, then `send` and iterate over the client, or
+    hand it all frames with `stream`. Events that nobody takes hold the socket back after `MAX_EVENTS`.
+    """
+
+    def __init__(self, url: str, stream_id: str | None = None, options: StreamOptions | None = None) -> None:
+        self._options = options or StreamOptions()
+        self._url = stream_url(url, stream_id)
+        self._core = ClientCore(self._options)
+        self._socket: ClientConnection | None = None
+        self._events: deque[Event] = deque()
+        self._changed = asyncio.Condition()
+        self._failure: ClientError | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.reconnections = 0
+        self.skipped = 0
+
+    @property
+    def ready(self) -> Ready | None:
+        """What the server said when the stream was last opened."""
+        return self._core.ready
+
+    @property
+    def credits(self) -> int:
+        """How many frames can be sent at once without waiting."""
+        return self._core.protocol.credits
+
+    @property
+    def unacked(self) -> int:
+        """Frames sent that the server has not settled yet."""
+        return self._core.protocol.unacked
+
+    @property
+    def server_dropped(self) -> int:
+        """Frames that the server has dropped in favour of newer ones, as of the last result."""
+        return self._core.server_dropped
+
+    async def connect(self) -> Ready:
+        """Open the stream and wait for the server's `ready`. Refused or ConnectionFailed if that fails."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="afterimage-client")
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._failure or self._core.protocol.phase is Phase.OPEN)
+        if self._failure is not None:
+            raise self._failure
+        assert self._core.ready is not None
+        return self._core.ready
+
+    async def send(self, image: bytes, capture_ts_us: int | None = None, *, reset: bool = False) -> int:
+        """Send an encoded image once there is a credit; returns its sequence number.
+
+        capture_ts_us : when the frame was taken, microseconds of any clock; None is now
+        reset : have the server forget what it has cached
+        Waits through reconnections. Raises what ended the client, or WireError for an image that the server's
+        limits do not allow.
+        """
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._failure or self.credits)
+            if self._failure is not None:
+                raise self._failure
+            seq = await self.try_send(image, capture_ts_us, reset=reset)
+            if seq is not None:
+                return seq
+
+    async def try_send(
+        self, image: bytes, capture_ts_us: int | None = None, *, reset: bool = False
+    ) -> int | None:
+        """Send an encoded image if there is a credit now; None if there is not."""
+        if self._failure is not None:
+            raise self._failure
+        socket = self._socket
+        if socket is None or not self.credits:
+            return None
+        seq, data = self._core.frame(image, capture_ts_us, reset)
+        # A connection that is gone is the background task's affair: the frame is reported as lost.
+        with suppress(ConnectionClosed):
+            await socket.send(data)
+        return seq
+
+    async def stream(self, frames: AsyncIterable[bytes] | Iterable[bytes]) -> AsyncIterator[Event]:
+        """Send all frames and yield every event, until each frame is settled.
+
+        With policy `latest`, a frame that finds no credit is skipped and counted in `skipped`; with `all` it
+        waits. A blocking source belongs behind an async iterator of its own thread.
+        """
+        sender = asyncio.create_task(self._send_all(frames), name="afterimage-sender")
+        try:
+            while True:
+                event = await self._next_event(lambda: sender.done() and self._core.idle)
+                if event is None:
+                    break
+                yield event
+            if sender.done():
+                await sender
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            sender.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await sender
+
+    async def close(self, *, bye: bool = True) -> None:
+        """Close the stream. With `bye` the server frees what it cached; without, a resume stays possible."""
+        if self._failure is None:
+            self._failure = ClientClosed("the client was closed")
+        socket = self._socket
+        if socket is not None:
+            with suppress(ConnectionClosed, asyncio.TimeoutError):
+                if bye and self._core.protocol.phase is Phase.OPEN:
+                    await socket.send(self._core.protocol.bye())
+                    await asyncio.wait_for(socket.wait_closed(), 2.0)
+            await socket.close()
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await self._next_event(lambda: False)
+        if event is not None:
+            return event
+        if self._failure is None or isinstance(self._failure, ClientClosed):
+            raise StopAsyncIteration
+        raise self._failure
+
+    async def _next_event(self, finished: Callable[[], bool]) -> Event | None:
+        """The next event, or None once there is none and the client has ended or `finished` says so."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._events or self._failure or finished())
+            if not self._events:
+                return None
+            self._changed.notify_all()
+            return self._events.popleft()
+
+    async def _send_all(self, frames: AsyncIterable[bytes] | Iterable[bytes]) -> None:
+        try:
+            async for image in _as_async(frames):
+                if self._options.policy is Policy.ALL or self.credits:
+                    await self.send(image)
+                else:
+                    self.skipped += 1
+                    await asyncio.sleep(0)
+        finally:
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _run(self) -> None:
+        """Connect, read, and come back, until closed or refused for good."""
+        backoff = Backoff(self._options.reconnect)
+        try:
+            while self._failure is None:
+                try:
+                    await self._one_connection(backoff)
+                except _CONNECTION_ERRORS as error:
+                    refusal = as_refusal(error, self._core.last_error)
+                    if refusal is not None:
+                        raise refusal from error
+                    wait_s = backoff.next_wait_s(self._core.retry_after_s)
+                    if wait_s is None:
+                        raise ConnectionFailed(
+                            f"no connection to {self._url} after {backoff.failures + 1} attempts: {error}"
+                        ) from error
+                    self.reconnections += 1
+                    await asyncio.sleep(wait_s)
+        except ClientError as error:
+            self._failure = self._failure or error
+        finally:
+            self._failure = self._failure or ClientClosed("the client was closed")
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _one_connection(self, backoff: Backoff) -> None:
+        """Open, say hello and read until the connection ends, which always raises."""
+        async with connect(
+            self._url,
+            subprotocols=[Subprotocol(name) for name in self._options.subprotocols()],
+            compression=None,
+            open_timeout=self._options.open_timeout_s,
+            max_size=MAX_SERVER_MESSAGE_BYTES,
+            max_queue=4,
+            proxy=True if self._options.proxy is True else (self._options.proxy or None),
+        ) as socket:
+            try:
+                await socket.send(self._core.hello())
+                async with asyncio.timeout(self._options.ready_timeout_s):
+                    while self._core.protocol.phase is Phase.GREETING:
+                        await self._take(await socket.recv())
+                self._socket = socket
+                backoff.succeeded()
+                async with self._changed:
+                    self._changed.notify_all()
+                while True:
+                    await self._take(await socket.recv())
+            finally:
+                self._socket = None
+                await self._put(self._core.connection_lost())
+
+    async def _take(self, data: str | bytes) -> None:
+        await self._put(self._core.receive(data))
+
+    async def _put(self, event: Event | None) -> None:
+        async with self._changed:
+            if event is not None:
+                await self._changed.wait_for(lambda: len(self._events) < MAX_EVENTS or self._failure)
+                self._events.append(event)
+            self._changed.notify_all()
+
+
+async def _as_async(frames: AsyncIterable[bytes] | Iterable[bytes]) -> AsyncIterator[bytes]:
+    if isinstance(frames, AsyncIterable):
+        async for image in frames:
+            yield image
+    else:
+        for image in frames:
+            yield image

@@ -1,0 +1,221 @@
+"""The blocking client: no thread of its own; it reads the socket when asked for an event or for a credit."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+from clients.python.core import MAX_SERVER_MESSAGE_BYTES, ClientCore, Event, StreamOptions, stream_url
+from clients.python.errors import ClientClosed, ClientError, ConnectionFailed
+from clients.python.reconnect import Backoff, as_refusal
+from clients.wire import Phase, Policy, Ready
+
+_CONNECTION_ERRORS = (OSError, TimeoutError, ConnectionClosed, InvalidHandshake, InvalidURI)
+
+
+class StreamClient:
+    """One stream over one WebSocket, reconnecting by itself; for one thread.
+
+    Use as `with StreamClient(url, "door") as client:`, then `send` and `receive`, or `for event in
+    client.stream(frames)`.
+    """
+
+    def __init__(self, url: str, stream_id: str | None = None, options: StreamOptions | None = None) -> None:
+        self._options = options or StreamOptions()
+        self._url = stream_url(url, stream_id)
+        self._core = ClientCore(self._options)
+        self._backoff = Backoff(self._options.reconnect)
+        self._socket: ClientConnection | None = None
+        self._events: deque[Event] = deque()
+        self._failure: ClientError | None = None
+        self.reconnections = 0
+        self.skipped = 0
+
+    @property
+    def ready(self) -> Ready | None:
+        """What the server said when the stream was last opened."""
+        return self._core.ready
+
+    @property
+    def credits(self) -> int:
+        """How many frames can be sent at once without waiting, as of the last message read."""
+        return self._core.protocol.credits
+
+    @property
+    def unacked(self) -> int:
+        """Frames sent that the server has not settled yet, as of the last message read."""
+        return self._core.protocol.unacked
+
+    @property
+    def server_dropped(self) -> int:
+        """Frames that the server has dropped in favour of newer ones, as of the last result."""
+        return self._core.server_dropped
+
+    def connect(self) -> Ready:
+        """Open the stream and wait for the server's `ready`. Refused or ConnectionFailed if that fails."""
+        while self._socket is None:
+            if self._failure is not None:
+                raise self._failure
+            try:
+                self._open()
+            except _CONNECTION_ERRORS as error:
+                self._lost(error)
+        assert self._core.ready is not None
+        return self._core.ready
+
+    def send(self, image: bytes, capture_ts_us: int | None = None, *, reset: bool = False) -> int:
+        """Send an encoded image once there is a credit; returns its sequence number.
+
+        capture_ts_us : when the frame was taken, microseconds of any clock; None is now
+        reset : have the server forget what it has cached
+        Waits through reconnections; events that come meanwhile are kept for `receive`. Raises what ended the
+        client, or WireError for an image that the server's limits do not allow.
+        """
+        while True:
+            self.connect()
+            seq = self.try_send(image, capture_ts_us, reset=reset)
+            if seq is not None:
+                return seq
+            self._read(None)
+
+    def try_send(self, image: bytes, capture_ts_us: int | None = None, *, reset: bool = False) -> int | None:
+        """Read what has come, then send an encoded image if there is a credit; None if there is not."""
+        while self._read(0.0):
+            pass
+        if self._failure is not None:
+            raise self._failure
+        socket = self._socket
+        if socket is None or not self.credits:
+            return None
+        seq, data = self._core.frame(image, capture_ts_us, reset)
+        try:
+            socket.send(data)
+        except ConnectionClosed as error:
+            self._lost(error)
+        return seq
+
+    def receive(self, timeout_s: float | None = None) -> Event | None:
+        """The next event; None when `timeout_s` seconds have passed without one, or when nothing is due.
+
+        Nothing is due when no frame is under way and `timeout_s` is None.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self._events:
+            if timeout_s is None and self._core.idle:
+                return None
+            remaining = None if deadline is None else deadline - time.monotonic()
+            if remaining is not None and remaining < 0:
+                return None
+            self.connect()
+            self._read(remaining)
+        return self._events.popleft()
+
+    def stream(self, frames: Iterable[bytes]) -> Iterator[Event]:
+        """Send all frames and yield every event, until each frame is settled.
+
+        With policy `latest`, a frame that finds no credit is skipped and counted in `skipped`; with `all` it
+        waits.
+        """
+        for image in frames:
+            if self._options.policy is Policy.ALL:
+                self.send(image)
+            elif self.try_send(image) is None:
+                self.skipped += 1
+                self.connect()
+            while self._events:
+                yield self._events.popleft()
+        while (event := self.receive()) is not None:
+            yield event
+
+    def close(self, *, bye: bool = True) -> None:
+        """Close the stream. With `bye` the server frees what it cached; without, a resume stays possible."""
+        if self._failure is None:
+            self._failure = ClientClosed("the client was closed")
+        socket, self._socket = self._socket, None
+        if socket is None:
+            return
+        with suppress(ConnectionClosed, TimeoutError):
+            if bye and self._core.protocol.phase is Phase.OPEN:
+                socket.send(self._core.protocol.bye())
+                deadline = time.monotonic() + 2.0
+                while (remaining := deadline - time.monotonic()) > 0:
+                    socket.recv(remaining)
+        socket.close()
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        socket = connect(
+            self._url,
+            subprotocols=[Subprotocol(name) for name in self._options.subprotocols()],
+            compression=None,
+            open_timeout=self._options.open_timeout_s,
+            max_size=MAX_SERVER_MESSAGE_BYTES,
+            max_queue=4,
+            proxy=True if self._options.proxy is True else (self._options.proxy or None),
+        )
+        try:
+            socket.send(self._core.hello())
+            deadline = time.monotonic() + self._options.ready_timeout_s
+            while self._core.protocol.phase is Phase.GREETING:
+                self._take(socket.recv(max(0.0, deadline - time.monotonic())))
+        except BaseException:
+            self._keep(self._core.connection_lost())
+            socket.close()
+            raise
+        self._socket = socket
+        self._backoff.succeeded()
+
+    def _read(self, timeout_s: float | None) -> bool:
+        """Take one message; False if none came in time or the connection is gone."""
+        if self._socket is None:
+            return False
+        try:
+            self._take(self._socket.recv(timeout_s))
+        except ConnectionClosed as error:
+            self._lost(error)
+            return False
+        except TimeoutError:
+            return False
+        return True
+
+    def _take(self, data: str | bytes) -> None:
+        try:
+            self._keep(self._core.receive(data))
+        except ClientError as error:
+            self._failure = error
+            raise
+
+    def _keep(self, event: Event | None) -> None:
+        if event is not None:
+            self._events.append(event)
+
+    def _lost(self, error: Exception) -> None:
+        """The connection or an attempt at it failed: wait for the next one, or raise for good."""
+        if self._socket is not None:
+            self._socket = None
+            self._keep(self._core.connection_lost())
+        refusal = as_refusal(error, self._core.last_error)
+        wait_s = None if refusal is not None else self._backoff.next_wait_s(self._core.retry_after_s)
+        if wait_s is None:
+            self._failure = refusal or ConnectionFailed(
+                f"no connection to {self._url} after {self._backoff.failures + 1} attempts: {error}"
+            )
+            raise self._failure from error
+        self.reconnections += 1
+        time.sleep(wait_s)

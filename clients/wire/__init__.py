@@ -1,0 +1,83 @@
+"""The wire protocol of `afterimage.v1`, without any I/O. `PROTOCOL.md` beside this file is the specification.
+
+One codec serves the server and the clients: bytes in, frozen structs out, `WireError` for everything else.
+"""
+
+from clients.wire.binary import (
+    HEADER_BYTES,
+    VERSION,
+    Flags,
+    FrameMessage,
+    Op,
+    decode_frame,
+    encode_frame,
+    image_type,
+)
+from clients.wire.errors import CloseCode, ErrorCode, WireError, is_retryable
+from clients.wire.handshake import Encoding, Offer, bearer_subprotocol, offer_subprotocols, parse_subprotocols
+from clients.wire.messages import (
+    Ack,
+    Bye,
+    ClassScore,
+    ClientMessage,
+    Detection,
+    Draining,
+    ErrorMessage,
+    Hello,
+    Limits,
+    Mask,
+    Output,
+    Policy,
+    Ready,
+    Result,
+    ServerMessage,
+    Tensor,
+    Timing,
+    decode_client_message,
+    decode_server_message,
+    encode_message,
+)
+from clients.wire.protocol import ClientProtocol, Phase, ServerProtocol
+
+__all__ = [
+    "HEADER_BYTES",
+    "VERSION",
+    "Ack",
+    "Bye",
+    "ClassScore",
+    "ClientMessage",
+    "ClientProtocol",
+    "CloseCode",
+    "Detection",
+    "Draining",
+    "Encoding",
+    "ErrorCode",
+    "ErrorMessage",
+    "Flags",
+    "FrameMessage",
+    "Hello",
+    "Limits",
+    "Mask",
+    "Offer",
+    "Op",
+    "Output",
+    "Phase",
+    "Policy",
+    "Ready",
+    "Result",
+    "ServerMessage",
+    "ServerProtocol",
+    "Tensor",
+    "Timing",
+    "WireError",
+    "bearer_subprotocol",
+    "decode_client_message",
+    "decode_frame",
+    "decode_server_message",
+    "encode_frame",
+    "encode_message",
+    "image_type",
+    "is_retryable",
+    "offer_subprotocols",
+    "parse_subprotocols",
+]

@@ -1,0 +1,223 @@
+"""Structured messages, as JSON text or msgpack. Field names and bounds are the wire format itself."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal, Protocol, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from clients.wire.errors import ErrorCode, WireError
+from clients.wire.handshake import Encoding
+
+MAX_CLIENT_MESSAGE_BYTES = 16 * 1024
+
+Seq: TypeAlias = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
+Count: TypeAlias = Annotated[int, Meta(ge=0)]
+Fraction: TypeAlias = Annotated[float, Meta(ge=0.0, le=1.0)]
+Token: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class Policy(StrEnum):
+    """What happens to frames that come faster than they are computed."""
+
+    LATEST = "latest"  # a waiting frame is replaced by a newer one, and counted as dropped
+    ALL = "all"  # nothing is dropped: the server stops reading until there is room
+
+
+class Output(StrEnum):
+    """What the client wants for each frame."""
+
+    DETECTIONS = "detections"
+    ANNOTATED = "annotated"
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What the server refuses to take."""
+
+    max_message_bytes: int
+    max_pixels: int
+
+
+class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
+    """First message of a client. A `model` of None is the server's default, or the stream's own."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    content_type: Literal["image/jpeg", "image/png", "image/webp"] = "image/jpeg"
+    policy: Policy = Policy.LATEST
+    max_fps: Annotated[float, Meta(gt=0.0, le=1000.0)] | None = None
+    min_confidence: Fraction | None = None
+    outputs: Annotated[tuple[Output, ...], Meta(max_length=8)] = (Output.DETECTIONS,)
+    resume: Token | None = None
+
+
+class Bye(Struct, frozen=True, kw_only=True, tag="bye"):
+    """The client sends no more frames: the server sends the results still due, then closes with 1000.
+
+    What is cached for an anonymous stream is freed at once; without `bye` it is kept for a resume.
+    """
+
+
+class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
+    """Answer to hello. `resumed` says whether what was cached before is still there."""
+
+    stream_id: str
+    model: str
+    policy: Policy
+    window: Annotated[int, Meta(ge=1, le=1024)]
+    limits: Limits
+    resume: Token
+    resumed: bool
+    size: tuple[Count, Count]
+
+
+class Timing(Struct, frozen=True, kw_only=True):
+    """Milliseconds spent on one frame; `total` is from its arrival to the result's encoding."""
+
+    queue: float
+    decode: float
+    diff: float
+    infer: float
+    total: float
+
+
+class Detection(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One box in pixels of the frame as sent: (left, top, right, bottom).
+
+    `keypoints` are (x, y, visibility 0..1), for models that have them.
+    """
+
+    xyxy: tuple[float, float, float, float]
+    score: float
+    class_id: int
+    label: str
+    keypoints: tuple[tuple[float, float, float], ...] | None = None
+    track_id: int | None = None
+
+
+class ClassScore(Struct, frozen=True, kw_only=True):
+    """One class of a classification, best first in its list."""
+
+    class_id: int
+    label: str
+    score: float
+
+
+class Mask(Struct, frozen=True, kw_only=True):
+    """One class's mask, on the model's own grid.
+
+    `counts` are run lengths, zeros first, in row-major order (rows left to right, top to bottom);
+    `size` is (height, width) of the grid and the counts add up to height * width. `xyxy` is the part of the
+    frame, in its pixels, that the grid covers; it reaches beyond the frame where the input was padded.
+    """
+
+    class_id: int
+    label: str
+    size: tuple[Count, Count]
+    counts: tuple[Count, ...]
+    xyxy: tuple[float, float, float, float]
+
+
+class Tensor(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One output of a model of family `raw`; `data` is row-major and left out where it is large."""
+
+    name: str
+    dtype: str
+    shape: tuple[Count, ...]
+    data: tuple[float, ...] | None = None
+
+
+class Result(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="result"):
+    """What was found in frame `seq`. Every frame up to `ack` is settled: computed, dropped or refused."""
+
+    seq: Seq
+    ack: Seq
+    capture_ts_us: Count
+    timing_ms: Timing
+    dropped: Count
+    compute_fraction: float
+    changed_tiles: Count
+    decision: str
+    width: Count
+    height: Count
+    detections: tuple[Detection, ...] | None = None
+    classes: tuple[ClassScore, ...] | None = None
+    masks: tuple[Mask, ...] | None = None
+    tensors: tuple[Tensor, ...] | None = None
+
+
+class ErrorMessage(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="error"):
+    """A refusal. With `seq`, that frame is settled; `error_id` finds the entry in the server's log."""
+
+    code: str
+    detail: str
+    seq: Seq | None = None
+    ack: Seq | None = None
+    error_id: str | None = None
+    retry_after_ms: Count | None = None
+
+
+class Ack(Struct, frozen=True, kw_only=True, tag="ack"):
+    """Frames up to `ack` are settled, the last without a result: it came sooner than `max_fps` allows."""
+
+    ack: Seq
+    dropped: Count
+
+
+class Draining(Struct, frozen=True, kw_only=True, tag="draining"):
+    """The server is about to close with 1012; come back after `retry_after_ms`."""
+
+    retry_after_ms: Count
+
+
+ClientMessage: TypeAlias = Hello | Bye
+MessageT = TypeVar("MessageT", covariant=True)
+ServerMessage: TypeAlias = Ready | Result | ErrorMessage | Ack | Draining
+
+_JSON_ENCODER = msgspec.json.Encoder()
+_MSGPACK_ENCODER = msgspec.msgpack.Encoder()
+_CLIENT_JSON: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
+_CLIENT_MSGPACK: msgspec.msgpack.Decoder[ClientMessage] = msgspec.msgpack.Decoder(ClientMessage)
+_SERVER_JSON: msgspec.json.Decoder[ServerMessage] = msgspec.json.Decoder(ServerMessage)
+_SERVER_MSGPACK: msgspec.msgpack.Decoder[ServerMessage] = msgspec.msgpack.Decoder(ServerMessage)
+
+
+def encode_message(message: ClientMessage | ServerMessage, encoding: Encoding) -> str | bytes:
+    """`message` as JSON text or msgpack bytes, to be sent as a text or a binary WebSocket message."""
+    if encoding is Encoding.MSGPACK:
+        return _MSGPACK_ENCODER.encode(message)
+    return _JSON_ENCODER.encode(message).decode()
+
+
+def decode_client_message(data: str | bytes, encoding: Encoding) -> ClientMessage:
+    """Parse a client's message; WireError says which field is wrong and what was expected."""
+    if len(data) > MAX_CLIENT_MESSAGE_BYTES:
+        raise WireError(
+            ErrorCode.MESSAGE_TOO_LARGE, f"expected at most {MAX_CLIENT_MESSAGE_BYTES} bytes, got {len(data)}"
+        )
+    if encoding is Encoding.MSGPACK:
+        return _decode(_CLIENT_MSGPACK, data)
+    return _decode(_CLIENT_JSON, data)
+
+
+def decode_server_message(data: str | bytes, encoding: Encoding) -> ServerMessage:
+    """Parse a server's message; WireError says which field is wrong and what was expected."""
+    if encoding is Encoding.MSGPACK:
+        return _decode(_SERVER_MSGPACK, data)
+    return _decode(_SERVER_JSON, data)
+
+
+class _Decoder(Protocol[MessageT]):
+    def decode(self, data: bytes, /) -> MessageT: ...
+
+
+def _decode(decoder: _Decoder[MessageT], data: str | bytes) -> MessageT:
+    if not data:
+        raise WireError(ErrorCode.EMPTY_MESSAGE, "expected a message, got 0 bytes")
+    try:
+        return decoder.decode(data.encode() if isinstance(data, str) else data)
+    except RecursionError:
+        raise WireError(ErrorCode.BAD_MESSAGE, "nested too deeply") from None
+    except ValueError as error:  # msgspec's errors and bad UTF-8
+        raise WireError(ErrorCode.BAD_MESSAGE, str(error)[:300]) from None

@@ -1,0 +1,70 @@
+"""What this CPU has, and the blocking chosen from it.
+
+The blocking is the number of output pixels a micro-kernel call holds in registers beside one to three lane vectors
+of output channels: as many accumulators as fit with the weights and one broadcast, and no more (a spill in the inner
+loop costs a third of the speed).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import llvmlite.binding as llvm
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """pixels: output pixels per call. vectors: most lane vectors (16 channels each) of outputs per call.
+
+    fence: pixels between two barriers that stop LLVM from hoisting loads; 0 for none.
+    """
+
+    pixels: int
+    vectors: int
+    fence: int
+
+
+BLOCKINGS = {
+    "avx512": Blocking(pixels=8, vectors=3, fence=4),  # 32 registers of 16 lanes
+    "avx2": Blocking(pixels=6, vectors=1, fence=0),  # 16 registers of 8 lanes, two for a lane vector
+    "neon": Blocking(pixels=6, vectors=1, fence=0),  # 32 registers of 4 lanes, four for a lane vector
+    "generic": Blocking(pixels=2, vectors=1, fence=0),  # 16 registers of 4 lanes (SSE2)
+}
+
+
+def cpu_features() -> frozenset[str]:
+    """Names of the CPU features that LLVM reports for this machine."""
+    return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
+
+
+def variant(features: frozenset[str], triple: str) -> str:
+    """Name of the blocking for a machine with these LLVM features and target triple."""
+    if triple.startswith(("aarch64", "arm64")):
+        return "neon"
+    if {"avx512f", "avx512vl", "avx512bw", "avx512dq"} <= features:
+        return "avx512"
+    if {"avx2", "fma"} <= features:
+        return "avx2"
+    return "generic"
+
+
+def source_key() -> str:
+    """Hash of the kernels' sources and of this CPU: names the folder of the on-disk kernel cache.
+
+    numba's own key misses edits made in another file than the cached function's, and would run a stale kernel.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    digest.update(llvm.get_host_cpu_name().encode())
+    digest.update(",".join(sorted(cpu_features())).encode())
+    return digest.hexdigest()[:16]
+
+
+VARIANT = variant(cpu_features(), llvm.get_default_triple())
+PIXELS = BLOCKINGS[VARIANT].pixels
+MAX_VECTORS = BLOCKINGS[VARIANT].vectors
+UNROLL_FENCE = BLOCKINGS[VARIANT].fence
+HAS_FMA = VARIANT != "generic"

@@ -1,0 +1,85 @@
+"""Which parts of a frame differ from the reference frame: whole tiles by their sum, or exact pixels.
+
+Frames are uint8[H, W, C], C-contiguous. Knows bytes only, not what is done about a change.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels.jit import jit
+from kernels.simd import VECTOR_BYTES, absolute_difference_row, equal_bytes
+
+__all__ = ["changed_tiles", "differing_pixels"]
+
+
+@jit
+def _sum_differences(frame: np.ndarray, reference: np.ndarray, top: int, bottom: int, sums: np.ndarray) -> None:
+    """sums uint16[W * C] = absolute differences of rows top to bottom - 1, added up by column and channel."""
+    bytes_per_row = frame.shape[1] * frame.shape[2]
+    vectors = bytes_per_row // 32
+    flat_frame, flat_reference = frame.reshape(-1), reference.reshape(-1)
+    sums[:] = 0
+    for y in range(top, bottom):
+        start = y * bytes_per_row
+        absolute_difference_row(
+            sums.ctypes.data, frame.ctypes.data + start, reference.ctypes.data + start, vectors
+        )
+        for i in range(vectors * 32, bytes_per_row):
+            difference = np.int64(flat_frame[start + i]) - np.int64(flat_reference[start + i])
+            sums[i] += np.uint16(abs(difference))
+
+
+@jit
+def changed_tiles(frame: np.ndarray, reference: np.ndarray, tile: int, limit: int, tiles: np.ndarray) -> int:
+    """Mark the tiles whose sum of absolute differences over all pixels and channels is above `limit`.
+
+    frame, reference : uint8[H, W, C]. tile : edge in pixels, 4, 8 or 16; tiles at the right and bottom edge may be
+        partial, and get the share of `limit` that their area has of a full tile's, compared without rounding.
+    tiles : uint8[ceil(H / tile), ceil(W / tile)], set to 0 or 1. Returns the number of changed tiles.
+    """
+    height, width, channels = frame.shape
+    sums = np.empty(width * channels, np.uint16)
+    changed = 0
+    for tile_y in range(tiles.shape[0]):
+        top = tile_y * tile
+        bottom = min(top + tile, height)
+        _sum_differences(frame, reference, top, bottom, sums)
+        for tile_x in range(tiles.shape[1]):
+            left = tile_x * tile
+            right = min(left + tile, width)
+            total = np.uint32(0)
+            for i in range(left * channels, right * channels):
+                total += np.uint32(sums[i])
+            area = (bottom - top) * (right - left)
+            over = np.int64(total) * (tile * tile) > limit * area
+            tiles[tile_y, tile_x] = over
+            changed += over
+    return changed
+
+
+@jit
+def differing_pixels(frame: np.ndarray, reference: np.ndarray, mask: np.ndarray) -> int:
+    """Mark the pixels of which any channel differs.
+
+    frame, reference : uint8[H, W, C]. mask : uint8[H, W], set to 0 or 1. Returns the number of differing pixels.
+    """
+    height, width, channels = frame.shape
+    differing = 0
+    run = max(VECTOR_BYTES // channels, 1)
+    whole = run * channels <= VECTOR_BYTES
+    last = frame.size - VECTOR_BYTES
+    for y in range(height):
+        for left in range(0, width, run):
+            right = min(left + run, width)
+            start = (y * width + left) * channels
+            if whole and start <= last and equal_bytes(frame.ctypes.data + start, reference.ctypes.data + start):
+                mask[y, left:right] = 0
+                continue
+            for x in range(left, right):
+                bits = np.uint8(0)
+                for c in range(channels):
+                    bits |= frame[y, x, c] ^ reference[y, x, c]
+                mask[y, x] = bits != 0
+                differing += bits != 0
+    return differing

@@ -1,0 +1,1 @@
+"""The service: model families, preprocessing, codecs, sources, and the server around the engine."""

@@ -1,0 +1,217 @@
+"""Still images from strangers: JPEG, PNG and WebP in, BGR pixels out, JPEG out again.
+
+The header is read first, by hand or by libjpeg's header reader, and size limits are checked before anything
+is allocated. EXIF orientation is ignored: boxes refer to pixels as stored. Animations are refused.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Buffer = bytes | bytearray | memoryview
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_SHORTEST = 12  # bytes that tell the three formats apart
+
+
+class CodecError(ValueError):
+    """An image cannot be taken; the message says what was expected and what came."""
+
+
+class UnsupportedImage(CodecError):
+    """Not JPEG, PNG or WebP, or a kind of these that is not taken (animations)."""
+
+
+class TruncatedImage(CodecError):
+    """The data ends before the image does."""
+
+
+class CorruptImage(CodecError):
+    """The data is long enough but makes no image."""
+
+
+class TooManyBytes(CodecError):
+    """More bytes than the limit."""
+
+
+class TooManyPixels(CodecError):
+    """The header announces more pixels than the limit."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an image may cost: encoded size in bytes, decoded size in pixels (width * height)."""
+
+    max_bytes: int = 16 << 20
+    max_pixels: int = 4096 * 4096
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """Format and size in pixels, as the header states them."""
+
+    format: Literal["jpeg", "png", "webp"]
+    width: int
+    height: int
+
+    @property
+    def content_type(self) -> str:
+        """The media type, such as image/jpeg."""
+        return f"image/{self.format}"
+
+
+def read_header(data: Buffer) -> ImageHeader:
+    """Format and size of an encoded image, from its first bytes; nothing is decoded.
+
+    Raises UnsupportedImage, TruncatedImage or CorruptImage.
+    """
+    start = bytes(data[:32])
+    if not start:
+        raise UnsupportedImage("expected a JPEG, PNG or WebP image, got an empty message")
+    if start[:3] == b"\xff\xd8\xff":
+        return _jpeg_header(data)
+    if start[:8] == _PNG[: len(start)]:
+        return _png_header(start)
+    if start[:4] == b"RIFF" and start[8:12] in (b"WEBP", b""):
+        return _webp_header(start)
+    if len(start) < _SHORTEST and (b"\xff\xd8\xff".startswith(start) or b"RIFF".startswith(start)):
+        raise TruncatedImage(f"expected an image header, got only {len(start)} bytes")
+    raise UnsupportedImage(f"expected a JPEG, PNG or WebP image, got data that starts {start[:8]!r}")
+
+
+def decode(data: Buffer, limits: Limits = DEFAULT_LIMITS) -> Image:
+    """Pixels of an encoded image: uint8[H, W, 3] BGR, C-contiguous, a new array.
+
+    Raises TooManyBytes, TooManyPixels (both before pixels are allocated), UnsupportedImage, TruncatedImage
+    or CorruptImage.
+    """
+    if len(data) > limits.max_bytes:
+        raise TooManyBytes(f"expected at most {limits.max_bytes} bytes of image, got {len(data)}")
+    header = read_header(data)
+    if header.width * header.height > limits.max_pixels:
+        got = f"{header.width}x{header.height}, {header.width * header.height} pixels"
+        raise TooManyPixels(f"expected at most {limits.max_pixels} pixels, got {got}")
+    image = _decode_jpeg(data) if header.format == "jpeg" else _decode_other(data, header)
+    if image.shape != (header.height, header.width, 3):
+        got = f"{image.shape[1]}x{image.shape[0]}"
+        raise CorruptImage(f"expected {header.width}x{header.height} pixels as the header says, got {got}")
+    return image
+
+
+def encode_jpeg(image: Image, quality: int = 85) -> bytes:
+    """JPEG (4:2:0) of uint8[H, W, 3] BGR; quality 1..100. Raises ValueError for anything else."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ValueError(f"expected an image uint8[H, W, 3], got {image.dtype}{list(image.shape)}")
+    if not 1 <= quality <= 100:
+        raise ValueError(f"expected a JPEG quality of 1 to 100, got {quality}")
+    pixels = np.ascontiguousarray(image)
+    encoded: bytes = simplejpeg.encode_jpeg(pixels, quality, colorspace="BGR", colorsubsampling="420")
+    return encoded
+
+
+def _jpeg_header(data: Buffer) -> ImageHeader:
+    try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(bytes(data), strict=False)
+    except ValueError as error:
+        raise _jpeg_error(error, data) from error
+    return ImageHeader("jpeg", width, height)
+
+
+def _decode_jpeg(data: Buffer) -> Image:
+    """By libjpeg-turbo; what it cannot turn into BGR (CMYK) goes to OpenCV."""
+    raw = bytes(data)
+    try:
+        image: Image = simplejpeg.decode_jpeg(raw, colorspace="BGR", strict=True)
+        return image
+    except ValueError as error:
+        problem = _jpeg_error(error, raw)
+        if isinstance(problem, TruncatedImage):
+            raise problem from error
+    fallback = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if fallback is None:
+        raise problem
+    pixels: Image = fallback
+    return pixels
+
+
+def _jpeg_error(error: ValueError, data: Buffer) -> CodecError:
+    """libjpeg-turbo's words, sorted into cut short and broken."""
+    words = str(error)
+    short = "premature end" in words.lower() or b"\xff\xd9" not in bytes(data[-4096:])
+    if short:
+        return TruncatedImage(f"expected a whole JPEG image, got {len(data)} bytes that end too early")
+    return CorruptImage(f"not a valid JPEG image: {words}")
+
+
+def _png_header(start: bytes) -> ImageHeader:
+    """PNG specification, 11.2.2: the IHDR chunk comes first."""
+    if len(start) < 24:
+        raise TruncatedImage(f"expected a PNG header of 24 bytes, got {len(start)}")
+    length, kind, width, height = struct.unpack(">I4sII", start[8:24])
+    if length != 13 or kind != b"IHDR" or not 0 < width < 1 << 31 or not 0 < height < 1 << 31:
+        raise CorruptImage("not a valid PNG image: its first chunk is no image header")
+    return ImageHeader("png", width, height)
+
+
+def _png_is_whole(data: Buffer) -> bool:
+    """Whether the chunks lead up to IEND within the data."""
+    at, view = len(_PNG), memoryview(data)
+    while at + 12 <= len(view):
+        length, kind = struct.unpack(">I4s", view[at : at + 8])
+        at += 12 + length
+        if kind == b"IEND":
+            return bool(at <= len(view))
+    return False
+
+
+def _webp_header(start: bytes) -> ImageHeader:
+    """RFC 9649: a RIFF file whose first chunk is VP8 (lossy), VP8L (lossless) or VP8X (extended)."""
+    if len(start) < 30:
+        raise TruncatedImage(f"expected a WebP header of 30 bytes, got {len(start)}")
+    kind = start[12:16]
+    if kind == b"VP8 " and start[23:26] == b"\x9d\x01\x2a":
+        width, height = struct.unpack("<HH", start[26:30])
+        width, height = width & 0x3FFF, height & 0x3FFF
+    elif kind == b"VP8L" and start[20] == 0x2F:
+        (bits,) = struct.unpack("<I", start[21:25])
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif kind == b"VP8X":
+        if start[20] & 0x02:
+            raise UnsupportedImage("expected a still image, got an animated WebP")
+        width = int.from_bytes(start[24:27], "little") + 1
+        height = int.from_bytes(start[27:30], "little") + 1
+    else:
+        raise CorruptImage(f"not a valid WebP image: its first chunk is {kind!r}")
+    if not width or not height:
+        raise CorruptImage(f"not a valid WebP image: its header says {width}x{height}")
+    return ImageHeader("webp", width, height)
+
+
+def _decode_other(data: Buffer, header: ImageHeader) -> Image:
+    if header.format == "png":
+        whole = _png_is_whole(data)
+    else:
+        whole = int.from_bytes(bytes(data[4:8]), "little") + 8 <= len(data)
+    if not whole:
+        name = "PNG" if header.format == "png" else "WebP"
+        raise TruncatedImage(f"expected a whole {name} image, got {len(data)} bytes that end too early")
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise CorruptImage(f"not a valid {header.format} image: {error}") from error
+    if image is None:
+        raise CorruptImage(f"not a valid {header.format} image: it cannot be decoded")
+    pixels: Image = image
+    return pixels

@@ -1,0 +1,39 @@
+"""Rules by stride, by node, and for vectors."""
+
+from __future__ import annotations
+
+import pytest
+
+from cache.policy import DEFAULT_LEVELS, Level, Policy
+
+
+def test_defaults_are_tight_early_and_loose_late():
+    epsilons = [level.epsilon for level in DEFAULT_LEVELS]
+    blocks = [level.block for level in DEFAULT_LEVELS]
+    assert epsilons == sorted(epsilons)
+    assert blocks == sorted(blocks, reverse=True)
+
+
+def test_rules_by_stride_node_and_vector():
+    own = Level(1, 0.5, 1)
+    policy = Policy(nodes={"special": own}, global_epsilon=0.07)
+    assert policy.level("a", 2, False) == Level(2, 0.03, 4)
+    assert policy.level("a", 3, False).epsilon == 0.06
+    assert policy.level("a", 16, False).block == 2
+    assert policy.level("a", 64, False).block == 1
+    assert policy.level("a", 384, True).epsilon == 0.07
+    assert policy.level("special", 2, False) is own
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"tile": 5}, "expected a tile of 4, 8 or 16 px, got 5"),
+        ({"levels": (Level(float("inf"), 0.1, 3),)}, "expected a block of 1, 2 or 4 px, got 3"),
+        ({"levels": (Level(float("inf"), -1.0, 1),)}, "expected a threshold of 0 or more, got -1.0"),
+        ({"levels": (Level(8, 0.1, 1),)}, "expected the last level to cover every stride"),
+    ],
+)
+def test_bad_rules_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Policy(**arguments)
