@@ -1,14 +1,15 @@
 """Reads ONNX files: checks them as untrusted input, turns them into graphs, cuts pieces out of them.
 
-The only file of the engine that knows onnx. What an op means is decided in ``cache.normal_form``; the
-rewriting is done in ``cache.passes``.
+The only file of the engine that knows onnx, and longer than the house likes for that reason: whatever must
+see its classes is here. What an op means is decided in ``cache.normal_form``; the rewriting is done in
+``cache.passes``.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ import onnx.inliner
 import onnx.numpy_helper
 import onnx.shape_inference
 import onnxruntime
-from google.protobuf.message import DecodeError
 from onnx import helper
 
 from cache.graph import FOREIGN_PREFIX, Graph, GraphError, Node, TensorType
 from cache.heads import Head, find_heads
+from cache.model import InputInfo, ModelError, OnnxModel, ancestors, image_input, native_shape
+from cache.normal_form.window import pool_size
 from cache.passes.pipeline import normal_form
+from cache.proto import all_nodes, captured, looks_like, refuse_external_data, subgraphs
 
 __all__ = [
     "Head",
@@ -42,6 +45,7 @@ __all__ = [
 
 MAX_BYTES = 512 << 20
 MAX_NODES = 20_000
+MAX_ELEMENTS = 1 << 28
 MIN_OPSET = 7
 NEWEST_KNOWN_OP = 22
 """Ops whose definition is newer than this opset are left to ONNX Runtime: their meaning is not known here."""
@@ -60,37 +64,6 @@ _ONNX_ERRORS = (
 Array = npt.NDArray[Any]
 
 
-class ModelError(ValueError):
-    """A file is no model that can be run here; the message says what was expected and what was found."""
-
-
-@dataclass(frozen=True)
-class InputInfo:
-    """A runtime input as the file declares it; None in shape is a dynamic size, shape None an unknown rank."""
-
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int | None, ...] | None
-
-
-@dataclass(frozen=True, eq=False)
-class OnnxModel:
-    """A checked model; the proto is never changed after loading.
-
-    source : the file's nodes as they stand (``onnx.*`` ops), its weights as constants.
-    """
-
-    path: Path | None
-    name: str
-    proto: Any = field(repr=False)
-    opset: int
-    metadata: dict[str, str]
-    inputs: list[InputInfo]
-    outputs: tuple[str, ...]
-    sha256: str
-    source: Graph = field(repr=False)
-
-
 def load_model(
     source: str | Path | bytes, *, max_bytes: int = MAX_BYTES, max_nodes: int = MAX_NODES
 ) -> OnnxModel:
@@ -104,24 +77,21 @@ def load_model(
     if len(data) > max_bytes:
         raise ModelError(f"model too large: expected at most {max_bytes} bytes, got {len(data)}")
     proto = _parse(data)
-    count = sum(1 for _ in _all_nodes(proto.graph))
+    count = sum(1 for _ in all_nodes(proto.graph))
     if count > max_nodes:
         raise ModelError(f"model too large: expected at most {max_nodes} nodes, got {count}")
-    _refuse_external_data(proto)
     opset = _check_opset(proto)
     if proto.functions:
         try:
             proto = onnx.inliner.inline_local_functions(proto)
         except _ONNX_ERRORS as error:
             raise ModelError(f"not a valid ONNX model: {error}") from error
-        count = sum(1 for _ in _all_nodes(proto.graph))
+        count = sum(1 for _ in all_nodes(proto.graph))
         if count > max_nodes:
             raise ModelError(f"model too large: expected at most {max_nodes} nodes, got {count}")
+    refuse_external_data(proto)
     _check_ops(proto)
-    try:
-        onnx.checker.check_model(proto)
-    except _ONNX_ERRORS as error:
-        raise ModelError(f"not a valid ONNX model: {error}") from error
+    _check(proto)
     name = path.stem if path is not None else (proto.graph.name or "model")
     graph = _source_graph(proto, name)
     weights = {item.name for item in proto.graph.initializer}
@@ -148,61 +118,11 @@ def _read(path: Path, max_bytes: int) -> bytes:
 def _parse(data: bytes) -> Any:
     try:
         proto = onnx.load_model_from_string(data)
-    except (DecodeError, *_ONNX_ERRORS) as error:
-        raise ModelError(
-            f"not an ONNX model: expected a protobuf message, got {_looks_like(data)}"
-        ) from error
+    except Exception as error:  # protobuf raises an error of its own
+        raise ModelError(f"not an ONNX model: expected a protobuf message, got {looks_like(data)}") from error
     if not proto.ir_version or not proto.graph.node or not proto.graph.output:
-        raise ModelError(f"not an ONNX model: expected a graph with nodes, got {_looks_like(data)}")
+        raise ModelError(f"not an ONNX model: expected a graph with nodes, got {looks_like(data)}")
     return proto
-
-
-def _looks_like(data: bytes) -> str:
-    if not data:
-        return "an empty file"
-    head = data[:64]
-    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
-        return f"text starting with {head[:24].decode('ascii')!r}"
-    return f"{len(data)} bytes starting with {data[:8].hex(' ')}"
-
-
-def _all_nodes(graph: Any) -> Iterator[Any]:
-    """The nodes of a graph and of every graph inside their attributes."""
-    for node in graph.node:
-        yield node
-        for inner in _subgraphs(node):
-            yield from _all_nodes(inner)
-
-
-def _subgraphs(node: Any) -> list[Any]:
-    found = []
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            found.append(attribute.g)
-        found.extend(attribute.graphs)
-    return found
-
-
-def _all_graphs(graph: Any) -> Iterator[Any]:
-    yield graph
-    for node in graph.node:
-        for inner in _subgraphs(node):
-            yield from _all_graphs(inner)
-
-
-def _refuse_external_data(proto: Any) -> None:
-    for graph in _all_graphs(proto.graph):
-        tensors = list(graph.initializer)
-        for node in graph.node:
-            for attribute in node.attribute:
-                tensors.extend([attribute.t, *attribute.tensors])
-        for tensor in tensors:
-            if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-                raise ModelError(
-                    f"expected all weights inside the file, got tensor {tensor.name!r} in external data"
-                )
-        if graph.sparse_initializer:
-            raise ModelError("expected dense weights, got sparse initializers")
 
 
 def _check_opset(proto: Any) -> int:
@@ -218,7 +138,7 @@ def _check_ops(proto: Any) -> None:
     """Every op has a definition: here for the standard domains, in ONNX Runtime for the others."""
     opsets = {item.domain: item.version for item in proto.opset_import}
     ask_runtime = False
-    for node in _all_nodes(proto.graph):
+    for node in all_nodes(proto.graph):
         if node.domain not in _STANDARD_DOMAINS:
             ask_runtime = True
             continue
@@ -229,11 +149,30 @@ def _check_ops(proto: Any) -> None:
             raise ModelError(f"unknown op {shown!r} (node {node.name!r}): not in opset {version}")
     if ask_runtime:
         try:
-            onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-        except Exception as error:
-            domains = sorted({node.domain for node in _all_nodes(proto.graph)} - set(_STANDARD_DOMAINS))
-            detail = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ModelError(f"unknown op in domain {', '.join(domains)}: {detail}") from error
+            _require_loads(proto)
+        except ModelError as error:
+            domains = sorted({node.domain for node in all_nodes(proto.graph)} - set(_STANDARD_DOMAINS))
+            raise ModelError(f"unknown op in domain {', '.join(domains)}: {error}") from error
+
+
+def _check(proto: Any) -> None:
+    """The ONNX checker's rules; what it objects to and ONNX Runtime loads all the same is let through."""
+    try:
+        onnx.checker.check_model(proto)
+    except _ONNX_ERRORS as error:
+        try:
+            _require_loads(proto)
+        except ModelError:
+            raise ModelError(f"not a valid ONNX model: {error}") from error
+
+
+def _require_loads(proto: Any) -> None:
+    """Raise ModelError, with the first line of its reason, where ONNX Runtime does not take a model."""
+    try:
+        onnxruntime.InferenceSession(proto.SerializeToString(), _quiet(), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        raise ModelError(lines[0] if lines else type(error).__name__) from error
 
 
 def _input_info(value: Any) -> InputInfo:
@@ -244,20 +183,6 @@ def _input_info(value: Any) -> InputInfo:
     if tensor.HasField("shape"):
         shape = tuple(dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim)
     return InputInfo(value.name, helper.tensor_dtype_to_np_dtype(tensor.elem_type), shape)
-
-
-def native_shape(model: OnnxModel) -> tuple[int, int, int, int] | None:
-    """The (1, C, H, W) that the file fixes for its image input, None when part of it is dynamic.
-
-    A dynamic batch counts as 1.
-    """
-    if len(model.inputs) != 1 or model.inputs[0].shape is None or len(model.inputs[0].shape) != 4:
-        return None
-    batch, *rest = model.inputs[0].shape
-    if batch not in (None, 1) or any(size is None for size in rest):
-        return None
-    channels, height, width = (int(size) for size in rest if size is not None)
-    return 1, channels, height, width
 
 
 def _source_graph(proto: Any, name: str) -> Graph:
@@ -272,9 +197,9 @@ def _source_graph(proto: Any, name: str) -> Graph:
             label = f"{label}#{index}"
         taken.add(label)
         op = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
-        captured = _captured(node)
+        implicit = captured(node)
         nodes.append(
-            Node(label, FOREIGN_PREFIX + op, (*node.input, *captured), tuple(node.output), _attributes(node))
+            Node(label, FOREIGN_PREFIX + op, (*node.input, *implicit), tuple(node.output), _attributes(node))
         )
     inputs = tuple(item.name for item in proto.graph.input if item.name not in weights)
     outputs = tuple(item.name for item in proto.graph.output)
@@ -311,32 +236,18 @@ def _attributes(node: Any) -> dict[str, Any]:
 
 def _dtype(element: int) -> np.dtype[Any] | None:
     try:
-        return np.dtype(helper.tensor_dtype_to_np_dtype(element))
+        dtype: np.dtype[Any] = np.dtype(helper.tensor_dtype_to_np_dtype(element))
     except _ONNX_ERRORS:
         return None
-
-
-def _captured(node: Any) -> list[str]:
-    """Outer tensors that the graphs inside a node read by name: inputs in all but form."""
-    found: dict[str, None] = {}
-    for graph in _subgraphs(node):
-        own = {item.name for item in (*graph.input, *graph.initializer)}
-        for inner in graph.node:
-            for name in (*inner.input, *_captured(inner)):
-                if name and name not in own:
-                    found[name] = None
-            own.update(inner.output)
-        for item in graph.output:
-            if item.name not in own:
-                found[item.name] = None
-    return list(found)
+    return dtype
 
 
 class _OnnxTyper:
     """Types and values of single nodes, from onnx itself (see ``cache.passes.fold_constants.Typer``)."""
 
-    def __init__(self, model: OnnxModel, input_shape: Sequence[int]) -> None:
+    def __init__(self, model: OnnxModel, image: str, input_shape: Sequence[int]) -> None:
         self._model = model
+        self._image = image
         self._input_shape = tuple(input_shape)
         self._protos = dict(zip((n.name for n in model.source.nodes), model.proto.graph.node, strict=True))
         self._imports = list(model.proto.opset_import)
@@ -372,9 +283,25 @@ class _OnnxTyper:
             self._require_runs(node, str(error))
             return {}
         self._types.update(found)
+        self._count_windows(node)
+        found = {name: self._types[name] for name in found}
         result = {name: known for name, proto in found.items() if (known := _tensor_type(proto)) is not None}
         self._check_reshape(node, result)
         return result
+
+    def _count_windows(self, node: Node) -> None:
+        """Shape inference counts one window too many for some pools with ceil_mode."""
+        if node.op not in ("onnx.MaxPool", "onnx.AveragePool"):
+            return
+        x, y = (_tensor_type(self._types.get(name)) for name in (node.inputs[0], node.outputs[0]))
+        if x is None or y is None or len(x.shape) != 4:
+            return
+        size = pool_size(node, (x.shape[2], x.shape[3]))
+        if size is not None and size != y.shape[2:]:
+            for name in filter(None, node.outputs):
+                known = _tensor_type(self._types[name])
+                if known is not None:
+                    self.declare(name, TensorType(known.dtype, (*known.shape[:2], *size)))
 
     def _version(self, domain: str) -> int:
         return int(self._versions.get(domain, self._versions.get("ai.onnx", self._model.opset)))
@@ -390,13 +317,10 @@ class _OnnxTyper:
 
     def _require_runs(self, node: Node, reason: str) -> None:
         """Inference is stricter than the runtime here and there: what ONNX Runtime runs is no error."""
-        names = self._model.source.inputs
         try:
-            piece = extract(self._model, dict.fromkeys(names, self._input_shape), [node.outputs[0]])
+            piece = extract(self._model, {self._image: self._input_shape}, [node.outputs[0]])
             session = onnxruntime.InferenceSession(piece, _quiet(), providers=["CPUExecutionProvider"])
-            session.run(
-                None, {item.name: np.zeros(self._input_shape, np.float32) for item in session.get_inputs()}
-            )
+            session.run(None, {self._image: np.zeros(self._input_shape, np.float32)})
         except Exception as error:
             shapes = []
             for name in node.inputs:
@@ -413,7 +337,7 @@ class _OnnxTyper:
         from onnx.reference import ReferenceEvaluator
 
         proto = self._protos[node.name]
-        if _subgraphs(proto) or proto.domain not in ("", "ai.onnx"):
+        if subgraphs(proto) or proto.domain not in ("", "ai.onnx"):
             return None
         names = [name for name in proto.input if name]
         graph = helper.make_graph(
@@ -438,6 +362,7 @@ def _quiet() -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return options
 
 
@@ -466,8 +391,8 @@ def import_graph(
         raise ModelError(f"expected an input shape (1, C, H, W), got {shape}")
     source = model.source
     wanted = tuple(dict.fromkeys(outputs)) if outputs is not None else source.outputs
-    positions, reached = _ancestors(source, wanted, ())
-    info = _image_input(model, reached)
+    positions, reached = ancestors(source, wanted, ())
+    info = image_input(model, reached)
     if info.shape is not None:
         declared = info.shape[1] if len(info.shape) == 4 else None
         if len(info.shape) != 4 or declared not in (None, shape[1]):
@@ -476,19 +401,13 @@ def import_graph(
     types = {info.name: TensorType(np.dtype(np.float32), shape)}
     raw = Graph(model.name, (info.name,), wanted, nodes, source.constants, types)
     try:
-        return normal_form(raw, model.opset, _OnnxTyper(model, shape), _too_new(model))
+        graph = normal_form(raw, model.opset, _OnnxTyper(model, info.name, shape), _too_new(model))
     except GraphError as error:
         raise ModelError(f"model {model.name!r} cannot be imported at {shape}: {error}") from error
-
-
-def _image_input(model: OnnxModel, reached: Sequence[str]) -> InputInfo:
-    found = [item for item in model.inputs if item.name in reached]
-    if len(found) != 1:
-        names = [item.name for item in found]
-        raise ModelError(f"expected a model with one input (an image), got {len(found)}: {names}")
-    if found[0].dtype != np.float32:
-        raise ModelError(f"expected a float32 image input, got {found[0].dtype} for {found[0].name!r}")
-    return found[0]
+    for name, known in graph.types.items():
+        if math.prod(known.shape) > MAX_ELEMENTS:
+            raise ModelError(f"expected tensors of at most {MAX_ELEMENTS} elements, got {name!r} of {known}")
+    return graph
 
 
 def _too_new(model: OnnxModel) -> frozenset[str]:
@@ -502,29 +421,6 @@ def _too_new(model: OnnxModel) -> frozenset[str]:
         if onnx.defs.has(kind, max_inclusive_version=model.opset)
         and onnx.defs.get_schema(kind, model.opset).since_version > NEWEST_KNOWN_OP
     )
-
-
-def _ancestors(source: Graph, outputs: Sequence[str], stops: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Positions of the nodes that make the outputs from the stops, and the runtime inputs they reach."""
-    where = {name: index for index, node in enumerate(source.nodes) for name in node.outputs if name}
-    stop, positions, reached = set(stops), set(), {}
-    pending = list(outputs)
-    seen: set[str] = set()
-    while pending:
-        name = pending.pop()
-        if not name or name in seen or name in stop:
-            continue
-        seen.add(name)
-        if name in where:
-            index = where[name]
-            if index not in positions:
-                positions.add(index)
-                pending.extend(source.nodes[index].inputs)
-        elif name in source.inputs:
-            reached[name] = None
-        elif name not in source.constants:
-            raise ModelError(f"expected a tensor of the model, got {name!r}")
-    return sorted(positions), list(reached)
 
 
 def extract(
@@ -545,7 +441,7 @@ def extract(
     both = [name for name in outputs if name in inputs]
     if both:
         raise ModelError(f"expected outputs other than the inputs, got {both}")
-    positions, reached = _ancestors(source, outputs, [*inputs, *fixed])
+    positions, reached = ancestors(source, outputs, [*inputs, *fixed])
     if reached:
         raise ModelError(f"expected inputs that the outputs can be computed from, {reached} missing")
     used = {name for i in positions for name in source.nodes[i].inputs} | set(outputs)

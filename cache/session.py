@@ -143,7 +143,8 @@ class Session:
         self._clear_masks()
         image = self.plan.maps[0]
         mask = self._state.written[0]
-        ingest_tensor(np.ascontiguousarray(x[0]), self._state.arena, image.layout, image.is_interleaved, mask)
+        lanes = image.pixel
+        ingest_tensor(np.ascontiguousarray(x[0]), self._state.arena, image.layout, lanes, mask)
         if not valid:
             mask[:] = 1
         rows = np.add.reduceat(mask, np.arange(0, mask.shape[0], self._grid.tile), axis=0, dtype=np.int64)

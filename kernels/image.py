@@ -1,24 +1,25 @@
 """From pixels and tensors to maps in the arena, and back.
 
-An interleaved map holds a pixel's C channels side by side; a blocked one 16 channels per block. Both are addressed as
-origin + (channel // lanes) * plane + y * row + x * pixel + channel % lanes, with lanes = C or 16.
+An interleaved map holds a pixel's C channels side by side; a blocked one 16 channels per block. Both are
+addressed as origin + (channel // lanes) * plane + y * row + x * pixel + channel % lanes, with lanes = C or
+16.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from kernels.constants import LANES
 from kernels.jit import jit
 from kernels.layout import Map
-from kernels.simd import LANES
 
 __all__ = ["ingest_blocked", "ingest_tensor", "ingest_tiles", "unpack"]
 
 
 @jit
 def _ingest(
-    frame: np.ndarray, table: np.ndarray, tiles: np.ndarray, tile: int, arena: np.ndarray, target: Map, lanes: int,
-    reference: np.ndarray, written: np.ndarray,
+    frame: np.ndarray, table: np.ndarray, tiles: np.ndarray, tile: int, arena: np.ndarray, target: Map,
+    lanes: int, reference: np.ndarray, written: np.ndarray,
 ) -> int:  # fmt: skip
     height, width, channels = frame.shape
     total = 0
@@ -28,13 +29,14 @@ def _ingest(
                 continue
             left, right = tile_x * tile, min(tile_x * tile + tile, width)
             for y in range(tile_y * tile, min(tile_y * tile + tile, height)):
-                for x in range(left, right):
-                    at = target.origin + y * target.row + x * target.pixel
-                    for c in range(channels):
+                start = target.origin + y * target.row
+                for c in range(channels):
+                    at = start + c // lanes * target.plane + c % lanes
+                    for x in range(left, right):
                         value = frame[y, x, c]
                         reference[y, x, c] = value
-                        arena[at + c // lanes * target.plane + c % lanes] = table[value, c]
-                    written[y, x] = 1
+                        arena[at + x * target.pixel] = table[value, c]
+                written[y, left:right] = 1
                 total += right - left
     return total
 
@@ -51,23 +53,7 @@ def ingest_tiles(
     target : map of which each pixel holds C elements; its plane is not used.
     written : uint8[H, W], set to 1 for every pixel of a marked tile. Returns the number of these pixels.
     """
-    height, width, channels = frame.shape
-    total = 0
-    for tile_y in range(tiles.shape[0]):
-        for tile_x in range(tiles.shape[1]):
-            if tiles[tile_y, tile_x] == 0:
-                continue
-            left, right = tile_x * tile, min(tile_x * tile + tile, width)
-            for y in range(tile_y * tile, min(tile_y * tile + tile, height)):
-                for x in range(left, right):
-                    at = target.origin + y * target.row + x * target.pixel
-                    for c in range(channels):
-                        value = frame[y, x, c]
-                        reference[y, x, c] = value
-                        arena[at + c] = table[value, c]
-                    written[y, x] = 1
-                total += right - left
-    return total
+    return _ingest(frame, table, tiles, tile, arena, target, frame.shape[2], reference, written)
 
 
 @jit

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels.constants import VECTOR_BYTES
 from kernels.jit import jit
-from kernels.simd import VECTOR_BYTES, lane_any_bits, or_bytes, or_even_bytes
+from kernels.simd import lane_any_bits, or_bytes, or_even_bytes
 
 __all__ = ["any_written", "list_pixels", "project"]
 
@@ -40,7 +41,7 @@ def _any_in_row(mask: np.ndarray, y: int) -> bool:
     rest = np.uint8(0)
     for x in range(vectors * VECTOR_BYTES, width):
         rest |= mask[y, x]
-    return rest != 0
+    return bool(rest != 0)
 
 
 @jit
@@ -100,8 +101,8 @@ def project(
     """Mark the outputs that read a marked input: stale[y, x] |= any(mask[rows of y, columns of x]).
 
     mask : uint8[Hin, Win] of 0 and 1. stale : uint8[Hout, Wout], only ever set.
-    row_low, row_high : int32[Hout], inclusive range of input rows of each output row, inside the mask; low > high
-        is an empty range. row_step : distance between the rows read (the dilation).
+    row_low, row_high : int32[Hout], inclusive range of input rows of each output row, inside the mask; low >
+        high is an empty range. row_step : distance between the rows read (the dilation).
     col_low, col_high, col_step : the same for columns, int32[Wout].
     """
     height, width = stale.shape
@@ -164,8 +165,9 @@ def _list_row(
 def list_pixels(stale: np.ndarray, block: int, pixels: np.ndarray) -> tuple[int, int]:
     """List the pixels of every aligned `block` x `block` block that holds a stale pixel, block after block.
 
-    stale : uint8[H, W]. block : 1, 2, 4 or 8. pixels : int32[capacity, 2], filled with (y, x) in row-major order
-    within a block; coordinates past the map's end are clamped to it, so that every block has block * block entries.
+    stale : uint8[H, W]. block : 1, 2, 4 or 8. pixels : int32[capacity, 2], filled with (y, x) in row-major
+        order within a block; coordinates past the map's end are clamped to it, so that every block has block
+        * block entries.
 
     Returns the entries listed and the distinct pixels of the map among them.
     Raises ValueError for another block, or when `pixels` could not hold a map that is stale everywhere.
@@ -203,4 +205,4 @@ def any_written(mask: np.ndarray) -> bool:
     y = 0
     while y < mask.shape[0] and not _any_in_row(mask, y):
         y += 1
-    return y < mask.shape[0]
+    return bool(y < mask.shape[0])

@@ -1,6 +1,6 @@
 """Still images from strangers: JPEG, PNG and WebP in, BGR pixels out, JPEG out again.
 
-The header is read first, by hand or by libjpeg's header reader, and size limits are checked before anything
+The header is read first, a few bytes by hand, and size limits are checked before anything
 is allocated. EXIF orientation is ignored: boxes refer to pixels as stored. Animations are refused.
 """
 
@@ -19,6 +19,8 @@ Image = NDArray[np.uint8]
 Buffer = bytes | bytearray | memoryview
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_BARE_MARKERS = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})  # these have no length
 _SHORTEST = 12  # bytes that tell the three formats apart
 
 
@@ -121,10 +123,29 @@ def encode_jpeg(image: Image, quality: int = 85) -> bytes:
 
 
 def _jpeg_header(data: Buffer) -> ImageHeader:
-    try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(bytes(data), strict=False)
-    except ValueError as error:
-        raise _jpeg_error(error, data) from error
+    """ITU-T T.81, annex B: markers up to the frame header, found as libjpeg finds them."""
+    view, at = memoryview(data), 2
+    while True:
+        while at < len(view) and view[at] != 0xFF:
+            at += 1
+        while at < len(view) and view[at] == 0xFF:
+            at += 1
+        if at + 3 > len(view):
+            raise TruncatedImage(f"expected a JPEG frame header, got {len(view)} bytes that end before it")
+        marker = view[at]
+        at += 1
+        if marker in _BARE_MARKERS:
+            continue
+        if marker in (0xD8, 0xD9, 0xDA):
+            raise CorruptImage(f"not a valid JPEG image: marker {marker:#x} stands before the frame header")
+        if marker in _FRAME_MARKERS:
+            break
+        at += int.from_bytes(view[at : at + 2], "big")
+    if at + 7 > len(view):
+        raise TruncatedImage(f"expected a JPEG frame header, got {len(view)} bytes that end in it")
+    height, width = struct.unpack(">HH", view[at + 3 : at + 7])
+    if not width or not height:
+        raise CorruptImage(f"not a valid JPEG image: its header says {width}x{height}")
     return ImageHeader("jpeg", width, height)
 
 
@@ -134,7 +155,7 @@ def _decode_jpeg(data: Buffer) -> Image:
     try:
         image: Image = simplejpeg.decode_jpeg(raw, colorspace="BGR", strict=True)
         return image
-    except ValueError as error:
+    except (ValueError, KeyError) as error:  # KeyError: a chroma subsampling that simplejpeg has no name for
         problem = _jpeg_error(error, raw)
         if isinstance(problem, TruncatedImage):
             raise problem from error
@@ -145,7 +166,7 @@ def _decode_jpeg(data: Buffer) -> Image:
     return pixels
 
 
-def _jpeg_error(error: ValueError, data: Buffer) -> CodecError:
+def _jpeg_error(error: Exception, data: Buffer) -> CodecError:
     """libjpeg-turbo's words, sorted into cut short and broken."""
     words = str(error)
     short = "premature end" in words.lower() or b"\xff\xd9" not in bytes(data[-4096:])

@@ -9,6 +9,8 @@ from cache.graph import Node
 from cache.normal_form.window import pair, window_pads, window_size
 from cache.passes.editor import GraphEditor
 
+_MAX_KERNEL = 4096
+
 
 def _pool(node: Node, editor: GraphEditor, op: str, extra: Mapping[str, object]) -> list[Node] | None:
     x, out = editor.feature_map(node.inputs[0]), editor.feature_map(node.output)
@@ -20,7 +22,7 @@ def _pool(node: Node, editor: GraphEditor, op: str, extra: Mapping[str, object])
         return None
     size = (x.shape[2], x.shape[3])
     pads = window_pads(node, size, kernel, strides, dilations)
-    if pads is None:
+    if pads is None or max(kernel) > _MAX_KERNEL:
         return None
     floor = window_size(size, kernel, strides, pads, dilations)
     for i in range(2):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cache.graph import IDENTITY, Node
 from cache.passes.editor import GraphEditor
@@ -18,6 +20,13 @@ _COORDINATES = (
     "asymmetric",
     "tf_half_pixel_for_nn",
 )
+
+_ROUNDING: Mapping[str, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round_prefer_floor": lambda position: np.ceil(position - position.dtype.type(0.5)),
+    "round_prefer_ceil": lambda position: np.floor(position + position.dtype.type(0.5)),
+}
 
 
 def resize(node: Node, editor: GraphEditor, opset: int) -> list[Node] | None:
@@ -36,12 +45,39 @@ def resize(node: Node, editor: GraphEditor, opset: int) -> list[Node] | None:
     else:
         coordinate = node.attrs.get("coordinate_transformation_mode", "half_pixel")
         nearest = node.attrs.get("nearest_mode", "round_prefer_floor")
-    if coordinate not in _COORDINATES or nearest is None:
+    if coordinate not in _COORDINATES or nearest is None or nearest not in _ROUNDING:
         return None
     if scales == (1.0, 1.0) and size == target:
         return [Node(node.name, "activate", node.inputs[:1], node.outputs, {"activation": IDENTITY})]
+    if mode == "nearest" and not all(
+        _is_certain(target[i], size[i], scales[i], coordinate, nearest) for i in range(2)
+    ):
+        return None
     attrs = {"mode": mode, "coordinate": coordinate, "nearest_mode": nearest, "scales": scales}
     return [Node(node.name, "resize", node.inputs[:1], node.outputs, attrs)]
+
+
+def _is_certain(n: int, size: int, scale: float, coordinate: str, nearest: str) -> bool:
+    """Whether every output reads the same pixel however the arithmetic of its coordinate is ordered.
+
+    On a rounding edge, float32, float64 and a multiplication by the reciprocal may disagree; runtimes do.
+    """
+    if coordinate == "align_corners":
+        scale = (n - 1) / (size - 1) if size > 1 and n > 1 else 1.0
+    pixels = []
+    orders: tuple[tuple[Any, bool], ...] = ((np.float32, False), (np.float32, True), (np.float64, False))
+    for dtype, reciprocal in orders:
+        x: npt.NDArray[Any] = np.arange(n, dtype=dtype)
+        s, half = dtype(scale), dtype(0.5)
+        if coordinate not in ("asymmetric", "align_corners"):
+            x = x + half
+        position = x * (dtype(1) / s) if reciprocal else x / s
+        if coordinate.endswith("half_pixel") or coordinate == "half_pixel_symmetric":
+            position = position - half
+        if coordinate == "half_pixel_symmetric":
+            position = position + dtype(size / 2) * (dtype(1) - dtype(n) / (s * dtype(size)))
+        pixels.append(np.clip(_ROUNDING[nearest](position), 0, size - 1))
+    return all(np.array_equal(pixels[0], other) for other in pixels[1:])
 
 
 def _old_rounding(scales: tuple[float, float]) -> str | None:

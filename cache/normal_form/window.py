@@ -39,6 +39,34 @@ def window_pads(node: Node, size: Pair, kernel: Pair, strides: Pair, dilations: 
     return before[0], before[1], after[0], after[1]
 
 
+def ceil_size(floor: int, size: int, kernel: int, stride: int, pads: Pair, dilation: int) -> int:
+    """Windows along one axis with ceil_mode, as ONNX Runtime and PyTorch count them.
+
+    One more than ``floor`` where pixels are left over, unless that window would start beyond the input and
+    its leading padding. (The ONNX shape inference counts such a window.)
+    """
+    covered = (floor - 1) * stride + (kernel - 1) * dilation + 1
+    more = covered < size + sum(pads) and floor * stride < size + pads[0]
+    return floor + 1 if more else floor
+
+
+def pool_size(node: Node, size: Pair) -> Pair | None:
+    """Output height and width of a pool with ceil_mode; None for one without, or not two-dimensional."""
+    kernel, strides = pair(node, "kernel_shape", 1), pair(node, "strides", 1)
+    dilations = pair(node, "dilations", 1)
+    if not node.attrs.get("ceil_mode") or kernel is None or strides is None or dilations is None:
+        return None
+    pads = window_pads(node, size, kernel, strides, dilations)
+    if pads is None or node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", ""):
+        return None
+    floor = window_size(size, kernel, strides, pads, dilations)
+    rows, columns = (
+        ceil_size(floor[i], size[i], kernel[i], strides[i], (pads[i], pads[i + 2]), dilations[i])
+        for i in range(2)
+    )
+    return rows, columns
+
+
 def window_size(size: Pair, kernel: Pair, strides: Pair, pads: Quad, dilations: Pair) -> Pair:
     """How many windows fit, rounded down."""
     rows, columns = (

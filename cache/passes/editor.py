@@ -5,7 +5,7 @@ Knows no op. A pass makes an editor, edits, and takes the finished graph out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -48,12 +48,14 @@ class GraphEditor:
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """The nodes as they are now; safe to iterate while editing."""
+        """The nodes as they are now."""
         return tuple(self._nodes.values())
 
-    def alive(self, node: Node) -> bool:
-        """Whether this very node is still part of the graph."""
-        return self._nodes.get(node.name) is node
+    def each(self) -> Iterator[Node]:
+        """Every node that is there at the start and still is at its turn, as it then stands."""
+        for name in tuple(self._nodes):
+            if name in self._nodes:
+                yield self._nodes[name]
 
     def producer(self, tensor: str) -> Node | None:
         """The node that makes a tensor; None for inputs and constants."""
@@ -172,7 +174,7 @@ class GraphEditor:
         return Graph(source.name, source.inputs, source.outputs, nodes, constants, types, source.folded)
 
     def _ordered(self) -> tuple[Node, ...]:
-        """Stable topological order: a node comes as soon as its inputs are there (iterative, no recursion)."""
+        """Stable topological order: a node comes as soon as its inputs are there."""
         done: set[str] = set()
         ordered: list[Node] = []
         for start in self._nodes.values():

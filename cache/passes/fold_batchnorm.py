@@ -20,8 +20,8 @@ Array = npt.NDArray[Any]
 def fold_batchnorm(graph: Graph) -> Graph:
     """Fold every ``affine`` that can be, following the graph's order."""
     editor = GraphEditor(graph)
-    for node in editor.nodes:
-        if not editor.alive(node) or node.op != "affine":
+    for node in editor.each():
+        if node.op != "affine":
             continue
         producer = editor.producer(node.inputs[0])
         if producer is None or not producer.activation.is_identity or not editor.private(node.inputs[0]):
@@ -30,8 +30,8 @@ def fold_batchnorm(graph: Graph) -> Graph:
             _fold_after_conv(producer, node, editor)
         elif producer.op == "affine":
             _merge(producer, node, editor)
-    for node in editor.nodes:
-        if editor.alive(node) and node.op == "conv":
+    for node in editor.each():
+        if node.op == "conv":
             producer = editor.producer(node.inputs[0])
             if producer is not None and producer.op == "affine" and producer.activation.is_identity:
                 _fold_before_conv(producer, node, editor)

@@ -70,7 +70,7 @@ def fold_constants(graph: Graph, typer: Typer) -> Graph:
         if depends:
             from_input.update(node.outputs)
         inferred: Mapping[str, TensorType] | None = None
-        values = _shape_query(node, types) or _fold(node, constants)
+        values: Sequence[Array] | None = _shape_query(node, types) or _fold(node, constants)
         if values is None:
             inferred = typer.infer(node, constants)
             values = _fold_by(typer, node, constants, inferred)

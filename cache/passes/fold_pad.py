@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cache.graph import Graph, Node
 from cache.passes.editor import GraphEditor
 
@@ -14,7 +16,7 @@ from cache.passes.editor import GraphEditor
 def fold_pad(graph: Graph) -> Graph:
     """Fold each reader of each ``pad`` on its own; a pad that nobody reads any more goes."""
     editor = GraphEditor(graph)
-    for node in editor.nodes:
+    for node in editor.each():
         if node.op != "pad":
             continue
         for reader in editor.consumers(node.output):
@@ -28,7 +30,7 @@ def _fold(pad: Node, reader: Node, editor: GraphEditor) -> None:
     if "pads" not in reader.attrs or reader.op in ("pad", "conv_transpose"):
         return
     pads = tuple(a + b for a, b in zip(pad.attrs["pads"], reader.attrs["pads"], strict=True))
-    changes: dict[str, object] = {"pads": pads}
+    changes: dict[str, Any] = {"pads": pads}
     if reader.op == "avg_pool":
         if any(reader.attrs["pads"]) and not reader.attrs["count_include_pad"]:
             return

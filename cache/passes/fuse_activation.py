@@ -1,4 +1,4 @@
-"""Moves an activation into the op that makes its input, so that a plan tests and writes once per fused node."""
+"""Moves an activation into the op that makes its input: a plan tests and writes once per fused node."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from cache.passes.editor import GraphEditor
 def fuse_activation(graph: Graph) -> Graph:
     """Fuse every ``activate`` whose source only it reads."""
     editor = GraphEditor(graph)
-    for node in editor.nodes:
-        if node.op != "activate" or not editor.alive(node):
+    for node in editor.each():
+        if node.op != "activate":
             continue
         producer = editor.producer(node.inputs[0])
         if producer is None or producer.op not in FUSING_OPS or not producer.activation.is_identity:

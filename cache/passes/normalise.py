@@ -12,7 +12,7 @@ from cache.passes.editor import GraphEditor
 def normalise(graph: Graph, opset: int, too_new: Collection[str] = ()) -> Graph:
     """Apply the rules. ``too_new`` names ONNX ops whose definition in this file the rules do not know."""
     editor = GraphEditor(graph)
-    for node in editor.nodes:
+    for node in editor.each():
         kind = node.op.removeprefix(FOREIGN_PREFIX)
         rule = RULES.get(kind)
         if rule is None or kind in too_new:

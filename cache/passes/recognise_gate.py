@@ -21,9 +21,8 @@ def recognise_gate(graph: Graph) -> Graph:
     """Rewrite the spellings above to ``activate``."""
     editor = GraphEditor(graph)
     for rewrite in (_clip_to_hard_sigmoid, _gate, _scaled_gate):
-        for node in editor.nodes:
-            if editor.alive(node):
-                rewrite(node, editor)
+        for node in editor.each():
+            rewrite(node, editor)
     return editor.finish()
 
 

@@ -25,6 +25,7 @@ _VIEWS = frozenset(
     for op in ("Reshape", "Transpose", "Gather", "Slice", "Split", "Squeeze", "Unsqueeze", "Flatten")
 )
 _MAX_SLICES = 16
+_MAX_CHAIN = 16
 
 Indices = npt.NDArray[np.int32]
 
@@ -33,7 +34,7 @@ def recognise_shuffle(graph: Graph) -> Graph:
     """Replace the last node of each chain that moves channels only; the rest of it becomes dead code."""
     editor = GraphEditor(graph)
     follower = _Follower(editor)
-    for node in editor.nodes:
+    for node in editor.each():
         if node.op not in _VIEWS:
             continue
         for position, name in enumerate(node.outputs):
@@ -45,10 +46,9 @@ def recognise_shuffle(graph: Graph) -> Graph:
             new = None if indices is None else _as_selection(name, root, indices, editor)
             if new is None:
                 continue
-            rest = [other if other != name else "" for other in editor.producer(name).outputs]  # type: ignore[union-attr]
             current = editor.producer(name)
-            assert current is not None
-            editor.update(current, outputs=rest)
+            if current is not None:
+                editor.update(current, outputs=["" if other == name else other for other in current.outputs])
             for item in new:
                 editor.add(item)
     return editor.finish()
@@ -60,7 +60,7 @@ class _Follower:
     def __init__(self, editor: GraphEditor) -> None:
         self._editor = editor
         self._sources: dict[str, tuple[Node, int]] = {}
-        for node in editor.nodes:
+        for node in editor.each():
             if node.op in _VIEWS:
                 for position, name in enumerate(node.outputs):
                     self._sources[name] = (node, position)
@@ -69,11 +69,13 @@ class _Follower:
     def root_of(self, node: Node) -> str | None:
         """The map at the start of a chain: the first tensor on the way back that no view op makes."""
         name = node.inputs[0]
-        while name in self._sources:
+        for _ in range(_MAX_CHAIN):
             current = self._editor.producer(name)
             if current is None or current.op not in _VIEWS:
                 break
             name = current.inputs[0]
+        else:
+            return None
         found = self._editor.feature_map(name)
         if found is None or np.prod(found.shape) > MAX_ELEMENTS:
             return None
@@ -133,7 +135,7 @@ def _split(
 
 def _as_selection(name: str, root: str, indices: Indices, editor: GraphEditor) -> list[Node] | None:
     """Nodes that take from the root what the indices say, None when they take more than whole channels."""
-    _, channels, height, width = editor.types[root].shape
+    height, width = editor.types[root].shape[2:]
     _, _, rows, columns = indices.shape
     area = height * width
     first = indices[0, :, 0, 0].astype(np.int64)
@@ -147,7 +149,9 @@ def _as_selection(name: str, root: str, indices: Indices, editor: GraphEditor) -
     if not np.array_equal(indices[0], first[:, None, None] + grid):
         return None
     starts_row, starts_column = offset // width, offset % width
-    if starts_column.max() + (columns - 1) * column_step >= width:
+    if starts_column.max() + (columns - 1) * steps[1] >= width:
+        return None
+    if starts_row.max() + (rows - 1) * steps[0] >= height:
         return None
     label = f"{name}/select"
     if (rows, columns) == (height, width) and not offset.any():

@@ -15,8 +15,8 @@ def remove_identity(graph: Graph) -> Graph:
     then the copy stays.
     """
     editor = GraphEditor(graph)
-    for node in editor.nodes:
-        if editor.alive(node) and _is_copy(node, editor):
+    for node in editor.each():
+        if _is_copy(node, editor):
             _bypass(node, editor)
     return editor.finish()
 

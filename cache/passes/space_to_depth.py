@@ -15,11 +15,11 @@ from cache.passes.editor import GraphEditor
 def space_to_depth(graph: Graph) -> Graph:
     """Join chains of slices, then fold each full set of slices into its convolution."""
     editor = GraphEditor(graph)
-    for node in editor.nodes:
+    for node in editor.each():
         if node.op == "slice_spatial":
             _join_slices(node, editor)
-    for node in editor.nodes:
-        if node.op == "conv" and editor.alive(node):
+    for node in editor.each():
+        if node.op == "conv":
             _fold(node, editor)
     return editor.finish()
 

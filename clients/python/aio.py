@@ -227,7 +227,8 @@ class AsyncStreamClient:
             proxy=True if self._options.proxy is True else (self._options.proxy or None),
         ) as socket:
             try:
-                await socket.send(self._core.hello())
+                with suppress(ConnectionClosed):  # what the server said before it closed is still to be read
+                    await socket.send(self._core.hello())
                 async with asyncio.timeout(self._options.ready_timeout_s):
                     while self._core.protocol.phase is Phase.GREETING:
                         await self._take(await socket.recv())

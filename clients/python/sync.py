@@ -168,9 +168,10 @@ class StreamClient:
             max_size=MAX_SERVER_MESSAGE_BYTES,
             max_queue=4,
             proxy=True if self._options.proxy is True else (self._options.proxy or None),
-        )
+        ).__enter__()  # its lifetime is that of this object; `close` ends it
         try:
-            socket.send(self._core.hello())
+            with suppress(ConnectionClosed):  # what the server said before it closed is still to be read
+                socket.send(self._core.hello())
             deadline = time.monotonic() + self._options.ready_timeout_s
             while self._core.protocol.phase is Phase.GREETING:
                 self._take(socket.recv(max(0.0, deadline - time.monotonic())))

@@ -120,12 +120,15 @@ class Mask(Struct, frozen=True, kw_only=True):
 
 
 class Tensor(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One output of a model of family `raw`; `data` is row-major and left out where it is large."""
+    """One output of a model of family `raw`.
+
+    `data` is row-major, None for a value that is not finite; it is left out where it is large.
+    """
 
     name: str
     dtype: str
     shape: tuple[Count, ...]
-    data: tuple[float, ...] | None = None
+    data: tuple[float | None, ...] | None = None
 
 
 class Result(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="result"):

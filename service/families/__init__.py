@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from cache.onnx_import import import_graph, native_shape
 from service.families.base import (
     Classification,
     Detections,
@@ -40,6 +41,7 @@ __all__ = [
     "Mask",
     "RawOutputs",
     "Result",
+    "bind",
     "boxes_of",
     "check_size",
     "create",
@@ -70,6 +72,17 @@ _STRIDE_IF_DYNAMIC = 32
 def create(spec: ModelSpec) -> Family:
     """A new decoder of the family that the specification names; one per model, shared by its streams."""
     return FAMILIES[spec.family]()
+
+
+def bind(model: OnnxModel, spec: ModelSpec, size: Size) -> tuple[Family, Sequence[str] | None]:
+    """A new family for the model, and the tensors that its plan must end at (None: the model's outputs).
+
+    The heads are looked for at the file's own size, as the file's tail may work at no other; a plan of any
+    `size` (W, H) may then end at them. Raises ModelError, GraphError or FamilyError.
+    """
+    family = create(spec)
+    shape = native_shape(model) or (1, spec.channels, size[1], size[0])
+    return family, family.outputs(model, import_graph(model, shape))
 
 
 def default_size(model: OnnxModel, spec: ModelSpec) -> Size:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from cache.onnx_import import native_shape
 from service.families.base import (
     Detections,
     FamilyError,
@@ -20,16 +22,30 @@ from service.families.base import (
 )
 
 if TYPE_CHECKING:
+    from cache.graph import Graph
+    from cache.onnx_import import OnnxModel
     from service.model_spec import ModelSpec
 
 
 class FastestDet(SpatialFamily):
     """One head 1 x (1 + 4 + classes) x h x w, or its three parts where the plan ends before they are joined.
 
-    score = objectness^0.6 * best class^0.4; x = (gx + tanh t1) cells, w = sigmoid(t3) of the image.
+    score = objectness^0.6 * best class^0.4; x = (gx + tanh t1) cells, w = sigmoid(t3) of the image that the
+    model was trained on. What it learned is a size in pixels: at another plan size, w is still of the file's
+    own size (on a 640x384 plan a person comes out 139 px wide so, as he is, and 253 px as a part of 640).
     """
 
     name: ClassVar[str] = "fastestdet"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._trained: Size | None = None
+
+    def outputs(self, model: OnnxModel, graph: Graph) -> Sequence[str] | None:
+        """The spatial heads; the file's own input size is remembered as the unit of box sizes."""
+        shape = native_shape(model)
+        self._trained = None if shape is None else (shape[3], shape[2])
+        return super().outputs(model, graph)
 
     def candidates(self, outputs: Outputs, spec: ModelSpec, size: Size) -> Detections:
         """Boxes with score > spec.min_confidence, in plan pixels, before NMS."""
@@ -43,13 +59,13 @@ class FastestDet(SpatialFamily):
         score = (objectness[index] ** 0.6 * classes[:, index].max(axis=0) ** 0.4).astype(np.float32)
         index, score = index[score > spec.min_confidence], score[score > spec.min_confidence]
         column, row = levels[0].cells(index)
-        width, height = np.float32(size[0]), np.float32(size[1])
+        trained = self._trained or size
         t = box[:, index]
         xyxy = corners(
-            (column + np.tanh(t[0])) * (width / np.float32(levels[0].width)),
-            (row + np.tanh(t[1])) * (height / np.float32(levels[0].height)),
-            sigmoid(t[2]) * width,
-            sigmoid(t[3]) * height,
+            (column + np.tanh(t[0])) * np.float32(size[0] / levels[0].width),
+            (row + np.tanh(t[1])) * np.float32(size[1] / levels[0].height),
+            sigmoid(t[2]) * np.float32(trained[0]),
+            sigmoid(t[3]) * np.float32(trained[1]),
         )
         return Detections(xyxy, score, classes[:, index].argmax(axis=0).astype(np.int32))
 

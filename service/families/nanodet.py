@@ -52,7 +52,7 @@ class NanoDet(SpatialFamily):
 
 
 def _tell_apart(level: Level, classes: int) -> tuple[HeadTensor, HeadTensor]:
-    """Scores and distributions of one stride, told apart by their channels."""
+    """Scores and distributions of one stride, told apart by their channels; scores first where both fit."""
     if len(level.heads) == 2:
         one, two = level.heads
         for scores, distances in ((one, two), (two, one)):

@@ -181,8 +181,8 @@ def map_output(facts: ModelFacts) -> Fields | None:
 
 
 def class_row(facts: ModelFacts) -> Fields | None:
-    """A square input and one row of two or more class scores."""
-    if len(facts.outputs) != 1 or facts.width != facts.height:
+    """A square image (or one of dynamic size) and one row of two or more class scores."""
+    if len(facts.outputs) != 1 or facts.channels not in (1, 3) or facts.width != facts.height:
         return None
     shape = facts.outputs[0].shape
     row = shape[1:2] if len(shape) == 2 or (len(shape) == 4 and shape[2:] == (1, 1)) else ()

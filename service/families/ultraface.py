@@ -34,13 +34,14 @@ _SIZE_VARIANCE = np.float32(0.2)
 def priors(stride: int, size: Size) -> FloatArray:
     """Priors of one stride, float32[h * w * boxes, 4] of cx, cy, w, h in pixels; read-only.
 
-    Feature maps have ceil(side / stride) cells, and priors are clipped to the image, as in the original.
+    As in the original, a feature map has ceil(side / stride) cells that divide the image evenly (so that the
+    pitch is below the stride where the side is no multiple of it), and priors are clipped to the image.
     """
     width, height = size
-    row, column, side = np.meshgrid(
-        np.arange(-(-height // stride)), np.arange(-(-width // stride)), _MIN_BOXES[stride], indexing="ij"
-    )
-    table = np.stack([(column + 0.5) * stride, (row + 0.5) * stride, side, side], axis=-1).reshape(-1, 4)
+    rows, columns = -(-height // stride), -(-width // stride)
+    row, column, side = np.meshgrid(np.arange(rows), np.arange(columns), _MIN_BOXES[stride], indexing="ij")
+    cx, cy = (column + 0.5) * (width / columns), (row + 0.5) * (height / rows)
+    table = np.stack([cx, cy, side, side], axis=-1).reshape(-1, 4)
     table = np.minimum(table, np.asarray([width, height, width, height])).astype(np.float32)
     result: FloatArray = table
     result.setflags(write=False)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.numpy_helper
 import onnxruntime
 import pytest
-from cache.onnx_import import OnnxModel, extract, import_graph, load_model
 
+from cache.onnx_import import OnnxModel, extract, import_graph, load_model
 from service import families
 from service.families.base import SpatialFamily
 from service.model_spec import ModelSpec, guess_spec
@@ -53,11 +55,31 @@ class RealModel:
     def spatial(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """The head tensors, at the size of x."""
         cut = extract(self.model, {self.model.inputs[0].name: x.shape}, self.heads)
+        native = self.model.inputs[0].shape
+        if x.shape != native:
+            cut = _scale_reshapes(cut, x.shape[2] / native[2], x.shape[3] / native[3])
         return self._run(session(cut), x)
 
     def _run(self, ort: onnxruntime.InferenceSession, x: np.ndarray) -> dict[str, np.ndarray]:
         values: list[Any] = ort.run(None, {ort.get_inputs()[0].name: x})
         return dict(zip([out.name for out in ort.get_outputs()], values, strict=True))
+
+
+def _scale_reshapes(data: bytes, down: float, across: float) -> bytes:
+    """The model with the fixed sizes of its channel shuffles changed, so that it runs at another size."""
+    model = onnx.load_from_string(data)
+    targets = {node.input[1] for node in model.graph.node if node.op_type == "Reshape"}
+    for weight in model.graph.initializer:
+        if weight.name not in targets:
+            continue
+        shape = onnx.numpy_helper.to_array(weight).copy()
+        if shape.size == 3:
+            shape[2] = round(shape[2] * down * across)
+        else:
+            shape[-2:] = np.rint(shape[-2:] * [down, across])
+        weight.CopyFrom(onnx.numpy_helper.from_array(shape, weight.name))
+    del model.graph.value_info[:]
+    return model.SerializeToString()
 
 
 @cache
@@ -94,3 +116,15 @@ def real_model():
 def clip_frame():
     """Function from clip name and frame number to uint8[H, W, 3]; skips without the test data."""
     return _clip_frame
+
+
+@pytest.fixture
+def data_dir():
+    """The folder of clips and models; it may be absent."""
+    return DATA
+
+
+@pytest.fixture
+def ort_session():
+    """Function from the bytes of a model to an ONNX Runtime session of one thread."""
+    return session

@@ -1,0 +1,209 @@
+"""How near direct convolution comes to this machine's peak: `python -m benchmarks.kernels [--json FILE]`.
+
+One thread, CPU time, medians. Peak is a loop of fused multiply-adds on registers alone, measured beside each
+kernel, both settled (see `settled_rate`). Kernels are called from compiled code, so that Python's dispatch is
+not counted.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numba import types
+from numba.core import cgutils
+from rich.console import Console
+from rich.table import Table
+
+from cache.ops.conv import block_groups
+from kernels.constants import LANES, RELU, STORE, TEST_RMS
+from kernels.conv import convolve
+from kernels.emit import fma, splat
+from kernels.jit import intrinsic, jit
+from kernels.layout import Act, Map, Test, scratch_elements
+from kernels.target import HOST, VARIANT
+
+SHAPES = ((56, 64, 64, 3), (28, 128, 128, 3), (56, 96, 96, 3), (56, 64, 128, 1), (28, 128, 256, 1))
+LISTS = {"dense": (1, 1.0), "5% of 4x4 blocks": (4, 0.05), "5% of pixels": (1, 0.05)}
+MODES = {"STORE": STORE, "TEST_RMS": TEST_RMS}
+# Independent sums: enough to hide the latency, few enough for the registers.
+CHAINS = HOST.pixels + HOST.pixels // 4
+SLICE_S, BURST_S, ROUNDS = 1e-3, 20e-3, 5
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measurement: edge of the map in pixels, channels, kernel size, list, and how it was written."""
+
+    size: int
+    inputs: int
+    outputs: int
+    kernel: int
+    listed: str
+    pixels: int
+    mode: str
+    gflops: float
+    share_of_peak: float
+
+
+@intrinsic
+def multiply_add_chains(typing_context: Any, count: Any, x: Any, y: Any) -> Any:
+    """`count` rounds of sum = sum * x + y on `CHAINS` lane vectors; returns one lane of their total."""
+
+    def codegen(context: Any, b: Any, signature: Any, args: list[Any]) -> Any:
+        count, x, y = args
+        factor, term = splat(b, x), splat(b, y)
+        sums = [cgutils.alloca_once_value(b, splat(b, y)) for _ in range(CHAINS)]
+        with cgutils.for_range(b, count):
+            for s in sums:
+                b.store(fma(b, b.load(s), factor, term), s)
+        total = b.load(sums[0])
+        for s in sums[1:]:
+            total = b.fadd(total, b.load(s))
+        return b.extract_element(total, cgutils.int32_t(0))
+
+    return types.float32(types.int64, types.float32, types.float32), codegen
+
+
+@jit
+def chains(count: int) -> float:
+    """Run the register-only loop; its result keeps the optimiser from dropping it."""
+    return float(multiply_add_chains(count, np.float32(0.5), np.float32(count & 1)))
+
+
+@jit
+def repeat(
+    times: int, arena: Any, source: Map, taps: Any, spans: Any, weights: Any, bias: Any, target: Map, pixels:
+    Any, test: Test, scratch: Any, written: Any,
+) -> int:  # fmt: skip
+    """Call `convolve` (ReLU, stride 1) from compiled code."""
+    total, act = 0, Act(RELU, 0.0, 0.0)
+    for _ in range(times):
+        total += convolve(
+            arena, source, taps, spans, LANES, weights, bias, bias, target, pixels, 1, 1, act, test, scratch,
+            written
+        )  # fmt: skip
+    return total
+
+
+def aligned(count: int) -> np.ndarray:
+    """float32[count], zeros, on a 64-byte boundary."""
+    array = np.zeros(count + LANES, np.float32)
+    skip = (-array.ctypes.data // 4) % LANES
+    return array[skip : skip + count]
+
+
+def settled_rate(run: Callable[[int], object], operations: int) -> float:
+    """FLOP/s of a burst of calls that has gone on for a while: `run(n)` makes n calls of so many operations.
+
+    For about a millisecond after other code has run, even the register-only loop is a tenth slower than it
+    settles at, so that a share of a peak taken in short bursts would flatter the kernel.
+    """
+    times = max(1, int(SLICE_S * 200e9 / operations))
+    end = time.perf_counter() + BURST_S
+    slices: list[float] = []
+    while time.perf_counter() < end or len(slices) < 4:
+        start = time.thread_time()
+        run(times)
+        slices.append(operations * times / (time.thread_time() - start))
+    return float(np.median(slices[len(slices) // 2 :]))
+
+
+def peak_flops() -> float:
+    """Settled FLOP/s of fused multiply-adds that touch no memory, on one thread."""
+    rounds = 10_000
+    return settled_rate(lambda n: chains(n * rounds), CHAINS * LANES * 2 * rounds)
+
+
+def rates(run: Callable[[int], object], operations: int) -> tuple[float, float]:
+    """Median settled FLOP/s, and its median share of the settled peak measured before it: clocks wander."""
+    pairs = [(peak_flops(), settled_rate(run, operations)) for _ in range(ROUNDS)]
+    return float(np.median([rate for _, rate in pairs])), float(np.median([r / peak for peak, r in pairs]))
+
+
+def listed_pixels(size: int, block: int, share: float) -> np.ndarray:
+    """int32[n, 2], a share of the aligned blocks of a square map in row-major order."""
+    edges = np.arange(0, size, block)
+    corners = np.array([(y, x) for y in edges for x in edges])
+    if share < 1:
+        chosen = np.random.default_rng(0).permutation(len(corners))[: max(1, round(len(corners) * share))]
+        corners = corners[np.sort(chosen)]
+    inner = np.array([(y, x) for y in range(block) for x in range(block)])
+    return np.asarray((corners[:, None] + inner).reshape(-1, 2), np.int32)
+
+
+def convolution(size: int, inputs: int, outputs: int, kernel: int) -> tuple[Any, ...]:
+    """Arguments of `repeat` from arena to target for random data, packed as a Plan packs them."""
+    rng = np.random.default_rng(0)
+    padded = size + 2 * (kernel // 2)
+    in_blocks, out_blocks = inputs // LANES, outputs // LANES
+    source = Map(0, padded * padded * LANES, padded * LANES, LANES)
+    target = Map(in_blocks * source.plane, size * size * LANES, size * LANES, LANES)
+    arena = aligned(target.origin + out_blocks * target.plane)
+    arena[:] = rng.normal(size=arena.size)
+    window = np.add.outer(np.arange(kernel) * source.row, np.arange(kernel) * LANES).reshape(-1)
+    taps = (np.add.outer(np.arange(in_blocks) * source.plane, window).reshape(-1) * 4).astype(np.int64)
+    weights = aligned(outputs * inputs * kernel * kernel)
+    weights[:] = rng.normal(size=weights.size) / np.sqrt(inputs * kernel * kernel)
+    per_block = taps.size * LANES * LANES
+    spans = [(first, count, 0, taps.size, first * per_block) for first, count in block_groups(out_blocks)]
+    return arena, source, taps, np.array(spans, np.int64), weights, aligned(outputs), target
+
+
+def measure(size: int, inputs: int, outputs: int, kernel: int) -> list[Figure]:
+    """Every kind of list in every mode, for one convolution."""
+    arguments = convolution(size, inputs, outputs, kernel)
+    scratch, written = aligned(scratch_elements(outputs // LANES)), np.zeros((size, size), np.uint8)
+    figures = []
+    for listed, (block, share) in LISTS.items():
+        pixels = listed_pixels(size, block, share)
+        operations = 2 * len(pixels) * inputs * outputs * kernel * kernel
+        for mode, code in MODES.items():
+            test = Test(code, 0.0, block)
+
+            def run(times: int, rest: tuple[Any, ...] = (pixels, test, scratch, written)) -> int:
+                return int(repeat(times, *arguments, *rest))
+
+            rate, share_of_peak = rates(run, operations)
+            figures.append(
+                Figure(size, inputs, outputs, kernel, listed, len(pixels), mode, rate / 1e9, share_of_peak)
+            )
+    return figures
+
+
+def table(figures: list[Figure], peak_gflops: float) -> Table:
+    """The figures, one row per convolution and list."""
+    drawn = Table(title=f"Direct convolution, one thread, {VARIANT}; peak {peak_gflops:.0f} GFLOP/s")
+    for name in ("map", "channels", "kernel", "listed", "pixels", *MODES):
+        drawn.add_column(name, justify="left" if name == "listed" else "right")
+    for i in range(0, len(figures), len(MODES)):
+        f = figures[i]
+        cells = [f"{g.gflops:.0f} ({g.share_of_peak:.0%})" for g in figures[i : i + len(MODES)]]
+        drawn.add_row(
+            f"{f.size}x{f.size}", f"{f.inputs} to {f.outputs}", f"{f.kernel}x{f.kernel}", f.listed,
+            str(f.pixels), *cells, end_section=f.listed == list(LISTS)[-1],
+        )  # fmt: skip
+    return drawn
+
+
+def main(
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+) -> None:
+    """Measure the peak and the kernels, print a table."""
+    chains(1)
+    peak_gflops = float(np.median([peak_flops() for _ in range(ROUNDS)])) / 1e9
+    figures = [figure for shape in SHAPES for figure in measure(*shape)]
+    Console().print(table(figures, peak_gflops))
+    if json_file:
+        report = {"variant": VARIANT, "peak_gflops": peak_gflops, "figures": [asdict(f) for f in figures]}
+        json_file.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,15 @@
+"""The numbers that kernels, their emitters and their callers agree on."""
+
+from __future__ import annotations
+
+LANES = 16
+VECTOR_BYTES = 64
+
+# Activation kinds, as the kernels take them.
+IDENTITY, RELU, CLIP, PRELU, SILU, SIGMOID, HARD_SWISH, HARD_SIGMOID = range(8)
+
+# What the exit of a kernel does with its results.
+STORE, TEST_RMS, TEST_BITS = range(3)
+
+# What `combine` does with two maps.
+ADD, SUB, MUL, MAX, MIN = range(5)

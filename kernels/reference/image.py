@@ -1,0 +1,63 @@
+"""Twins of `kernels.image`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels.constants import LANES
+from kernels.layout import Map
+from kernels.reference.common import positions
+
+
+def _channel(target: Map, lanes: int, c: int, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
+    """Elements of the arena that hold channel c of the given pixels."""
+    return positions(target, ys, xs) + c // lanes * target.plane + c % lanes
+
+
+def _ingest(
+    frame: np.ndarray, table: np.ndarray, tiles: np.ndarray, tile: int, arena: np.ndarray, target: Map,
+    lanes: int, reference: np.ndarray, written: np.ndarray,
+) -> int:  # fmt: skip
+    marked = np.kron(tiles, np.ones((tile, tile), np.uint8))[: frame.shape[0], : frame.shape[1]]
+    ys, xs = np.nonzero(marked)
+    for c in range(frame.shape[2]):
+        arena[_channel(target, lanes, c, ys, xs)] = table[frame[ys, xs, c], c]
+    reference[ys, xs] = frame[ys, xs]
+    written[ys, xs] = 1
+    return int(ys.size)
+
+
+def ingest_tiles(
+    frame: np.ndarray, table: np.ndarray, tiles: np.ndarray, tile: int, arena: np.ndarray, target: Map,
+    reference: np.ndarray, written: np.ndarray,
+) -> int:  # fmt: skip
+    """Every pixel of a marked tile, into an interleaved map."""
+    return _ingest(frame, table, tiles, tile, arena, target, frame.shape[2], reference, written)
+
+
+def ingest_blocked(
+    frame: np.ndarray, table: np.ndarray, tiles: np.ndarray, tile: int, arena: np.ndarray, target: Map,
+    reference: np.ndarray, written: np.ndarray,
+) -> int:  # fmt: skip
+    """Every pixel of a marked tile, into a blocked map."""
+    return _ingest(frame, table, tiles, tile, arena, target, LANES, reference, written)
+
+
+def ingest_tensor(x: np.ndarray, arena: np.ndarray, target: Map, lanes: int, written: np.ndarray) -> int:
+    """Every value; pixels of which any channel's bits differ are marked."""
+    channels, height, width = x.shape
+    ys, xs = (grid.reshape(-1) for grid in np.mgrid[:height, :width])
+    differs = np.zeros(height * width, bool)
+    for c in range(channels):
+        where = _channel(target, lanes, c, ys, xs)
+        values = x[c].reshape(-1)
+        differs |= values.view(np.uint32) != arena[where].view(np.uint32)
+        arena[where] = values
+    written[ys[differs], xs[differs]] = 1
+    return int(np.count_nonzero(differs))
+
+
+def unpack(arena: np.ndarray, channels: np.ndarray, row: int, pixel: int, out: np.ndarray) -> None:
+    """One strided gather."""
+    ys, xs = np.mgrid[: out.shape[1], : out.shape[2]]
+    out[:] = arena[channels[:, None, None] + ys * row + xs * pixel]

@@ -1,0 +1,20 @@
+"""Twins of `kernels.tile_diff`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def changed_tiles(frame: np.ndarray, reference: np.ndarray, tile: int, limit: int, tiles: np.ndarray) -> int:
+    """Sum of absolute differences of each tile against its share of the limit, in integers."""
+    difference = np.abs(frame.astype(np.int64) - reference.astype(np.int64)).sum(axis=2)
+    for y, x in np.ndindex(*tiles.shape):
+        part = difference[y * tile : (y + 1) * tile, x * tile : (x + 1) * tile]
+        tiles[y, x] = part.sum() * tile * tile > limit * part.size
+    return int(np.count_nonzero(tiles))
+
+
+def differing_pixels(frame: np.ndarray, reference: np.ndarray, mask: np.ndarray) -> int:
+    """Whether any channel differs."""
+    mask[:] = np.any(frame != reference, axis=2)
+    return int(np.count_nonzero(mask))

@@ -1,0 +1,41 @@
+"""Makes the ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from service import errors, ws
+from service.registry import ModelRegistry
+from service.routes import detect, health, models, streams
+from service.settings import Settings
+from service.state import Service
+
+TITLE = "Afterimage"
+
+
+def create_app(settings: Settings | None = None, registry: ModelRegistry | None = None) -> FastAPI:
+    """The application; its `state.service` is the running Service.
+
+    settings : None reads the environment; registry : None makes one of the settings' models
+    """
+    chosen = settings if settings is not None else Settings()
+    known = registry if registry is not None else ModelRegistry.from_settings(chosen)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service = Service(chosen, known)
+        app.state.service = service
+        await service.start()
+        try:
+            yield
+        finally:
+            await service.stop()
+
+    app = FastAPI(title=TITLE, summary="Video inference that computes only what changed", lifespan=lifespan)
+    errors.install(app)
+    for router in (health.router, models.router, detect.router, streams.router, ws.router):
+        app.include_router(router)
+    return app

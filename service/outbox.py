@@ -1,0 +1,55 @@
+"""Messages that wait to be sent on one connection: bounded by whoever fills it, through `room`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+
+class Outbox:
+    """Use on the event loop only. A message counts as waiting until it has been sent."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._messages: deque[str | bytes] = deque()
+        self._some = asyncio.Event()
+        self._room = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._update()
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def put(self, message: str | bytes) -> None:
+        """Add a message. Never refuses: what answers work that was taken on earlier must always fit."""
+        self._messages.append(message)
+        self._update()
+
+    async def next(self) -> str | bytes:
+        """The oldest message; it stays until `sent`."""
+        await self._some.wait()
+        return self._messages[0]
+
+    def sent(self) -> None:
+        """The oldest message is on its way."""
+        self._messages.popleft()
+        self._update()
+
+    async def room(self) -> None:
+        """Wait until fewer messages wait than the limit."""
+        await self._room.wait()
+
+    async def empty(self) -> None:
+        """Wait until everything has been sent."""
+        await self._empty.wait()
+
+    def _update(self) -> None:
+        for event, holds in (
+            (self._some, bool(self._messages)),
+            (self._room, len(self._messages) < self._limit),
+            (self._empty, not self._messages),
+        ):
+            if holds:
+                event.set()
+            else:
+                event.clear()

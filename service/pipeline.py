@@ -1,0 +1,195 @@
+"""One frame through the engine: decode, fit, push, decode the outputs, map back to frame pixels.
+
+Runs in a worker thread. Knows sessions and families, and neither streams nor sockets.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.wire import ClassScore, Detection, Mask, Tensor
+from service import codec
+from service.families import Classification, Detections, RawOutputs
+from service.families import Mask as FamilyMask
+from service.families import Result as FamilyResult
+from service.model_spec import ModelSpec
+from service.preprocess import Placement, fit
+from service.registry import EngineResult, EngineSession, Model
+
+MAX_TENSOR_VALUES = 4096
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a model found, ready for the wire; boxes in frame pixels. None: the model gives no such thing."""
+
+    detections: tuple[Detection, ...] | None = None
+    classes: tuple[ClassScore, ...] | None = None
+    masks: tuple[Mask, ...] | None = None
+    tensors: tuple[Tensor, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything about one frame that was computed. `image` is uint8[H, W, 3] BGR."""
+
+    width: int
+    height: int
+    found: Found
+    decision: str
+    compute_fraction: float
+    changed_tiles: int
+    decode_ns: int
+    diff_ns: int
+    infer_ns: int
+    image: NDArray[np.uint8] = field(repr=False)
+
+
+class FramePipeline:
+    """A session with its model. Not thread-safe: one worker at a time holds it.
+
+    `min_confidence` overrides the model's own where it is not None.
+    """
+
+    def __init__(self, model: Model, session: EngineSession, limits: codec.Limits) -> None:
+        self.model = model
+        self._session = session
+        self._limits = limits
+        self._geometry: tuple[object, ...] | None = None
+
+    def reset(self) -> None:
+        """Forget what is cached: the next frame is a keyframe."""
+        self._session.reset()
+        self._geometry = None
+
+    def run(self, data: bytes, *, min_confidence: float | None = None, reset: bool = False) -> Outcome:
+        """Compute one encoded image.
+
+        Raises CodecError for an image that cannot be taken, and leaves what is cached as it was. After any
+        other error the session has been reset.
+        """
+        if reset:
+            self.reset()
+        started = time.perf_counter_ns()
+        image = codec.decode(data, self._limits)
+        decode_ns = time.perf_counter_ns() - started
+        try:
+            return self._compute(image, decode_ns, min_confidence)
+        except BaseException:
+            self.reset()
+            raise
+
+    def _compute(self, image: NDArray[np.uint8], decode_ns: int, min_confidence: float | None) -> Outcome:
+        spec = self.model.spec
+        if min_confidence is not None:
+            spec = spec.model_copy(update={"min_confidence": min_confidence})
+        frame, placement = fit(image, self.model.size, spec)
+        geometry = _geometry(placement)
+        if self._geometry is not None and geometry != self._geometry:
+            self._session.reset()
+        self._geometry = geometry
+        result: EngineResult = self._session.push(frame)
+        found = describe(
+            self.model.family.decode(result.outputs, spec, self.model.size), spec, placement, self.model.size
+        )
+        return Outcome(
+            width=image.shape[1],
+            height=image.shape[0],
+            found=found,
+            decision=result.decision,
+            compute_fraction=float(result.compute_fraction),
+            changed_tiles=int(result.changed_tiles),
+            decode_ns=decode_ns,
+            diff_ns=int(result.diff_ns),
+            infer_ns=int(result.infer_ns),
+            image=image,
+        )
+
+
+def _geometry(placement: Placement) -> tuple[object, ...]:
+    """Where the frame lies in the plan's input. Frames of another size but the same place share a cache."""
+    (width, height), (scale_x, scale_y) = placement.frame_size, placement.scale
+    return round(width * scale_x), round(height * scale_y), *placement.offset
+
+
+def describe(result: FamilyResult, spec: ModelSpec, placement: Placement, size: tuple[int, int]) -> Found:
+    """A family's result in plan pixels as wire structs in frame pixels; nothing refers to the session."""
+    if isinstance(result, Detections):
+        return Found(detections=_detections(result, spec, placement))
+    if isinstance(result, Classification):
+        ids = result.class_id.tolist()
+        scores = result.score.tolist()
+        return Found(
+            classes=tuple(
+                ClassScore(class_id=class_id, label=spec.label(class_id), score=round(score, 4))
+                for class_id, score in zip(ids, scores, strict=True)
+            )
+        )
+    if isinstance(result, FamilyMask):
+        return Found(
+            detections=_detections(result.regions, spec, placement),
+            masks=_masks(result, spec, placement, size),
+        )
+    assert isinstance(result, RawOutputs)
+    return Found(tensors=tuple(_tensor(name, values) for name, values in result.tensors.items()))
+
+
+def _detections(found: Detections, spec: ModelSpec, placement: Placement) -> tuple[Detection, ...]:
+    finite = np.isfinite(found.xyxy).all(axis=1) & np.isfinite(found.score)
+    placed = placement.detections_to_frame(found.select(finite))
+    boxes = placed.xyxy.astype(np.float64).round(2).tolist()
+    scores = placed.score.astype(np.float64).round(4).tolist()
+    ids = placed.class_id.tolist()
+    points: list[Any] = [None] * len(ids)
+    if placed.keypoints is not None:
+        rounded = placed.keypoints.astype(np.float64).round(2).tolist()
+        points = [tuple(tuple(point) for point in row) for row in rounded]
+    return tuple(
+        Detection(xyxy=tuple(box), score=score, class_id=number, label=spec.label(number), keypoints=marks)
+        for box, score, number, marks in zip(boxes, scores, ids, points, strict=True)
+    )
+
+
+def _masks(
+    mask: FamilyMask, spec: ModelSpec, placement: Placement, size: tuple[int, int]
+) -> tuple[Mask, ...]:
+    """Run lengths per class that is there, without the background."""
+    corners = np.asarray([[0.0, 0.0], [size[0], size[1]]], np.float32)
+    (left, top), (right, bottom) = placement.points_to_frame(corners).astype(np.float64).round(2).tolist()
+    present = np.unique(mask.classes).tolist()
+    single = len(spec.labels) <= 1 and set(present) <= {0, 1}  # one channel: 1 is class 0, 0 is nothing
+    wanted = [value for value in present if (value != 0 if single else value != spec.background)]
+    height, width = mask.classes.shape
+    return tuple(
+        Mask(
+            class_id=0 if single else value,
+            label=spec.label(0 if single else value),
+            size=(height, width),
+            counts=run_lengths(mask.classes == value),
+            xyxy=(left, top, right, bottom),
+        )
+        for value in wanted
+    )
+
+
+def run_lengths(mask: NDArray[np.bool_]) -> tuple[int, ...]:
+    """Lengths of the runs of equal values in row-major order, the first of zeros (perhaps 0 long)."""
+    flat = mask.reshape(-1)
+    ends = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    lengths = np.diff(np.concatenate([[0], ends, [flat.size]])).tolist()
+    return (0, *lengths) if flat.size and flat[0] else tuple(lengths)
+
+
+def _tensor(name: str, values: NDArray[Any]) -> Tensor:
+    small = values.size <= MAX_TENSOR_VALUES and np.issubdtype(values.dtype, np.number)
+    data = None
+    if small:
+        numbers = np.asarray(values, np.float64).reshape(-1).tolist()
+        data = tuple(number if math.isfinite(number) else None for number in numbers)
+    return Tensor(name=name, dtype=values.dtype.name, shape=tuple(values.shape), data=data)

@@ -1,0 +1,243 @@
+"""Models by name: loaded on first use, compiled once per size, shared by all streams.
+
+The engine is reached through two small protocols and one factory (`Model.compile`), so that whatever has a
+session's shape can be registered.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.graph import GraphError
+from cache.onnx_import import ModelError, import_graph, load_model
+from cache.plan import Plan
+from cache.session import Session
+from service.families import Family, FamilyError, check_size, create, default_size
+from service.families.base import Size
+from service.model_spec import ModelSpec, SpecError, load_spec
+from service.settings import ModelSource, Settings
+
+log = logging.getLogger("afterimage.registry")
+
+
+class EngineResult(Protocol):
+    """What the service reads of one frame's result (`cache.session.FrameResult`)."""
+
+    @property
+    def outputs(self) -> Mapping[str, NDArray[Any]]: ...
+    @property
+    def compute_fraction(self) -> float: ...
+    @property
+    def changed_tiles(self) -> int: ...
+    @property
+    def decision(self) -> str: ...
+    @property
+    def diff_ns(self) -> int: ...
+    @property
+    def infer_ns(self) -> int: ...
+
+
+class EngineSession(Protocol):
+    """All mutable state of one stream; one worker at a time holds it (`cache.session.Session`)."""
+
+    def push(self, frame: NDArray[np.uint8], /) -> EngineResult: ...
+    def reset(self) -> None: ...
+
+
+SessionFactory: TypeAlias = Callable[[], EngineSession]
+
+
+class UnknownModel(LookupError):
+    """No model of that name; the message lists those that exist."""
+
+
+class ModelFailed(RuntimeError):
+    """A model that is registered cannot be loaded or compiled; the message says why."""
+
+
+class ModelState(StrEnum):
+    """How far a registered model is."""
+
+    REGISTERED = "registered"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass
+class Model:
+    """A loaded model.
+
+    compile : plan size (W, H) -> what makes sessions of it; slow, called once
+    """
+
+    name: str
+    spec: ModelSpec
+    family: Family
+    size: Size
+    compile: Callable[[Size], SessionFactory]
+    _factory: SessionFactory | None = field(default=None, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether sessions can be opened without compiling first."""
+        return self._factory is not None
+
+    def open_session(self) -> EngineSession:
+        """A new session; compiles the plan on first use (seconds). Not for the event loop."""
+        with self._lock:
+            if self._factory is None:
+                self._factory = self.compile(self.size)
+            factory = self._factory
+        return factory()
+
+    def warm(self) -> None:
+        """Compile, then run a grey and a changed frame: the first real one is then as fast as the rest."""
+        session = self.open_session()
+        width, height = self.size
+        frame = np.full((height, width, self.spec.channels), 114, np.uint8)
+        self.family.decode(session.push(frame).outputs, self.spec, self.size)
+        frame[: height // 2, : width // 2] = 30
+        self.family.decode(session.push(frame).outputs, self.spec, self.size)
+
+
+def load(name: str, source: ModelSource, *, exact: bool = False) -> Model:
+    """Load an ONNX file and its specification. Raises ModelFailed with the reason."""
+    try:
+        onnx_model = load_model(source.path)
+        spec = load_spec(source.spec, onnx_model)
+        family = create(spec)
+        size = source.size or default_size(onnx_model, spec)
+        check_size(onnx_model, spec, size)
+    except (ModelError, SpecError, FamilyError, GraphError, OSError) as error:
+        raise ModelFailed(f"{name}: {error}") from error
+
+    def compile_plan(size: Size) -> SessionFactory:
+        shape = (1, spec.channels, size[1], size[0])
+        try:
+            outputs = family.outputs(onnx_model, import_graph(onnx_model, shape))
+            plan = Plan.compile(onnx_model, shape, outputs, spec.normalisation())
+        except (ModelError, FamilyError, GraphError) as error:
+            raise ModelFailed(f"{name}: {error}") from error
+        return lambda: Session(plan, exact=exact)
+
+    return Model(name, spec, family, size, compile_plan)
+
+
+@dataclass
+class _Entry:
+    loader: Callable[[], Model]
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    model: Model | None = None
+    error: str | None = None
+
+
+class ModelRegistry:
+    """Thread-safe. The first model registered is the default unless another is named."""
+
+    def __init__(self, *, default: str | None = None, max_models: int = 16) -> None:
+        self._entries: dict[str, _Entry] = {}
+        self._default = default
+        self._max_models = max_models
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> ModelRegistry:
+        """A registry of the models that the settings name; none is loaded yet."""
+        registry = cls(default=settings.default_model, max_models=settings.max_models)
+        for name, source in settings.models.items():
+            registry.register_source(name, source, exact=settings.exact)
+        return registry
+
+    @property
+    def default(self) -> str | None:
+        """Name of the model for requests that name none."""
+        return self._default or next(iter(self._entries), None)
+
+    def names(self) -> tuple[str, ...]:
+        """All names, in order of registration."""
+        return tuple(self._entries)
+
+    def register(self, model: Model) -> None:
+        """Add a model that is loaded already. ValueError if the name is taken or the registry is full."""
+        self._add(model.name, _Entry(lambda: model, model=model))
+
+    def register_source(self, name: str, source: ModelSource, *, exact: bool = False) -> None:
+        """Add a model to be loaded on first use. ValueError if the name is taken or the registry is full."""
+        self._add(name, _Entry(lambda: load(name, source, exact=exact)))
+
+    def get(self, name: str | None = None) -> Model:
+        """The model, loaded if it is not yet (not for the event loop).
+
+        Raises UnknownModel, or ModelFailed with the reason.
+        """
+        entry = self._entry(name)
+        with entry.lock:
+            if entry.model is None:
+                try:
+                    entry.model = entry.loader()
+                except ModelFailed as error:
+                    entry.error = str(error)
+                    raise
+                entry.error = None
+            return entry.model
+
+    def warm(self) -> None:
+        """Load, compile and run the default model. Raises UnknownModel or ModelFailed."""
+        model = self.get()
+        try:
+            model.warm()
+        except ModelFailed as error:
+            self._entry(model.name).error = str(error)
+            raise
+
+    def resolve(self, name: str | None) -> str:
+        """The name that requests for `name` (None: the default) mean. Raises UnknownModel; loads nothing."""
+        chosen = name if name is not None else self.default
+        if chosen is None:
+            raise UnknownModel("no model is registered; start the server with one")
+        if chosen not in self._entries:
+            raise UnknownModel(
+                f"unknown model {chosen!r}; expected one of {', '.join(self._entries) or 'none'}"
+            )
+        return chosen
+
+    def describe(self) -> list[dict[str, Any]]:
+        """For GET /v1/models; loads nothing."""
+        return [_describe(name, entry, name == self.default) for name, entry in self._entries.items()]
+
+    def _entry(self, name: str | None) -> _Entry:
+        return self._entries[self.resolve(name)]
+
+    def _add(self, name: str, entry: _Entry) -> None:
+        with self._lock:
+            if name in self._entries:
+                raise ValueError(f"expected a new model name, got {name!r} again")
+            if len(self._entries) >= self._max_models:
+                raise ValueError(f"expected at most {self._max_models} models, got one more: {name!r}")
+            self._entries[name] = entry
+
+
+def _describe(name: str, entry: _Entry, is_default: bool) -> dict[str, Any]:
+    state = ModelState.FAILED if entry.error else ModelState.READY if entry.model else ModelState.REGISTERED
+    described: dict[str, Any] = {"name": name, "default": is_default, "state": state.value}
+    if entry.error:
+        described["error"] = entry.error
+    if entry.model is not None:
+        model = entry.model
+        described |= {
+            "family": model.spec.family,
+            "size": list(model.size),
+            "labels": list(model.spec.labels),
+            "min_confidence": model.spec.min_confidence,
+            "compiled": model.compiled,
+        }
+    return described

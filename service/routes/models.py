@@ -1,0 +1,17 @@
+"""The models that requests may name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from service.state import service_of
+
+router = APIRouter(prefix="/v1", tags=["models"])
+
+
+@router.get("/models", summary="List the models")
+async def list_models(request: Request) -> dict[str, list[dict[str, Any]]]:
+    """Name, state, family, input size (width, height) and labels of each model."""
+    return {"models": service_of(request).registry.describe()}

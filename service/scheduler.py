@@ -1,0 +1,155 @@
+"""Worker threads over bounded lanes: one lane per stream, one worker at a time in a lane, lanes in turn.
+
+Knows nothing of frames, models or sockets: an item goes in, and is processed, or dropped and counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from clients.wire import Policy
+
+log = logging.getLogger("afterimage.scheduler")
+
+ItemT = TypeVar("ItemT")
+
+
+class Lane(Generic[ItemT]):
+    """A bounded queue whose items are processed one at a time. Made by `Scheduler.lane`.
+
+    process : called in a worker thread; must not raise
+    """
+
+    def __init__(
+        self,
+        process: Callable[[ItemT], None],
+        policy: Policy,
+        capacity: int,
+        taken: Callable[[], None] | None,
+    ) -> None:
+        self.process = process
+        self.policy = policy
+        self.capacity = capacity
+        self.taken = taken
+        self.dropped = 0
+        self.pending: deque[ItemT] = deque()
+        self.running = False
+        self.queued = False  # in the scheduler's turn, or being processed and to return to it
+        self.closed = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing is being processed."""
+        return not self.pending and not self.running
+
+
+class Scheduler:
+    """Worker threads that take one item of each lane in turn."""
+
+    def __init__(self, workers: int) -> None:
+        if workers < 1:
+            raise ValueError(f"expected at least 1 worker, got {workers}")
+        self._turn: deque[Lane[object]] = deque()
+        self._condition = threading.Condition()
+        self._stopping = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"afterimage-worker-{index}", daemon=True)
+            for index in range(workers)
+        ]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Stop after the items being processed, forget what waits; whether all threads ended in time."""
+        with self._condition:
+            self._stopping = True
+            self._turn.clear()
+            self._condition.notify_all()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(timeout_s)
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def lane(
+        self,
+        process: Callable[[ItemT], None],
+        *,
+        policy: Policy,
+        capacity: int,
+        taken: Callable[[], None] | None = None,
+    ) -> Lane[ItemT]:
+        """A new lane. `taken` is called in a worker thread whenever an item leaves the queue."""
+        if capacity < 1:
+            raise ValueError(f"expected a capacity of at least 1, got {capacity}")
+        return Lane(process, policy, capacity, taken)
+
+    def submit(self, lane: Lane[ItemT], item: ItemT) -> tuple[bool, list[ItemT]]:
+        """Queue an item; never blocks.
+
+        Returns whether it was taken, and the items that it replaced. Policy `latest` keeps only the newest
+        and always takes; `all` refuses when the lane is full. A closed lane refuses.
+        """
+        with self._condition:
+            if lane.closed or self._stopping:
+                return False, []
+            replaced: list[ItemT] = []
+            if lane.policy is Policy.LATEST:
+                replaced = list(lane.pending)
+                lane.pending.clear()
+                lane.dropped += len(replaced)
+            elif len(lane.pending) >= lane.capacity:
+                return False, []
+            lane.pending.append(item)
+            if not lane.queued:
+                lane.queued = True
+                self._turn.append(lane)  # type: ignore[arg-type]  # a lane is only handed its own items
+                self._condition.notify()
+            return True, replaced
+
+    def clear(self, lane: Lane[ItemT], *, close: bool = False) -> list[ItemT]:
+        """Take back what waits in a lane; with `close` it takes nothing more."""
+        with self._condition:
+            waiting = list(lane.pending)
+            lane.pending.clear()
+            lane.closed = lane.closed or close
+            return waiting
+
+    def _work(self) -> None:
+        while (taken := self._take()) is not None:
+            lane, item = taken
+            try:
+                if lane.taken is not None:
+                    lane.taken()
+                lane.process(item)
+            except Exception:
+                log.exception("a lane's process raised; it goes on with the next item")
+            del item
+            self._give_back(lane)
+
+    def _take(self) -> tuple[Lane[object], object] | None:
+        with self._condition:
+            while not self._stopping:
+                while self._turn:
+                    lane = self._turn.popleft()
+                    if lane.pending:
+                        lane.running = True
+                        return lane, lane.pending.popleft()
+                    lane.queued = False
+                self._condition.wait()
+        return None
+
+    def _give_back(self, lane: Lane[object]) -> None:
+        with self._condition:
+            lane.running = False
+            if lane.pending and not self._stopping:
+                self._turn.append(lane)
+                self._condition.notify()
+            else:
+                lane.queued = False

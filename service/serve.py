@@ -1,0 +1,92 @@
+"""Runs the app under uvicorn, with the defaults that hurt a video service overridden."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.app import create_app
+from service.registry import ModelRegistry
+from service.settings import Settings
+from service.state import Service
+
+log = logging.getLogger("afterimage.serve")
+
+BACKLOG = 128
+STALLED_PEER_MS = 60_000
+
+
+def make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """uvicorn's configuration.
+
+    The pinned WebSocket implementation stops reading from the socket while a message waits for the app, so
+    that stale frames pile up at the sender, who sees it, and not here; `ws_max_queue` says the same to the
+    other implementation. Deflate would only burn CPU on JPEG.
+    """
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        ws="websockets-sansio",
+        ws_max_size=settings.max_message_bytes,
+        ws_max_queue=1,
+        ws_per_message_deflate=False,
+        ws_ping_interval=settings.ping_s,
+        ws_ping_timeout=settings.ping_s,
+        timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+        backlog=BACKLOG,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+        lifespan="on",
+    )
+
+
+class Server(uvicorn.Server):
+    """Drains before uvicorn closes connections: frames under way are answered, clients told to return."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, drain, then shut down as uvicorn does."""
+        for server in self.servers:
+            server.close()
+        service = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]
+        if isinstance(service, Service):
+            await service.drain()
+        await super().shutdown(sockets)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket, so that port 0 is known before the server runs. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Accepted sockets inherit it: a peer that takes no data is dropped by the kernel, buffers and all.
+        with contextlib.suppress(OSError, AttributeError):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_PEER_MS)
+        listener.bind((host.strip("[]"), port))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def make_server(settings: Settings, registry: ModelRegistry | None = None) -> Server:
+    """A server that is not running yet."""
+    return Server(make_config(create_app(settings, registry), settings))
+
+
+def serve(settings: Settings, registry: ModelRegistry | None = None) -> None:
+    """Serve until SIGINT or SIGTERM. Raises OSError if the address cannot be listened on."""
+    server = make_server(settings, registry)
+    with bind(settings.host, settings.port) as listener:
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        log.info("listening on http://%s:%d", shown, port)
+        asyncio.run(server.serve(sockets=[listener]))

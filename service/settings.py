@@ -1,0 +1,206 @@
+"""Every setting of the service, with unit, bound and default; from the environment as AFTERIMAGE_NAME."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+_Side = Annotated[int, Field(ge=8, le=8192)]
+
+
+class ModelSource(BaseModel):
+    """Where a model comes from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: Path = Field(
+        description="ONNX file",
+    )
+    spec: Path | None = Field(
+        default=None,
+        description="TOML specification; None: the one beside the file, or guessed",
+    )
+    size: tuple[_Side, _Side] | None = Field(
+        default=None,
+        description="width and height of the network's input, pixels; None: the model's own",
+    )
+
+
+class Settings(BaseSettings):
+    """Settings of one server process. Maps and lists are JSON in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="AFTERIMAGE_", extra="forbid", frozen=True)
+
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        max_length=255,
+        description="address to listen on",
+    )
+    port: int = Field(
+        default=8000,
+        ge=0,
+        le=65535,
+        description="TCP port to listen on; 0: any free one",
+    )
+    models: dict[ModelName, ModelSource] = Field(
+        default_factory=dict,
+        description="models by name",
+    )
+    default_model: ModelName | None = Field(
+        default=None,
+        description="model for requests that name none; None: first",
+    )
+    exact: bool = Field(
+        default=False,
+        description="thresholds zero: results bit-identical to a full recompute",
+    )
+
+    workers: int = Field(
+        default_factory=lambda: min(8, os.cpu_count() or 1),
+        ge=1,
+        le=64,
+        description="inference threads",
+    )
+    max_streams: int = Field(
+        default=64,
+        ge=1,
+        le=4096,
+        description="streams open at once, with or without a connection",
+    )
+    max_models: int = Field(
+        default=16,
+        ge=1,
+        le=256,
+        description="models registered at once",
+    )
+    window: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="frames of a stream that may be unacknowledged",
+    )
+    outbox_messages: int = Field(
+        default=8,
+        ge=2,
+        le=1024,
+        description="messages that wait to be sent before a connection is no longer read",
+    )
+    detect_queue: int = Field(
+        default=16,
+        ge=1,
+        le=1024,
+        description="requests of POST /v1/detect that wait, per model",
+    )
+
+    max_message_bytes: int = Field(
+        default=8 << 20,
+        ge=1 << 10,
+        le=256 << 20,
+        description="largest WebSocket message or request body, bytes",
+    )
+    max_pixels: int = Field(
+        default=4096 * 4096,
+        ge=64,
+        le=1 << 28,
+        description="largest image, pixels, by its header, before it is decoded",
+    )
+    jpeg_quality: int = Field(
+        default=85,
+        ge=1,
+        le=100,
+        description="quality of annotated JPEGs",
+    )
+
+    anonymous_streams: bool | None = Field(
+        default=None,
+        description="streams without a token, made by connecting; None: only when listening on loopback",
+    )
+    allowed_origins: tuple[str, ...] = Field(
+        default=(),
+        max_length=64,
+        description="origins beside the server's own, such as https://cam.example",
+    )
+
+    hello_timeout_s: float = Field(
+        default=10.0,
+        gt=0,
+        le=300,
+        description="wait for a client's hello, seconds",
+    )
+    send_timeout_s: float = Field(
+        default=20.0,
+        gt=0,
+        le=300,
+        description="wait for a client to take a message, seconds",
+    )
+    detect_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        le=600,
+        description="wait for a result of /v1/detect, seconds",
+    )
+    resume_s: float = Field(
+        default=60.0,
+        ge=0,
+        le=86_400,
+        description="how long a stream without a connection keeps its cache, seconds",
+    )
+    drain_s: float = Field(
+        default=5.0,
+        gt=0,
+        le=300,
+        description="time for frames under way at shutdown, seconds",
+    )
+    retry_after_ms: int = Field(
+        default=1000,
+        ge=0,
+        le=600_000,
+        description="retry hint at shutdown and overload, ms",
+    )
+    ping_s: float = Field(
+        default=20.0,
+        gt=0,
+        le=600,
+        description="interval and timeout of WebSocket pings, seconds",
+    )
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins_are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            scheme, separator, rest = origin.partition("://")
+            if not separator or scheme not in ("http", "https") or not rest or "/" in rest:
+                raise ValueError(f'expected an origin such as "https://cam.example:8443", got {origin!r}')
+        return tuple(origin.lower() for origin in origins)
+
+    @model_validator(mode="after")
+    def _default_model_exists(self) -> Self:
+        if self.default_model is not None and self.models and self.default_model not in self.models:
+            raise ValueError(
+                f"default_model: expected one of {', '.join(self.models)}, got {self.default_model!r}"
+            )
+        if len(self.models) > self.max_models:
+            raise ValueError(f"models: expected at most {self.max_models}, got {len(self.models)}")
+        return self
+
+    @property
+    def anonymous_allowed(self) -> bool:
+        """Whether a stream may be made by connecting, without a token."""
+        return is_loopback(self.host) if self.anonymous_streams is None else self.anonymous_streams
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a listening address can be reached from this machine only."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,49 @@
+"""The WebSocket endpoint of a stream: who may connect, and in which subprotocol."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, WebSocket
+
+from clients.wire import WireError, parse_subprotocols
+from service.connection import StreamConnection
+from service.errors import Problem
+from service.origin import origin_allowed
+from service.routes.guards import bearer_token
+from service.state import service_of
+from service.streams import STREAM_ID
+
+router = APIRouter()
+
+
+@router.websocket("/v1/streams/{stream_id}/ws")
+async def stream_socket(websocket: WebSocket, stream_id: str) -> None:
+    """One stream's connection; the protocol is in clients/wire/PROTOCOL.md."""
+    service = service_of(websocket)
+    headers, scheme = websocket.headers, websocket.url.scheme
+    if not origin_allowed(headers, scheme, service.settings.allowed_origins):
+        detail = "this page's origin may not use the server; see the setting allowed_origins"
+        return await _deny(websocket, Problem(403, "forbidden_origin", detail))
+    if not STREAM_ID.match(stream_id):
+        return await _deny(
+            websocket, Problem(404, "bad_stream_id", "expected 1 to 64 characters of A-Z a-z 0-9 _ -")
+        )
+    try:
+        offer = parse_subprotocols(websocket.scope.get("subprotocols", []))
+    except WireError as error:
+        return await _deny(websocket, Problem(400, "bad_subprotocol", error.detail))
+    token = offer.token or bearer_token(headers.get("authorization"))
+    await websocket.accept(subprotocol=offer.encoding.value)
+    connection = StreamConnection(websocket, service, stream_id, offer, token)
+    service.connections.add(connection)
+    try:
+        await connection.run()
+    finally:
+        service.connections.discard(connection)
+
+
+async def _deny(websocket: WebSocket, problem: Problem) -> None:
+    """Refuse before accepting, with a problem document where the server can send one."""
+    if "websocket.http.response" in websocket.scope.get("extensions", {}):
+        await websocket.send_denial_response(problem.response())
+    else:
+        await websocket.close()

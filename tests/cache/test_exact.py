@@ -1,0 +1,137 @@
+"""Exact mode is bit for bit a full recompute, whatever the network and whatever the frames."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from random_models import models
+
+from cache.onnx_import import load_model
+from cache.plan import Plan
+from cache.session import FrameResult, Session
+from cache.steps import Step
+
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+
+
+def runtime(model: bytes) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(model, options)
+
+
+@given(models(), st.integers(0, 2**31))
+@settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
+def test_dense_outputs_agree_with_onnxruntime(made, seed):
+    model, (channels, height, width) = made
+    plan = Plan.compile(load_model(model))
+    x = np.random.default_rng(seed).standard_normal((1, channels, height, width)).astype(np.float32)
+    found = Session(plan).push_tensor(x).outputs
+    expected = runtime(model).run(list(found), {"image": x})
+    for name, value in zip(found, expected, strict=True):
+        assert found[name].shape == value.shape
+        scale = max(1.0, float(np.abs(value).max()))
+        np.testing.assert_allclose(found[name], value, atol=3e-5 * scale, rtol=0)
+
+
+class StreamMachine(RuleBasedStateMachine):
+    """One exact session through everything that happens to a stream; a fresh session recomputes each frame."""
+
+    @initialize(made=models(max_layers=6), seed=st.integers(0, 2**31))
+    def open(self, made: tuple[bytes, tuple[int, int, int]], seed: int) -> None:
+        model, (channels, height, width) = made
+        self.plan = Plan.compile(load_model(model))
+        self.session = Session(self.plan, exact=True)
+        self.dense = Session(self.plan, exact=True)
+        self.rng = np.random.default_rng(seed)
+        self.frame = self.rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
+        self.result: FrameResult | None = None
+
+    def push(self) -> FrameResult:
+        self.result = self.session.push(self.frame)
+        self.dense.reset()
+        full = self.dense.push(self.frame)
+        assert full.decision == "keyframe"
+        assert self.result.outputs.keys() == full.outputs.keys()
+        for name, value in full.outputs.items():
+            assert self.result.outputs[name].tobytes() == value.tobytes(), name
+        return self.result
+
+    @rule()
+    def same_frame(self) -> None:
+        seen = self.result is not None and self.session._valid
+        result = self.push()
+        if seen:
+            assert result.decision == "reuse"
+            assert result.compute_fraction == 0
+
+    @rule(y=st.floats(0, 1), x=st.floats(0, 1), height=st.integers(1, 9), width=st.integers(1, 9))
+    def something_moves(self, y: float, x: float, height: int, width: int) -> None:
+        top, left = int(y * self.frame.shape[0]), int(x * self.frame.shape[1])
+        part = self.frame[top : top + height, left : left + width]
+        part[:] = self.rng.integers(0, 256, part.shape, dtype=np.uint8)
+        self.push()
+
+    @rule(y=st.floats(0, 1, exclude_max=True), x=st.floats(0, 1, exclude_max=True))
+    def one_pixel_changes_by_one(self, y: float, x: float) -> None:
+        self.frame[int(y * self.frame.shape[0]), int(x * self.frame.shape[1])] ^= 1
+        self.push()
+
+    @rule()
+    def scene_cut(self) -> None:
+        self.frame = self.rng.integers(0, 256, self.frame.shape, dtype=np.uint8)
+        self.push()
+
+    @rule()
+    def brightness_ramp(self) -> None:
+        self.frame = np.clip(self.frame.astype(np.int16) + 1, 0, 255).astype(np.uint8)
+        self.push()
+
+    @rule()
+    def reset(self) -> None:
+        self.session.reset()
+        assert self.push().decision == "keyframe"
+
+    @rule()
+    def wrong_size(self) -> None:
+        wrong = np.zeros((self.frame.shape[0] + 1, *self.frame.shape[1:]), np.uint8)
+        with pytest.raises(ValueError, match="expected a frame uint8"):
+            self.session.push(wrong)
+
+    @precondition(lambda self: self.plan.steps)
+    @rule(where=st.floats(0, 1, exclude_max=True))
+    def a_step_fails(self, where: float) -> None:
+        victim = self.plan.steps[int(where * len(self.plan.steps))].step
+        original = type(victim).compute
+
+        def fail(self: Step, *arguments: Any) -> int:
+            if self is victim:
+                raise MemoryError("made by the test")
+            return original(self, *arguments)
+
+        self.frame = self.rng.integers(0, 256, self.frame.shape, dtype=np.uint8)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(victim), "compute", fail)
+            try:
+                self.session.push(self.frame)
+            except MemoryError:
+                assert not self.session._valid
+        self.push()
+
+    @invariant()
+    def outputs_are_read_only(self) -> None:
+        if self.result is not None:
+            assert not any(value.flags.writeable for value in self.result.outputs.values())
+
+
+TestStream = StreamMachine.TestCase
+TestStream.settings = settings(
+    max_examples=40, stateful_step_count=12, deadline=None, suppress_health_check=SLOW
+)

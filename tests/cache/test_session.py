@@ -1,0 +1,155 @@
+"""The closed loop: what a stream stores never strays from what its stored inputs say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from random_models import ModelMaker, models
+
+from cache.onnx_import import load_model
+from cache.plan import Plan
+from cache.policy import Level, Policy
+from cache.session import Session, decide
+from cache.steps import State
+from kernels.layout import Test
+from kernels.masks import list_pixels
+from kernels.simd import STORE
+
+LOOSE = Policy(levels=(Level(float("inf"), 0.3, 2),), global_epsilon=0.3)
+
+
+def small_network() -> Plan:
+    m = ModelMaker(5, 3, 48, 64)
+    x = m.activate(m.conv("image", 3, 16, 3, strides=[2, 2], pads=[1] * 4), 16, "Relu")
+    y = m.activate(m.conv(x, 16, 16, 3, pads=[1] * 4), 16, "Silu")
+    z = m.activate(m.conv(m.node("Add", [x, y]), 16, 32, 3, strides=[2, 2], pads=[1] * 4), 32, "Relu")
+    return Plan.compile(load_model(m.finish([z])), policy=LOOSE)
+
+
+def largest_excess(session: Session) -> float:
+    """How far the worst pixel of any step lies above its threshold (root mean square; 0 or less is inside).
+
+    Each step is recomputed whole from the stored inputs on a copy of the arena.
+    """
+    plan, state, worst = session.plan, session._state, -np.inf
+    for index, planned in enumerate(plan.steps):
+        step, info = planned.step, plan.maps[planned.step.target]
+        copy = State(session._state.arena.copy(), [m.copy() for m in state.written], list(state.touched), state.scratch)
+        stale = np.ones((info.height, info.width), np.uint8)
+        pixels = np.empty((stale.size + 16 * (stale.shape[0] + stale.shape[1] + 16), 2), np.int32)
+        listed, _ = list_pixels(stale, 1, pixels)
+        for mask in copy.written:
+            mask[:] = 1
+        step.compute(copy, pixels[:listed], Test(STORE, 0.0, 1))
+        gap = info.view(copy.arena).astype(np.float64) - info.view(state.arena)
+        rms = np.sqrt((gap**2).sum(axis=(0, 3)) / step.channels)
+        limit = 0.0 if session.exact else planned.epsilon * session._spread[index]
+        worst = max(worst, float((rms - limit).max() / max(session._spread[index], 1e-6)))
+    return worst
+
+
+@given(models(max_layers=6), st.integers(0, 2**31))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+def test_stored_values_stay_within_their_thresholds(made, seed):
+    model, (channels, height, width) = made
+    session = Session(Plan.compile(load_model(model), policy=LOOSE))
+    rng = np.random.default_rng(seed)
+    frame = rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
+    session.push(frame)
+    for _ in range(6):
+        part = frame[rng.integers(height) :, rng.integers(width) :][:12, :12]
+        part[:] = np.clip(part.astype(int) + rng.integers(-40, 41, part.shape), 0, 255)
+        session.push(frame)
+        assert largest_excess(session) < 1e-4
+
+
+def test_a_slow_ramp_does_not_drift():
+    """300 frames of light coming up by a third of a grey level: the error at the end is that of any frame."""
+    plan = small_network()
+    rng = np.random.default_rng(1)
+    scene = rng.integers(0, 120, (48, 64, 3)).astype(np.float32)
+    session, dense = Session(plan), Session(plan)
+    errors = []
+    for n in range(300):
+        frame = np.clip(scene + n / 3, 0, 255).astype(np.uint8)
+        result = session.push(frame)
+        if n % 20 == 19:
+            dense.reset()
+            full = dense.push(frame)
+            gaps = [np.abs(result.outputs[k] - v).max() / v.std() for k, v in full.outputs.items()]
+            errors.append(max(gaps))
+        assert largest_excess(session) < 1e-4 if n % 50 == 0 else True
+    assert max(errors[-3:]) < 2 * max(errors[:3]) + 0.1
+
+
+def test_work_follows_change():
+    plan = small_network()
+    session = Session(plan)
+    frame = np.random.default_rng(2).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    first = session.push(frame)
+    assert (first.decision, first.compute_fraction) == ("keyframe", 1.0)
+    assert session.push(frame).decision == "reuse"
+    frame[8:16, 8:16] ^= 128
+    moved = session.push(frame)
+    assert moved.decision == "partial"
+    assert moved.changed_tiles == 1
+    assert moved.tiles[1, 1]
+    assert moved.tiles.sum() == 1
+    assert 0 < moved.compute_fraction < 0.35
+    cut = session.push(255 - frame)
+    assert cut.decision == "keyframe"
+    assert cut.reason == "48 of 48 tiles changed"
+
+
+def test_changes_below_the_threshold_are_remembered_until_they_count():
+    session = Session(small_network())
+    frame = np.full((48, 64, 3), 100, np.uint8)
+    session.push(frame)
+    for step, expected in ((1, 0), (2, 0), (3, 48)):
+        assert session.push(frame + np.uint8(step)).changed_tiles == expected
+
+
+def test_bad_frames_lose_nothing():
+    session = Session(small_network())
+    frame = np.zeros((48, 64, 3), np.uint8)
+    session.push(frame)
+    with pytest.raises(ValueError, match=r"expected a frame uint8\[48, 64, 3\], got float32\[48, 64, 3\]"):
+        session.push(frame.astype(np.float32))
+    with pytest.raises(ValueError, match=r"got uint8\[48, 64\]"):
+        session.push(frame[:, :, 0])
+    with pytest.raises(ValueError, match=r"expected a tensor float32\[1, 3, 48, 64\], got float32\[3, 48, 64\]"):
+        session.push_tensor(np.zeros((3, 48, 64), np.float32))
+    assert session.push(frame).decision == "reuse"
+
+
+def test_frames_and_tensors_may_be_mixed():
+    plan = small_network()
+    session = Session(plan, exact=True)
+    rng = np.random.default_rng(3)
+    frame = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    session.push(frame)
+    as_tensor = np.ascontiguousarray(frame.transpose(2, 0, 1)[None].astype(np.float32))
+    assert session.push_tensor(as_tensor).decision == "reuse"
+    as_tensor[0, 1, 5, 7] += 0.25
+    changed = session.push_tensor(as_tensor)
+    assert (changed.decision, changed.changed_tiles) == ("partial", 1)
+    back = session.push(frame)
+    assert back.decision == "keyframe"
+    fresh = Session(plan).push(frame)
+    for name, value in fresh.outputs.items():
+        assert back.outputs[name].tobytes() == value.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("valid", "changed", "expected"),
+    [(False, 0, "keyframe"), (True, 0, "reuse"), (True, 5, "partial"), (True, 95, "partial"), (True, 96, "keyframe")],
+)
+def test_decide(valid, changed, expected):
+    assert decide(valid, changed, 100, 0.95)[0] == expected
+
+
+def test_memory_is_counted():
+    session = Session(small_network())
+    assert session.nbytes > session.plan.arena_bytes > 48 * 64 * 4

@@ -1,0 +1,90 @@
+"""What both clients share: addresses, options, and the pairing of results with frames."""
+
+from __future__ import annotations
+
+import pytest
+
+from clients.python import FrameRefused, FrameResult, FramesLost, ServerMisbehaved, StreamOptions
+from clients.python.core import ClientCore, stream_url
+from clients.wire import Encoding, FrameMessage, Op, encode_frame, encode_message, vectors
+from clients.wire.binary import Flags
+
+JPEG = b"\xff\xd8 scene \xff\xd9"
+
+
+@pytest.mark.parametrize(
+    ("url", "stream_id", "expected"),
+    [
+        ("http://127.0.0.1:8000", "door", "ws://127.0.0.1:8000/v1/streams/door/ws"),
+        ("https://cam.example/base/", "a-b_1", "wss://cam.example/base/v1/streams/a-b_1/ws"),
+        ("ws://h:1/v1/streams/x/ws", None, "ws://h:1/v1/streams/x/ws"),
+        ("ws://h", "a/../b", "ws://h/v1/streams/a%2F..%2Fb/ws"),
+    ],
+)
+def test_addresses(url: str, stream_id: str | None, expected: str) -> None:
+    assert stream_url(url, stream_id) == expected
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://x", "http://", "", "http://h/v1/streams"])
+def test_bad_addresses(url: str) -> None:
+    with pytest.raises(ValueError, match="expected a"):
+        stream_url(url, None)
+
+
+def test_bad_content_type() -> None:
+    with pytest.raises(ValueError, match="expected image/jpeg"):
+        StreamOptions(content_type="video/mp4").hello()
+
+
+def opened(**options) -> ClientCore:
+    core = ClientCore(StreamOptions(**options))
+    core.hello()
+    assert core.receive(encode_message(vectors.SERVER_MESSAGES["ready"], Encoding.JSON)) is None
+    return core
+
+
+def result(seq: int, ack: int) -> str | bytes:
+    from msgspec.structs import replace
+
+    return encode_message(replace(vectors.SERVER_MESSAGES["result_boxes"], seq=seq, ack=ack), Encoding.JSON)
+
+
+def test_results_and_refusals_become_events() -> None:
+    core = opened()
+    assert core.frame(JPEG, 5, False)[0] == 1
+    assert core.frame(JPEG, 6, False)[0] == 2
+    refused = encode_message(vectors.ErrorMessage(code="bad_image", detail="d", seq=2, ack=0), Encoding.JSON)
+    assert core.receive(refused) == FrameRefused(2, "bad_image", "d")
+    assert not core.idle
+    event = core.receive(result(1, 2))
+    assert isinstance(event, FrameResult)
+    assert (event.seq, core.server_dropped, core.idle) == (1, 3, True)
+    assert event.round_trip_ms > 0
+
+
+def test_an_annotated_frame_completes_its_result() -> None:
+    core = opened(annotated=True)
+    core.frame(JPEG, 5, False)
+    assert core.receive(result(1, 1)) is None
+    assert not core.idle, "its picture is still to come"
+    event = core.receive(encode_frame(FrameMessage(Op.ANNOTATED, Flags.NONE, 1, 5, JPEG)))
+    assert (event.seq, event.annotated, core.idle) == (1, JPEG, True)
+    with pytest.raises(ServerMisbehaved, match="alone"):
+        core.receive(encode_frame(FrameMessage(Op.ANNOTATED, Flags.NONE, 1, 5, JPEG)))
+
+
+def test_a_lost_connection_names_its_frames() -> None:
+    core = opened()
+    core.frame(JPEG, None, False)
+    core.receive(encode_message(vectors.SERVER_MESSAGES["draining"], Encoding.JSON))
+    assert core.retry_after_s == 1.0
+    assert core.connection_lost() == FramesLost((1,))
+    assert '"resume":"r3sUme-t0ken_"' in core.hello()
+    assert core.retry_after_s == 0.0
+    assert core.connection_lost() is None
+
+
+@pytest.mark.parametrize("data", ["{}", b"\x01", "[1]", b""])
+def test_a_server_that_breaks_the_protocol(data: str | bytes) -> None:
+    with pytest.raises(ServerMisbehaved, match="broke the protocol"):
+        opened().receive(data)

@@ -1,0 +1,400 @@
+"""Drawn arguments for every kernel: maps anywhere in an arena, lists of any shape, small integers as values.
+
+Sums of small integers are exact in float32, so that a kernel and its twin must agree bit for bit, decisions
+included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from kernels import constants as codes
+from kernels.constants import LANES
+from kernels.layout import Act, Map, Test, Window, scratch_elements
+
+Array = np.ndarray
+Case = dict[str, Any]
+CASES: dict[str, st.SearchStrategy[Case]] = {}
+
+EXACT = tuple(Act(kind, -1.0, 3.0) for kind in (codes.IDENTITY, codes.RELU, codes.CLIP, codes.PRELU))
+ROUNDED = (
+    Act(codes.SILU, 0.0, 0.0), Act(codes.SIGMOID, 0.0, 0.0), Act(codes.HARD_SWISH, 1 / 6, 0.5),
+    Act(codes.HARD_SIGMOID, 0.2, 0.5),
+)  # fmt: skip
+
+
+def case(function: Callable[..., Case]) -> Callable[..., Case]:
+    """Register a composite strategy under the kernel's name, which is the function's."""
+    CASES[function.__name__] = st.composite(function)()
+    return function
+
+
+@dataclass
+class Memory:
+    """An arena under construction, and the random numbers that fill it."""
+
+    draw: Any
+    rng: np.random.Generator
+    size: int = 0
+    parts: list[int] = field(default_factory=list)
+
+    def place(self, blocks: int, height: int, width: int, lanes: int = LANES) -> tuple[Map, Array]:
+        """A map with slack around it and its planes in any order: (map, element offset of each block)."""
+        pixel = lanes if lanes != 1 else int(self.rng.choice([1, LANES]))
+        row = (width + self.some(0, 2)) * pixel
+        plane = (height + self.some(0, 2)) * row + self.some(0, 3) * LANES
+        origin = self.size + self.some(0, 40)
+        self.size = origin + blocks * plane + (height + 1) * row + LANES
+        return Map(origin, plane, row, pixel), self.rng.permutation(blocks).astype(np.int64) * plane
+
+    def some(self, low: int, high: int) -> int:
+        """An integer from low to high."""
+        return int(self.rng.integers(low, high + 1))
+
+    def integers(self, *shape: int, high: int = 2) -> Array:
+        """Small integers as float32."""
+        return self.rng.integers(-high, high + 1, shape).astype(np.float32)
+
+    def arena(self) -> Array:
+        """The arena, full of small integers, border and slack included."""
+        return self.integers(self.size)
+
+
+def memory(draw: Any) -> Memory:
+    """Fresh memory for one case."""
+    return Memory(draw, np.random.default_rng(draw(st.integers(0, 2**32 - 1))))
+
+
+def pixel_list(draw: Any, rng: np.random.Generator, height: int, width: int) -> tuple[Array, int]:
+    """Dense lists, blocks clamped at the edges or single pixels, in any order: (int32[n, 2], block)."""
+    block = draw(st.sampled_from([1, 1, 2, 4]))
+    tops, lefts = np.arange(0, height, block), np.arange(0, width, block)
+    corners = np.stack(np.meshgrid(tops, lefts, indexing="ij"), -1).reshape(-1, 2)
+    if draw(st.booleans()):
+        corners = rng.permutation(corners)[: draw(st.integers(1, len(corners)))]
+    inner = np.stack(np.mgrid[:block, :block], -1).reshape(1, -1, 2)
+    pixels = (corners[:, None] + inner).reshape(-1, 2)
+    return np.minimum(pixels, [height - 1, width - 1]).astype(np.int32), block
+
+
+def finishing(
+    m: Memory, blocks: int, height: int, width: int, *, listed: bool = True, act: bool = True
+) -> Case:
+    """The arguments that most kernels end with: target, pixels, activation, test, scratch, written."""
+    pixels, block = pixel_list(m.draw, m.rng, height, width) if listed else (None, 1)
+    mode = m.draw(st.sampled_from([codes.STORE, codes.TEST_RMS, codes.TEST_BITS]))
+    arguments: Case = {
+        "target": m.place(blocks, height, width)[0],
+        "test": Test(mode, float(m.draw(st.sampled_from([0.0, 1.5, 6.5]))), block),
+        "scratch": np.empty(scratch_elements(blocks), np.float32),
+        "written": (m.rng.random((height, width)) < 0.1).astype(np.uint8),
+    }
+    arguments |= {"pixels": pixels} if listed else {}
+    if act:
+        arguments["slope"] = m.integers(blocks * LANES)
+        arguments["act"] = m.draw(st.sampled_from(EXACT + ROUNDED if mode == codes.STORE else EXACT))
+    return arguments
+
+
+def output_size(draw: Any) -> tuple[int, int]:
+    """Height and width of a small map."""
+    return draw(st.integers(1, 11)), draw(st.integers(1, 13))
+
+
+@case
+def convolve(draw: Any) -> Case:
+    """Groups of output blocks that see different input blocks, any geometry, any padding."""
+    m = memory(draw)
+    (height, width), lanes = output_size(draw), draw(st.sampled_from([16, 16, 3, 1]))
+    ky, kx, sy, sx, dy, dx = (draw(st.integers(1, n)) for n in (5, 5, 3, 3, 2, 2))
+    vectors = draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
+    in_blocks = draw(st.integers(1, 3))
+    source, planes = m.place(in_blocks, (height - 1) * sy + ky * dy, (width - 1) * sx + kx * dx, lanes)
+    window = np.add.outer(np.arange(ky) * dy * source.row, np.arange(kx) * dx * source.pixel).reshape(-1)
+    taps, spans, weight, first = [], [], 0, 0
+    for count in vectors:
+        seen = m.rng.permutation(planes)[: m.some(1, in_blocks)]
+        group = (np.add.outer(seen, window).reshape(-1) * 4).astype(np.int64)
+        spans.append([first, count, sum(map(len, taps)), group.size, weight])
+        taps.append(group)
+        weight += group.size * lanes * count * LANES
+        first += count
+    return finishing(m, first, height, width) | {
+        "arena": m.arena(), "source": source, "taps": np.concatenate(taps), "spans": np.array(spans,
+        np.int64), "lanes": lanes, "weights": m.integers(weight), "bias": m.integers(first * LANES),
+        "stride_y": sy, "stride_x": sx,
+    }  # fmt: skip
+
+
+@case
+def convolve_depthwise(draw: Any) -> Case:
+    """One tap table for every block; blocks in any order."""
+    m = memory(draw)
+    (height, width), blocks = output_size(draw), draw(st.integers(1, 4))
+    ky, kx, sy, sx, dy, dx = (draw(st.integers(1, n)) for n in (5, 5, 3, 3, 2, 2))
+    source, planes = m.place(blocks, (height - 1) * sy + ky * dy, (width - 1) * sx + kx * dx)
+    taps = np.add.outer(np.arange(ky) * dy * source.row, np.arange(kx) * dx * LANES).reshape(-1) * 4
+    return finishing(m, blocks, height, width) | {
+        "arena": m.arena(), "source": source, "planes": planes, "taps": taps.astype(np.int64),
+        "weights": m.integers(blocks, taps.size, LANES), "bias": m.integers(blocks * LANES), "stride_y": sy,
+        "stride_x": sx,
+    }  # fmt: skip
+
+
+def _pool(draw: Any) -> Case:
+    m = memory(draw)
+    (height, width), blocks = output_size(draw), draw(st.integers(1, 3))
+    kernel = [draw(st.integers(1, 5)) for _ in range(2)]
+    strides, dilations = ([draw(st.integers(1, n)) for _ in range(2)] for n in (3, 2))
+    pads = [draw(st.integers(0, 2)) for _ in range(4)]
+    in_height, in_width = (
+        max(1, (n - 1) * strides[i] + kernel[i] - pads[i] - draw(st.integers(0, 2)))
+        for i, n in enumerate((height, width))
+    )
+    source, planes = m.place(blocks, in_height, in_width)
+    return finishing(m, blocks, height, width) | {
+        "arena": m.arena(), "source": source, "planes": planes, "height": in_height, "width": in_width,
+        "window": Window(*kernel, *strides, *dilations, *pads),
+    }  # fmt: skip
+
+
+@case
+def pool_max(draw: Any) -> Case:
+    """Windows that reach past every edge; those wholly outside give a value too large for SiLU."""
+    return _pool(draw) | {"act": draw(st.sampled_from(EXACT))}
+
+
+@case
+def pool_average(draw: Any) -> Case:
+    """The same, with both divisors."""
+    return _pool(draw) | {"include_pad": draw(st.booleans())}
+
+
+@case
+def combine(draw: Any) -> Case:
+    """Two maps, the second possibly one pixel for all."""
+    m = memory(draw)
+    (height, width), blocks = output_size(draw), draw(st.integers(1, 4))
+    first, first_planes = m.place(blocks, height, width)
+    second, second_planes = m.place(blocks, height, width)
+    if draw(st.booleans()):
+        second = second._replace(row=0, pixel=0)
+    return finishing(m, blocks, height, width) | {
+        "op": draw(st.sampled_from([codes.ADD, codes.SUB, codes.MUL, codes.MAX, codes.MIN])),
+        "arena": m.arena(), "first": first,
+        "first_planes": first_planes, "second": second, "second_planes": second_planes,
+    }  # fmt: skip
+
+
+@case
+def affine(draw: Any) -> Case:
+    """Integer scales and shifts."""
+    m = memory(draw)
+    (height, width), blocks = output_size(draw), draw(st.integers(1, 4))
+    source, planes = m.place(blocks, height, width)
+    return finishing(m, blocks, height, width) | {
+        "arena": m.arena(), "source": source, "planes": planes, "scale": m.integers(blocks * LANES),
+        "shift": m.integers(blocks * LANES),
+    }  # fmt: skip
+
+
+@case
+def resize(draw: Any) -> Case:
+    """Any pair of rows and columns; weights in quarters, for exact sums."""
+    m = memory(draw)
+    (height, width), (in_height, in_width) = output_size(draw), output_size(draw)
+    blocks = draw(st.integers(1, 3))
+    source, planes = m.place(blocks, in_height, in_width)
+    nearest = draw(st.booleans())
+    unit = np.float32(0 if nearest else 0.25)
+    weights = [m.rng.integers(0, 4, n).astype(np.float32) * unit for n in (height, width)]
+    return finishing(m, blocks, height, width) | {
+        "arena": m.arena(), "source": source, "planes": planes, "row_weights": weights[0],
+        "column_weights": weights[1], "rows": m.rng.integers(0, in_height, (height, 2)).astype(np.int32),
+        "columns": m.rng.integers(0, in_width, (width, 2)).astype(np.int32),
+    }  # fmt: skip
+
+
+@case
+def copy_pixels(draw: Any) -> Case:
+    """Rows and columns in any order, some of them zeros."""
+    m = memory(draw)
+    (height, width), (in_height, in_width) = output_size(draw), output_size(draw)
+    blocks = draw(st.integers(1, 3))
+    source, planes = m.place(blocks, in_height, in_width)
+    return finishing(m, blocks, height, width, act=False) | {
+        "arena": m.arena(), "source": source, "planes": planes,
+        "rows": m.rng.integers(-1, in_height, height).astype(np.int32),
+        "columns": m.rng.integers(-1, in_width, width).astype(np.int32),
+    }  # fmt: skip
+
+
+@case
+def pack_channels(draw: Any) -> Case:
+    """Channels of any lane of any block, some of them zeros."""
+    m = memory(draw)
+    (height, width), blocks = output_size(draw), draw(st.integers(1, 3))
+    source, planes = m.place(draw(st.integers(1, 3)), height, width)
+    lanes = np.append(np.add.outer(planes, np.arange(LANES)).reshape(-1), -1)
+    return finishing(m, blocks, height, width, act=False) | {
+        "arena": m.arena(), "source": source, "channels": m.rng.choice(lanes, blocks * LANES),
+    }  # fmt: skip
+
+
+def _global(draw: Any) -> Case:
+    m = memory(draw)
+    (height, width), blocks = output_size(draw), draw(st.integers(1, 3))
+    source, planes = m.place(blocks, height, width)
+    return finishing(m, blocks, 1, 1, listed=False) | {
+        "arena": m.arena(), "source": source, "planes": planes, "width": width,
+        "rows_stale": m.rng.integers(0, 2, height).astype(np.uint8), "partials": m.integers(height, blocks *
+        LANES),
+    }  # fmt: skip
+
+
+@case
+def global_average(draw: Any) -> Case:
+    """Some rows stale, the others from the caller's partial sums."""
+    return _global(draw)
+
+
+@case
+def global_max(draw: Any) -> Case:
+    """The same for the maximum."""
+    return _global(draw)
+
+
+def _frames(draw: Any) -> tuple[Memory, Array, Array]:
+    """A frame and a reference that differ in places, of any size and 1 to 4 channels."""
+    m = memory(draw)
+    shape = (draw(st.integers(1, 40)), draw(st.integers(1, 70)), draw(st.integers(1, 4)))
+    frame = m.rng.integers(0, 256, shape).astype(np.uint8)
+    noise = m.rng.integers(-3, 4, shape) * (m.rng.random(shape) < draw(st.sampled_from([0.01, 0.2, 1.0])))
+    return m, frame, np.clip(frame + noise, 0, 255).astype(np.uint8)
+
+
+def _tiles(frame: Array, tile: int) -> tuple[int, int]:
+    return -(-frame.shape[0] // tile), -(-frame.shape[1] // tile)
+
+
+@case
+def changed_tiles(draw: Any) -> Case:
+    """Partial tiles at the edges, limits that some tiles meet exactly."""
+    m, frame, reference = _frames(draw)
+    tile = draw(st.sampled_from([4, 8, 16]))
+    tiles = m.rng.integers(0, 2, _tiles(frame, tile)).astype(np.uint8)
+    limit = draw(st.sampled_from([0, 1, tile * tile // 4, tile * tile]))
+    return {"frame": frame, "reference": reference, "tile": tile, "limit": limit, "tiles": tiles}
+
+
+@case
+def differing_pixels(draw: Any) -> Case:
+    """Frames that differ nowhere, here and there, or everywhere."""
+    m, frame, reference = _frames(draw)
+    return {
+        "frame": frame,
+        "reference": reference,
+        "mask": m.rng.integers(0, 2, frame.shape[:2]).astype(np.uint8),
+    }
+
+
+def _ingest(draw: Any, lanes: int | None) -> Case:
+    m, frame, reference = _frames(draw)
+    tile = draw(st.sampled_from([4, 8, 16]))
+    target, _ = m.place(1, *frame.shape[:2], lanes or frame.shape[2])
+    return {
+        "frame": frame, "table": m.rng.random((256, frame.shape[2]), np.float32), "tile": tile, "target":
+        target, "tiles": m.rng.integers(0, 2, _tiles(frame, tile)).astype(np.uint8), "arena": m.arena(),
+        "reference": reference, "written": np.zeros(frame.shape[:2], np.uint8),
+    }  # fmt: skip
+
+
+@case
+def ingest_tiles(draw: Any) -> Case:
+    """Interleaved maps."""
+    return _ingest(draw, None)
+
+
+@case
+def ingest_blocked(draw: Any) -> Case:
+    """Blocked maps."""
+    return _ingest(draw, LANES)
+
+
+@case
+def ingest_tensor(draw: Any) -> Case:
+    """More channels than a block holds, interleaved or blocked; few values, so that some are equal."""
+    m = memory(draw)
+    (height, width), channels = output_size(draw), draw(st.integers(1, 20))
+    lanes = draw(st.sampled_from([channels, LANES]))
+    target, _ = m.place(-(-channels // lanes), height, width, lanes)
+    written = m.rng.integers(0, 2, (height, width)).astype(np.uint8)
+    x = m.integers(channels, height, width, high=1)
+    return {"x": x, "arena": m.integers(m.size, high=1), "target": target, "lanes": lanes, "written": written}
+
+
+@case
+def unpack(draw: Any) -> Case:
+    """Any channels of a blocked map."""
+    m = memory(draw)
+    (height, width), channels = output_size(draw), draw(st.integers(1, 20))
+    source, planes = m.place(3, height, width)
+    offsets = m.rng.choice(source.origin + np.add.outer(planes, np.arange(LANES)).reshape(-1), channels)
+    out = np.zeros((channels, height, width), np.float32)
+    return {"arena": m.arena(), "channels": offsets, "row": source.row, "pixel": source.pixel, "out": out}
+
+
+def _ranges(draw: Any, rng: np.random.Generator, inputs: int) -> tuple[Array, Array, int]:
+    """Ranges of a convolution clipped to the map, of an upsampling, or arbitrary ones: (low, high, step)."""
+    step = draw(st.integers(1, 3))
+    kind = draw(st.sampled_from(["window", "window", "repeat", "any"]))
+    if kind == "repeat":
+        low = np.arange(2 * inputs) // 2
+        return low.astype(np.int32), low.astype(np.int32), 1
+    if kind == "any":
+        low = rng.integers(0, inputs, draw(st.integers(1, 80)))
+        return low.astype(np.int32), rng.integers(-1, inputs, low.size).astype(np.int32), step
+    taps, stride, pad = draw(st.integers(1, 5)), draw(st.integers(1, 3)), draw(st.integers(0, 3))
+    count = max(1, (inputs + 2 * pad - (taps - 1) * step - 1) // stride + 1)
+    reads = (np.arange(count) * stride - pad)[:, None] + np.arange(taps) * step
+    inside = (reads >= 0) & (reads < inputs)
+    low = np.where(inside, reads, inputs).min(axis=1)
+    return low.astype(np.int32), np.where(inside, reads, -1).max(axis=1).astype(np.int32), step
+
+
+def _mask(draw: Any, rng: np.random.Generator) -> Array:
+    shape = draw(st.integers(1, 14)), draw(st.integers(1, 210))
+    return (rng.random(shape) < draw(st.sampled_from([0.0, 0.005, 0.1, 1.0]))).astype(np.uint8)
+
+
+@case
+def project(draw: Any) -> Case:
+    """Rows shorter and longer than the kernel's vectors."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    mask = _mask(draw, rng)
+    rows, columns = (_ranges(draw, rng, n) for n in mask.shape)
+    return {
+        "mask": mask, "row_low": rows[0], "row_high": rows[1], "row_step": rows[2], "col_low": columns[0],
+        "col_high": columns[1], "col_step": columns[2],
+        "stale": (rng.random((rows[0].size, columns[0].size)) < 0.01).astype(np.uint8),
+    }  # fmt: skip
+
+
+@case
+def list_pixels(draw: Any) -> Case:
+    """Maps that are and are not whole blocks."""
+    stale = _mask(draw, np.random.default_rng(draw(st.integers(0, 2**32 - 1))))
+    block = draw(st.sampled_from([1, 2, 4, 8]))
+    capacity = -(-stale.shape[0] // block) * -(-stale.shape[1] // block) * block * block
+    return {"stale": stale, "block": block, "pixels": np.zeros((capacity, 2), np.int32)}
+
+
+@case
+def any_written(draw: Any) -> Case:
+    """Nothing, a pixel, or everything."""
+    return {"mask": _mask(draw, np.random.default_rng(draw(st.integers(0, 2**32 - 1))))}

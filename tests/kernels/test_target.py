@@ -1,0 +1,69 @@
+"""The blocking chosen from a CPU's features, and the key of the on-disk kernel cache."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kernels import cache_folder, target
+
+AVX512 = frozenset({"avx2", "fma", "avx512f", "avx512vl", "avx512bw", "avx512dq"})
+X86, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
+
+
+@pytest.mark.parametrize(
+    ("features", "triple", "expected"),
+    [
+        (AVX512, X86, "avx512"),
+        (AVX512 - {"avx512dq"}, X86, "avx2"),
+        (frozenset({"avx512f", "avx2", "fma"}), X86, "avx2"),
+        (frozenset({"avx2", "fma"}), X86, "avx2"),
+        (frozenset({"avx2"}), X86, "generic"),
+        (frozenset({"sse2"}), X86, "generic"),
+        (frozenset({"neon"}), ARM, "neon"),
+        (frozenset(), "arm64-apple-darwin23", "neon"),
+    ],
+)
+def test_variant(features: frozenset[str], triple: str, expected: str) -> None:
+    assert target.variant(features, triple) == expected
+
+
+def test_host_values_come_from_its_blocking() -> None:
+    assert target.BLOCKINGS[target.VARIANT] == target.HOST
+    assert (target.HOST.pixels, target.HOST.vectors) == (target.PIXELS, target.MAX_VECTORS)
+
+
+@pytest.mark.parametrize("blocking", target.BLOCKINGS.values())
+def test_calls_fill_a_chunk(blocking: target.Blocking) -> None:
+    from kernels.layout import CHUNK
+
+    assert CHUNK % blocking.pixels == 0, "a chunk's last call would write past its tables"
+    assert all(CHUNK % (block * block) == 0 for block in (1, 2, 4))
+
+
+def test_source_key_follows_the_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(target.__file__).parent
+    for path in folder.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(target, "__file__", str(tmp_path / "target.py"))
+    first = target.source_key()
+    assert first == target.source_key()
+    edited = tmp_path / "emit.py"
+    edited.write_text(edited.read_text() + "\n# edited\n")
+    assert target.source_key() != first
+
+
+def test_source_key_follows_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = target.source_key()
+    monkeypatch.setattr(target, "cpu_features", lambda: frozenset({"sse2"}))
+    assert target.source_key() != first
+
+
+def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AFTERIMAGE_CACHE_DIR", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("AFTERIMAGE_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "afterimage"

@@ -1,0 +1,81 @@
+"""Frames as the workers see them."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from service_fakes import FakeEngine, huge_jpeg, image
+
+from clients.wire import ErrorCode, Flags, FrameMessage, Op, decode_frame
+from service import codec
+from service.jobs import Computed, FrameJob, Refused, check_header, code_of, compute, result_message
+from service.pipeline import FramePipeline
+
+
+def run(engine: FakeEngine, payload: bytes, *, abandoned: bool = False, quality: int | None = None) -> list:
+    model = engine.model()
+    answers: list = []
+    job = FrameJob(
+        stream_id="door",
+        frame=FrameMessage(Op.IMAGE, Flags.NONE, 3, 99, payload),
+        pipeline=FramePipeline(model, model.open_session(), codec.DEFAULT_LIMITS),
+        deliver=lambda job, answer: answers.append((job, answer)),
+        abandoned=lambda: abandoned,
+        received_ns=time.perf_counter_ns(),
+        reset=False,
+        annotate_quality=quality,
+    )
+    compute(job)
+    return answers
+
+
+def test_computed_with_an_annotated_frame(engine: FakeEngine) -> None:
+    ((job, answer),) = run(engine, image(70), quality=80)
+    assert isinstance(answer, Computed)
+    drawn = decode_frame(answer.annotated)
+    assert (drawn.op, drawn.seq, drawn.capture_ts_us) == (Op.ANNOTATED, 3, 99)
+    message = result_message(job, answer, ack=3, dropped=4)
+    assert (message.seq, message.ack, message.dropped, message.capture_ts_us) == (3, 3, 4, 99)
+    assert message.detections[0].class_id == 7
+    assert message.timing_ms.total >= message.timing_ms.queue >= 0
+
+
+def test_an_abandoned_frame_costs_nothing(engine: FakeEngine) -> None:
+    assert run(engine, image(), abandoned=True) == []
+    assert engine.sessions[0].decisions == []
+
+
+def test_refusals_name_whose_fault_it_is(engine: FakeEngine, caplog) -> None:
+    ((_, answer),) = run(engine, b"\xff\xd8\xff nothing")
+    assert isinstance(answer, Refused)
+    assert answer.error_id is None
+    engine.failures.append(RuntimeError("inside"))
+    ((_, answer),) = run(engine, image())
+    assert (answer.code, answer.error_id in caplog.text) == (ErrorCode.INTERNAL, True)
+
+
+@pytest.mark.parametrize(
+    ("data", "content_type", "code"),
+    [
+        (image(), "image/jpeg", None),
+        (image(kind=".webp"), "image/webp", None),
+        (image(kind=".png"), "image/jpeg", ErrorCode.WRONG_IMAGE_TYPE),
+        (huge_jpeg(), "image/jpeg", ErrorCode.IMAGE_TOO_LARGE),
+        (b"GIF89a" + bytes(50), "image/jpeg", ErrorCode.BAD_IMAGE),
+        (image()[:10], "image/jpeg", ErrorCode.INCOMPLETE_IMAGE),
+    ],
+)
+def test_headers_are_checked_before_anything_is_queued(data: bytes, content_type: str, code) -> None:
+    refused = check_header(data, content_type, codec.DEFAULT_LIMITS)
+    assert (refused.code if refused else None) is code
+
+
+def test_every_codec_error_has_a_code() -> None:
+    kinds = codec.CodecError.__subclasses__()
+    assert len(kinds) >= 5
+    assert {code_of(kind("x")) for kind in kinds} == {
+        ErrorCode.BAD_IMAGE,
+        ErrorCode.INCOMPLETE_IMAGE,
+        ErrorCode.IMAGE_TOO_LARGE,
+    }

@@ -1,0 +1,109 @@
+"""One frame through the engine: what is kept over errors and sizes, and how results become wire structs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from service_fakes import FakeEngine, image
+
+from service.codec import CodecError, Limits, TooManyPixels
+from service.families.base import Detections, Mask, RawOutputs
+from service.model_spec import ModelSpec
+from service.pipeline import MAX_TENSOR_VALUES, FramePipeline, describe, run_lengths
+from service.preprocess import Placement
+
+LETTERBOXED = Placement((100, 50), (0.64, 0.64), (0.0, 8.0))
+
+
+def make(engine: FakeEngine, **limits) -> FramePipeline:
+    model = engine.model()
+    return FramePipeline(model, model.open_session(), Limits(**limits))
+
+
+def test_an_undecodable_image_leaves_the_cache(engine: FakeEngine) -> None:
+    pipeline = make(engine)
+    assert pipeline.run(image()).decision == "keyframe"
+    with pytest.raises(CodecError):
+        pipeline.run(b"\xff\xd8\xff nothing")
+    assert pipeline.run(image()).decision == "reuse"
+
+
+def test_any_other_error_resets(engine: FakeEngine) -> None:
+    pipeline = make(engine)
+    pipeline.run(image())
+    engine.failures.append(MemoryError())
+    with pytest.raises(MemoryError):
+        pipeline.run(image())
+    assert pipeline.run(image()).decision == "keyframe"
+
+
+def test_reset_even_with_a_bad_image(engine: FakeEngine) -> None:
+    pipeline = make(engine)
+    pipeline.run(image())
+    with pytest.raises(CodecError):
+        pipeline.run(b"\xff\xd8\xff nothing", reset=True)
+    assert pipeline.run(image()).decision == "keyframe"
+    assert pipeline.run(image(), reset=True).decision == "keyframe"
+
+
+def test_limits_come_before_the_engine(engine: FakeEngine) -> None:
+    pipeline = make(engine, max_pixels=100)
+    with pytest.raises(TooManyPixels):
+        pipeline.run(image())
+    assert engine.sessions[0].decisions == []
+
+
+def test_min_confidence_overrides_for_one_call(engine: FakeEngine) -> None:
+    pipeline = make(engine)
+    assert pipeline.run(image(), min_confidence=0.9).found.detections == ()
+    assert len(pipeline.run(image()).found.detections) == 1
+
+
+@given(st.lists(st.booleans(), max_size=50))
+def test_run_lengths_add_up_and_decode(values: list[bool]) -> None:
+    mask = np.asarray(values, bool).reshape(1, -1)
+    counts = run_lengths(mask)
+    assert sum(counts) == len(values)
+    decoded = [bool(index % 2) for index, count in enumerate(counts) for _ in range(count)]
+    assert decoded == values
+
+
+def test_boxes_that_are_not_finite_never_reach_the_wire() -> None:
+    boxes = np.asarray([[0, 8, 64, 40], [np.nan, 0, 1, 1], [0, 0, np.inf, 1]], np.float32)
+    found = Detections(boxes, np.asarray([0.5, 0.6, 0.7], np.float32), np.zeros(3, np.int32))
+    (kept,) = describe(found, ModelSpec(), LETTERBOXED, (64, 48)).detections
+    assert kept.xyxy == (0, 0, 100, 50)
+
+
+def test_keypoints_are_mapped() -> None:
+    points = np.asarray([[[32, 24, 1]]], np.float32)
+    one = np.zeros(1, np.float32)
+    found = Detections(np.asarray([[0, 8, 64, 40]], np.float32), one, np.zeros(1, np.int32), points)
+    (kept,) = describe(found, ModelSpec(), LETTERBOXED, (64, 48)).detections
+    assert kept.keypoints == ((50, 25, 1),)
+
+
+def test_masks_by_class_without_background_and_with_their_place() -> None:
+    classes = np.asarray([[0, 1], [2, 2]], np.int32)
+    mask = Mask(classes, np.ones((2, 2), np.float32), Detections.empty())
+    spec = ModelSpec(labels=("road", "car", "sky"), background=0)
+    found = describe(mask, spec, LETTERBOXED, (64, 48)).masks
+    assert [(entry.label, entry.counts) for entry in found] == [("car", (1, 1, 2)), ("sky", (2, 2))]
+    assert found[0].size == (2, 2)
+    assert found[0].xyxy == (0, -12.5, 100, 62.5), "the padding lies outside of the frame"
+
+
+def test_a_one_channel_mask_is_its_only_class() -> None:
+    mask = Mask(np.asarray([[0, 1]], np.int32), np.ones((1, 2), np.float32), Detections.empty())
+    (found,) = describe(mask, ModelSpec(labels=("text",)), LETTERBOXED, (64, 48)).masks
+    assert (found.class_id, found.label, found.counts) == (0, "text", (1, 1))
+
+
+def test_raw_tensors_are_copied_bounded_and_finite() -> None:
+    small = np.asarray([1.5, np.nan, np.inf], np.float32)
+    large = np.zeros(MAX_TENSOR_VALUES + 1, np.float32)
+    found = describe(RawOutputs({"a": small, "b": large}), ModelSpec(), LETTERBOXED, (64, 48)).tensors
+    assert [entry.data for entry in found] == [(1.5, None, None), None]
+    assert found[1].shape == (MAX_TENSOR_VALUES + 1,)

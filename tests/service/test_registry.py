@@ -1,0 +1,84 @@
+"""Models by name: lazily loaded, compiled once, and clear about what is wrong."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from service_fakes import SIZE, FakeEngine
+
+from service.registry import Model, ModelFailed, ModelRegistry, UnknownModel, load
+from service.settings import ModelSource, Settings
+
+YOLOX = Path(__file__).parents[3] / "shared/data/models/yolox_nano.onnx"
+
+
+def test_names_and_default(engine: FakeEngine) -> None:
+    registry = ModelRegistry()
+    with pytest.raises(UnknownModel, match="no model is registered"):
+        registry.resolve(None)
+    registry.register(engine.model("a"))
+    registry.register(engine.model("b"))
+    assert (registry.names(), registry.default, registry.resolve("b")) == (("a", "b"), "a", "b")
+    assert registry.get().name == "a"
+    with pytest.raises(UnknownModel, match=r"unknown model 'c'; expected one of a, b"):
+        registry.get("c")
+    with pytest.raises(ValueError, match="'a' again"):
+        registry.register(engine.model("a"))
+
+
+def test_number_of_models_is_bounded(engine: FakeEngine) -> None:
+    registry = ModelRegistry(max_models=1)
+    registry.register(engine.model("a"))
+    with pytest.raises(ValueError, match="at most 1 models"):
+        registry.register(engine.model("b"))
+
+
+def test_a_plan_is_compiled_once_for_all_streams(engine: FakeEngine) -> None:
+    model = engine.model()
+    threads = [threading.Thread(target=model.open_session) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (engine.compiles, len(engine.sessions)) == (1, 8)
+    assert len({id(session) for session in engine.sessions}) == 8
+
+
+def test_warm_runs_the_model_twice(engine: FakeEngine) -> None:
+    registry = ModelRegistry()
+    registry.register(engine.model())
+    assert registry.describe()[0]["compiled"] is False
+    registry.warm()
+    assert engine.sessions[0].decisions == ["keyframe", "partial"]
+    assert registry.describe()[0]["compiled"] is True
+
+
+@pytest.mark.parametrize("content", [b"", b"this is a text file, not a model\n", bytes(1000)])
+def test_what_is_no_model_says_so(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.onnx"
+    path.write_bytes(content)
+    registry = ModelRegistry.from_settings(Settings(models={"x": ModelSource(path=path)}))
+    assert registry.describe()[0]["state"] == "registered"
+    with pytest.raises(ModelFailed, match="x: not an ONNX model"):
+        registry.get("x")
+    assert registry.describe()[0]["state"] == "failed"
+    assert "not an ONNX model" in registry.describe()[0]["error"]
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelFailed, match="x: "):
+        load("x", ModelSource(path=tmp_path / "none.onnx"))
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not YOLOX.exists(), reason="the real models are not beside the checkout")
+def test_a_real_file_is_loaded_with_its_specification() -> None:
+    model = load("yolox", ModelSource(path=YOLOX, size=(640, 384)))
+    assert isinstance(model, Model)
+    assert (model.spec.family, model.size) == ("yolox", (640, 384))
+    assert model.spec.label(0) == "person"
+    with pytest.raises(ModelFailed, match="multiple of 32"):
+        load("yolox", ModelSource(path=YOLOX, size=(650, 384)))
+    assert model.size != SIZE

@@ -1,0 +1,171 @@
+"""Lanes and workers: bounded, one at a time, in turn, latest wins."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from service_fakes import wait_until
+
+from clients.wire import Policy
+from service.scheduler import Scheduler
+
+
+@pytest.fixture
+def scheduler() -> Iterator[Scheduler]:
+    made = Scheduler(workers=3)
+    made.start()
+    yield made
+    assert made.stop(5.0)
+
+
+class Gate:
+    """A process that notes its items and can be held."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.open.set()
+        self.seen: list[int] = []
+        self.inside = 0
+        self.most = 0
+
+    def __call__(self, item: int) -> None:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        assert self.open.wait(10)
+        self.seen.append(item)
+        self.inside -= 1
+
+
+def test_a_lane_is_in_order_and_never_in_two_workers(scheduler: Scheduler) -> None:
+    gate = Gate()
+    lane = scheduler.lane(gate, policy=Policy.ALL, capacity=1000)
+    for item in range(500):
+        assert scheduler.submit(lane, item) == (True, [])
+    wait_until(lambda: len(gate.seen) == 500)
+    assert gate.seen == list(range(500))
+    assert gate.most == 1
+
+
+def test_latest_keeps_one_and_counts_the_others(scheduler: Scheduler) -> None:
+    gate = Gate()
+    gate.open.clear()
+    lane = scheduler.lane(gate, policy=Policy.LATEST, capacity=1)
+    scheduler.submit(lane, 0)
+    wait_until(lambda: gate.inside == 1)
+    replaced = [scheduler.submit(lane, item) for item in range(1, 101)]
+    assert len(lane.pending) == 1
+    assert replaced[0] == (True, [])
+    assert replaced[1:] == [(True, [item]) for item in range(1, 100)]
+    assert lane.dropped == 99
+    gate.open.set()
+    wait_until(lambda: len(gate.seen) == 2)
+    assert gate.seen == [0, 100]
+
+
+def test_all_refuses_when_full_and_tells_of_room(scheduler: Scheduler) -> None:
+    gate, room = Gate(), threading.Semaphore(0)
+    gate.open.clear()
+    lane = scheduler.lane(gate, policy=Policy.ALL, capacity=2, taken=room.release)
+    scheduler.submit(lane, 0)
+    assert room.acquire(timeout=5)
+    assert [scheduler.submit(lane, item)[0] for item in (1, 2, 3)] == [True, True, False]
+    gate.open.set()
+    assert room.acquire(timeout=5)
+    assert scheduler.submit(lane, 3)[0]
+    wait_until(lambda: gate.seen == [0, 1, 2, 3])
+
+
+def test_lanes_take_turns() -> None:
+    scheduler = Scheduler(workers=1)
+    order: list[str] = []
+    greedy = scheduler.lane(lambda item: order.append("greedy"), policy=Policy.ALL, capacity=100)
+    modest = scheduler.lane(lambda item: order.append("modest"), policy=Policy.ALL, capacity=100)
+    for item in range(20):
+        scheduler.submit(greedy, item)
+    for item in range(3):
+        scheduler.submit(modest, item)
+    scheduler.start()
+    wait_until(lambda: len(order) == 23)
+    assert order[:6] == ["greedy", "modest"] * 3
+    assert scheduler.stop(5.0)
+
+
+def test_lanes_run_side_by_side(scheduler: Scheduler) -> None:
+    barrier = threading.Barrier(3, timeout=5)
+    done: list[int] = []
+
+    def meet(item: int) -> None:
+        barrier.wait()
+        done.append(item)
+
+    for item in range(3):
+        scheduler.submit(scheduler.lane(meet, policy=Policy.ALL, capacity=1), item)
+    wait_until(lambda: len(done) == 3)
+
+
+def test_a_process_that_raises_stops_nobody(scheduler: Scheduler, caplog) -> None:
+    seen: list[int] = []
+
+    def process(item: int) -> None:
+        if item % 2:
+            raise ValueError(item)
+        seen.append(item)
+
+    lane = scheduler.lane(process, policy=Policy.ALL, capacity=10)
+    for item in range(10):
+        scheduler.submit(lane, item)
+    wait_until(lambda: lane.idle and len(seen) == 5)
+    assert "lane's process raised" in caplog.text
+
+
+def test_clear_and_close(scheduler: Scheduler) -> None:
+    gate = Gate()
+    gate.open.clear()
+    lane = scheduler.lane(gate, policy=Policy.ALL, capacity=10)
+    for item in range(4):
+        scheduler.submit(lane, item)
+    wait_until(lambda: gate.inside == 1)
+    assert scheduler.clear(lane) == [1, 2, 3]
+    assert scheduler.submit(lane, 9)[0]
+    assert scheduler.clear(lane, close=True) == [9]
+    assert scheduler.submit(lane, 10) == (False, [])
+    gate.open.set()
+    wait_until(lambda: lane.idle)
+    assert gate.seen == [0]
+
+
+def test_stop_forgets_what_waits() -> None:
+    scheduler = Scheduler(workers=1)
+    scheduler.start()
+    gate = Gate()
+    gate.open.clear()
+    lane = scheduler.lane(gate, policy=Policy.ALL, capacity=10)
+    for item in range(4):
+        scheduler.submit(lane, item)
+    wait_until(lambda: gate.inside == 1)
+    threading.Timer(0.1, gate.open.set).start()
+    assert scheduler.stop(5.0)
+    assert gate.seen == [0]
+    assert scheduler.submit(lane, 5) == (False, [])
+
+
+def test_a_stuck_worker_is_reported() -> None:
+    scheduler = Scheduler(workers=1)
+    scheduler.start()
+    gate = Gate()
+    gate.open.clear()
+    scheduler.submit(scheduler.lane(gate, policy=Policy.ALL, capacity=1), 0)
+    wait_until(lambda: gate.inside == 1)
+    assert scheduler.stop(0.05) is False
+    gate.open.set()
+    time.sleep(0.01)
+
+
+def test_bounds() -> None:
+    with pytest.raises(ValueError, match="at least 1 worker"):
+        Scheduler(0)
+    with pytest.raises(ValueError, match="capacity of at least 1"):
+        Scheduler(1).lane(print, policy=Policy.ALL, capacity=0)

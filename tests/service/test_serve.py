@@ -1,0 +1,140 @@
+"""The real server: uvicorn's settings, draining on SIGTERM in its own process, and hostile sockets."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from service_fakes import (
+    FakeEngine,
+    frame,
+    make_registry,
+    make_settings,
+    running_server,
+    subprotocols,
+    wait_until,
+)
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from service.app import create_app
+from service.serve import bind, make_config
+
+ROOT = Path(__file__).parents[2]
+
+PROCESS = """
+import sys
+sys.path.insert(0, "tests/support")
+from service_fakes import FakeEngine, make_registry, make_settings
+from service.serve import serve
+import logging
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+engine = FakeEngine(push_s=0.3)
+serve(make_settings(retry_after_ms=250), make_registry(engine.model()))
+"""
+
+
+def open_socket(port: int, stream_id: str = "door"):
+    return connect(
+        f"ws://127.0.0.1:{port}/v1/streams/{stream_id}/ws", subprotocols=subprotocols(), compression=None
+    )
+
+
+def test_uvicorns_defaults_are_overridden(engine: FakeEngine) -> None:
+    settings = make_settings(max_message_bytes=12345)
+    config = make_config(create_app(settings, make_registry(engine.model())), settings)
+    config.load()
+    assert config.ws_protocol_class.__name__ == "WebSocketsSansIOProtocol"
+    assert (config.ws_max_size, config.ws_max_queue, config.ws_per_message_deflate) == (12345, 1, False)
+    assert config.timeout_graceful_shutdown == 3
+
+
+def test_bind_reports_a_taken_port() -> None:
+    with bind("127.0.0.1", 0) as first, pytest.raises(OSError, match="in use"):
+        bind("127.0.0.1", first.getsockname()[1])
+
+
+def test_sigterm_answers_what_is_under_way_and_closes_with_1012() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROCESS], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        port = next(int(line.rsplit(":", 1)[1]) for line in lines if "listening on" in line)
+        wait_until(lambda: ready(port), 20)
+        with open_socket(port) as socket:
+            socket.send('{"type":"hello"}')
+            assert json.loads(socket.recv(5))["type"] == "ready"
+            socket.send(frame(1))
+            time.sleep(0.1)
+            asked = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert json.loads(socket.recv(5))["seq"] == 1, "the frame under way is answered"
+            assert json.loads(socket.recv(5)) == {"type": "draining", "retry_after_ms": 250}
+            with pytest.raises(ConnectionClosed) as caught:
+                socket.recv(5)
+            assert (caught.value.rcvd.code, "250 ms" in caught.value.rcvd.reason) == (1012, True)
+        process.wait(5)
+        assert time.monotonic() - asked < 5
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as response:
+            return response.status == 200
+    except OSError:
+        return False
+
+
+def test_too_large_a_message_is_closed_with_1009_and_others_live_on(engine: FakeEngine) -> None:
+    settings = make_settings(max_message_bytes=50_000)
+    with running_server(make_registry(engine.model()), settings) as server, open_socket(server.port) as good:
+        good.send('{"type":"hello"}')
+        good.recv(5)
+        with open_socket(server.port, "big") as big:
+            big.send('{"type":"hello"}')
+            big.recv(5)
+            big.send(bytes(60_000))
+            with pytest.raises(ConnectionClosed) as caught:
+                big.recv(5)
+            assert caught.value.rcvd.code == 1009
+        good.send(frame(1))
+        assert json.loads(good.recv(5))["seq"] == 1
+
+
+def test_a_client_that_stops_in_mid_message_slows_nobody(engine: FakeEngine) -> None:
+    with running_server(make_registry(engine.model()), make_settings()) as server:
+        with open_socket(server.port, "half") as half, open_socket(server.port) as good:
+            half.send('{"type":"hello"}')
+            half.recv(5)
+            half.socket.sendall(b"\x82\xff" + (1 << 20).to_bytes(8, "big") + b"mask" + bytes(1000))
+            good.send('{"type":"hello"}')
+            good.recv(5)
+            for seq in range(1, 20):
+                good.send(frame(seq))
+                assert json.loads(good.recv(5))["seq"] == seq
+            half.socket.shutdown(socket.SHUT_RDWR)
+        wait_until(lambda: not server.service.connections)
+
+
+def test_a_connection_that_dies_leaves_nothing_behind_but_the_cache(engine: FakeEngine) -> None:
+    with running_server(make_registry(engine.model()), make_settings(resume_s=0.1)) as server:
+        for _ in range(20):
+            with open_socket(server.port) as dying:
+                dying.send('{"type":"hello"}')
+                dying.recv(5)
+                dying.send(frame(1))
+                dying.socket.shutdown(socket.SHUT_RDWR)
+            wait_until(lambda: not server.service.connections)
+        wait_until(lambda: len(server.service.streams) == 0, 5)

@@ -1,0 +1,138 @@
+"""Clips: which frames come, with which numbers and times, and what is said when none do."""
+
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from service.sources import SourceError, open_source
+
+DATA = Path(__file__).parents[3] / "shared" / "data" / "videos"
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """Twenty grey frames of rising brightness, ten a second."""
+    path = tmp_path_factory.mktemp("clips") / "ramp.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for level in range(20):
+            image = np.full((48, 64, 3), 20 + level * 10, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three images and a file that is none."""
+    for number, suffix in enumerate((".jpg", ".png", ".webp")):
+        cv2.imwrite(str(tmp_path / f"{number}{suffix}"), np.full((8, 12, 3), 40 * number, np.uint8))
+    (tmp_path / "notes.txt").write_text("not an image")
+    return tmp_path
+
+
+def test_a_video_gives_every_frame(video):
+    with open_source(video) as source:
+        frames = list(source)
+    assert len(frames) == source.total == 20
+    assert source.fps == 10
+    assert [f.sequence for f in frames] == [f.position for f in frames] == list(range(20))
+    assert [f.timestamp_ns for f in frames] == [n * 100_000_000 for n in range(20)]
+    levels = [f.image.mean() for f in frames]
+    np.testing.assert_allclose(levels, 20 + np.arange(20) * 10, atol=8)
+    assert frames[0].image.shape == (48, 64, 3)
+    assert frames[0].image.dtype == np.uint8
+    assert frames[0].image.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("options", "positions"),
+    [
+        ({"start": 15}, [15, 16, 17, 18, 19]),
+        ({"start": 2, "frames": 3}, [2, 3, 4]),
+        ({"start": 1, "every": 8}, [1, 9, 17]),
+        ({"frames": 2, "every": 5}, [0, 5]),
+        ({"start": 18, "frames": 9}, [18, 19]),
+        ({"frames": 0}, []),
+        ({"start": 40}, []),
+    ],
+)
+def test_start_frames_and_every(video, options, positions):
+    with open_source(str(video), **options) as source:
+        frames = list(source)
+    assert [f.position for f in frames] == positions
+    assert [f.sequence for f in frames] == list(range(len(positions)))
+    assert source.total == len(positions)
+
+
+def test_a_folder_gives_its_images_by_name(folder):
+    with open_source(folder) as source:
+        frames = list(source)
+    assert source.total == 3
+    np.testing.assert_allclose([f.image.mean() for f in frames], [0, 40, 80], atol=2)
+    assert [f.timestamp_ns for f in frames] == [0, 40_000_000, 80_000_000]
+
+
+def test_one_image_is_a_clip_of_one(folder):
+    with open_source(folder / "1.png") as source:
+        assert [f.image.shape for f in source] == [(8, 12, 3)]
+
+
+def test_missing_and_undecodable_sources_are_named(tmp_path, folder):
+    with pytest.raises(SourceError, match=r"nowhere\.mp4: no such file or folder"):
+        open_source(tmp_path / "nowhere.mp4")
+    text = tmp_path / "text.mp4"
+    text.write_text("this is no video at all\n" * 50)
+    with pytest.raises(SourceError, match=r"text\.mp4: not a video that can be opened"):
+        open_source(text)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(SourceError, match="expected JPEG, PNG or WebP images in this folder, found none"):
+        open_source(empty)
+    (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:40])
+    with pytest.raises(SourceError, match=r"1\.png: expected a whole PNG image"):
+        list(open_source(folder))
+
+
+def test_a_file_without_video_is_refused(tmp_path):
+    path = tmp_path / "sound.wav"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+    with pytest.raises(SourceError, match="expected a video stream, found none"):
+        open_source(path)
+
+
+def test_a_camera_that_is_not_there_is_named():
+    with pytest.raises(SourceError, match="camera 97: cannot be opened"):
+        open_source(97)
+    with pytest.raises(SourceError, match="camera 98: cannot be opened"):
+        open_source("98")
+
+
+def test_refuses_a_range_that_makes_no_sense(video):
+    with pytest.raises(ValueError, match="got start 0, frames None, every 0"):
+        open_source(video, every=0)
+    with pytest.raises(ValueError, match="got start -1"):
+        open_source(video, start=-1)
+
+
+def test_a_real_clip_gives_the_frames_that_opencv_gives():
+    path = DATA / "intel_one-by-one-person-detection.mp4"
+    if not path.is_file():
+        pytest.skip(f"no test data: {path}")
+    with open_source(path, start=20, frames=2, every=3) as source:
+        ours = list(source)
+    capture = cv2.VideoCapture(str(path))
+    theirs = [capture.read()[1] for _ in range(24)]
+    capture.release()
+    assert [f.position for f in ours] == [20, 23]
+    for frame in ours:
+        gap = np.abs(frame.image.astype(int) - theirs[frame.position])
+        assert gap.mean() < 1.0

@@ -1,0 +1,424 @@
+"""The WebSocket endpoint through starlette's TestClient: handshake, frames, errors, flow, resume, close."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from service_fakes import FakeEngine, frame, huge_jpeg, image, subprotocols, wait_until
+from starlette.websockets import WebSocketDisconnect
+
+from clients.wire import (
+    Encoding,
+    Flags,
+    FrameMessage,
+    Op,
+    decode_frame,
+    decode_server_message,
+    encode_frame,
+    vectors,
+)
+
+
+def connect(client, stream_id: str = "door", token: str | None = None, **kwargs: Any):
+    kwargs.setdefault("subprotocols", subprotocols(token))
+    return client.websocket_connect(f"/v1/streams/{stream_id}/ws", **kwargs)
+
+
+def hello(socket, **fields: Any) -> dict:
+    socket.send_text(json.dumps({"type": "hello", **fields}))
+    return socket.receive_json()
+
+
+def closed(socket) -> WebSocketDisconnect:
+    """Read to the end; the close."""
+    while True:
+        message = socket.receive()
+        if message["type"] == "websocket.close":
+            return WebSocketDisconnect(message.get("code", 1000), message.get("reason"))
+
+
+def test_a_frame_in_and_boxes_out(make_client) -> None:
+    with connect(make_client()) as socket:
+        assert socket.accepted_subprotocol == "afterimage.v1"
+        ready = hello(socket)
+        assert ready["type"] == "ready"
+        assert (ready["model"], ready["window"], ready["resumed"]) == ("fake", 2, False)
+        assert ready["size"] == [64, 48]
+        assert ready["limits"]["max_pixels"] == 4096 * 4096
+        socket.send_bytes(frame(1, 120, ts=2**53 + 1))
+        result = socket.receive_json()
+        assert (result["type"], result["seq"], result["ack"]) == ("result", 1, 1)
+        assert result["capture_ts_us"] == 2**53 + 1
+        assert (result["width"], result["height"]) == (128, 96)
+        assert (result["decision"], result["compute_fraction"]) == ("keyframe", 1.0)
+        (found,) = result["detections"]
+        assert found["xyxy"] == [0, 0, 64, 96], "the box is in pixels of the frame as sent"
+        assert (found["class_id"], found["label"], found["score"]) == (12, "grey12", 0.75)
+        assert set(result["timing_ms"]) == {"queue", "decode", "diff", "infer", "total"}
+        assert result["timing_ms"]["total"] >= result["timing_ms"]["decode"]
+        socket.send_bytes(frame(2, 120))
+        assert socket.receive_json()["decision"] == "reuse"
+        socket.send_bytes(frame(3, 50))
+        assert socket.receive_json()["decision"] == "partial"
+        socket.send_bytes(frame(4, 50, reset=True))
+        assert socket.receive_json()["decision"] == "keyframe"
+
+
+def test_msgpack_and_annotated_frames(make_client) -> None:
+    encoding = Encoding.MSGPACK
+    with connect(make_client(), subprotocols=subprotocols(encoding=encoding)) as socket:
+        vector = vectors.Hello(outputs=(vectors.Output.DETECTIONS, vectors.Output.ANNOTATED))
+        socket.send_bytes(vectors.encode_message(vector, encoding))
+        assert decode_server_message(socket.receive_bytes(), encoding).resumed is False
+        socket.send_bytes(frame(5, 200))
+        result = decode_server_message(socket.receive_bytes(), encoding)
+        assert (result.seq, result.detections[0].class_id) == (5, 20)
+        drawn = decode_frame(socket.receive_bytes())
+        assert (drawn.op, drawn.seq, drawn.capture_ts_us) == (Op.ANNOTATED, 5, 7)
+
+
+@pytest.mark.parametrize("kind", ["classes", "mask", "raw"])
+def test_models_without_boxes(make_client, engine: FakeEngine, kind: str) -> None:
+    with connect(make_client(engine.model(kind=kind))) as socket:
+        hello(socket)
+        socket.send_bytes(frame(1, 30))
+        result = socket.receive_json()
+        if kind == "classes":
+            assert result["classes"][0] == {"class_id": 3, "label": "grey3", "score": 0.9}
+            assert "detections" not in result
+        elif kind == "mask":
+            assert sum(result["masks"][1]["counts"]) == 48
+            assert result["masks"][1]["xyxy"] == [0, 0, 128, 96]
+            assert len(result["detections"]) == 1
+        else:
+            assert result["tensors"][0]["shape"] == [1, 1, 1]
+
+
+def test_every_kind_of_bad_message_gets_an_error_and_the_stream_lives(
+    make_client, engine: FakeEngine
+) -> None:
+    good = frame(9)
+    cases: list[tuple[str | bytes, str, int | None]] = [
+        (b"", "empty_message", None),
+        ("", "empty_message", None),
+        ("complete garbage", "bad_message", None),
+        ('{"type":"hello"}', "hello_repeated", None),
+        (good[:7], "truncated", None),
+        (good[:15], "truncated", 9),
+        (frame(10)[:16], "empty_payload", 10),
+        (b"\x02" + good[1:], "bad_version", None),
+        (frame(11)[:1] + b"\x63" + frame(11)[2:], "unknown_op", 11),
+        (frame(12)[:2] + b"\xff\xff" + frame(12)[4:], "bad_flags", 12),
+        (frame(13)[:-40], "incomplete_image", 13),
+        (encode_frame(FrameMessage(Op.ANNOTATED, Flags.NONE, 14, 0, image())), "unknown_op", 14),
+        (encode_frame(FrameMessage(Op.IMAGE, Flags.NONE, 15, 0, b"not an image")), "bad_image", 15),
+        (
+            encode_frame(FrameMessage(Op.IMAGE, Flags.NONE, 16, 0, b"\xff\xd8\xff junk \xff\xd9")),
+            "incomplete_image",
+            16,
+        ),
+        (encode_frame(FrameMessage(Op.IMAGE, Flags.NONE, 17, 0, huge_jpeg())), "image_too_large", 17),
+        (frame(18, kind=".png"), "wrong_image_type", 18),
+    ]
+    with connect(make_client()) as socket:
+        hello(socket)
+        socket.send_bytes(frame(1, 120))
+        assert socket.receive_json()["decision"] == "keyframe"
+        for message, code, seq in cases:
+            if isinstance(message, str):
+                socket.send_text(message)
+            else:
+                socket.send_bytes(message)
+            answer = socket.receive_json()
+            assert (answer["type"], answer["code"]) == ("error", code), message[:40]
+            assert answer.get("seq") == seq
+            assert answer["detail"]
+            if seq is not None:
+                assert answer["ack"] == seq, "an error settles its frame"
+        socket.send_bytes(frame(100, 120))
+        result = socket.receive_json()
+        assert (result["seq"], result["ack"], result["decision"]) == (100, 100, "reuse"), "the state was kept"
+    assert len(engine.sessions) == 1
+
+
+def test_a_jpeg_that_only_fails_in_the_decoder(make_client) -> None:
+    data = bytearray(image(size=(256, 256)))
+    start = data.index(b"\xff\xda")
+    body = bytes(data[: start + 4]) + b"\xff\xd9"
+    with connect(make_client()) as socket:
+        hello(socket)
+        socket.send_bytes(encode_frame(FrameMessage(Op.IMAGE, Flags.NONE, 1, 0, body)))
+        answer = socket.receive_json()
+        assert (answer["type"], answer["seq"], answer["ack"]) == ("error", 1, 1)
+        assert answer["code"] in ("bad_image", "incomplete_image")
+
+
+def test_a_message_above_the_limit_closes_with_1009(make_client) -> None:
+    with connect(make_client(max_message_bytes=2048)) as socket:
+        hello(socket)
+        socket.send_bytes(bytes(3000))
+        assert socket.receive_json()["code"] == "message_too_large"
+        assert closed(socket).code == 1009
+
+
+def test_an_engine_error_resets_the_session_and_is_reported(make_client, engine: FakeEngine, caplog) -> None:
+    with connect(make_client()) as socket:
+        hello(socket)
+        socket.send_bytes(frame(1))
+        socket.receive_json()
+        engine.failures.append(ZeroDivisionError("a secret inside"))
+        socket.send_bytes(frame(2))
+        answer = socket.receive_json()
+        assert (answer["code"], answer["seq"], answer["ack"]) == ("internal", 2, 2)
+        assert answer["error_id"] in answer["detail"]
+        assert "secret" not in json.dumps(answer)
+        assert answer["error_id"] in caplog.text
+        socket.send_bytes(frame(3))
+        assert socket.receive_json()["decision"] == "keyframe"
+
+
+def test_frame_size_may_change(make_client) -> None:
+    with connect(make_client()) as socket:
+        hello(socket)
+        decisions = []
+        for seq, size in enumerate([(128, 96), (256, 192), (256, 96), (128, 48)], start=1):
+            socket.send_bytes(frame(seq, size=size))
+            result = socket.receive_json()
+            assert (result["width"], result["height"]) == size
+            decisions.append(result["decision"])
+        assert decisions == ["keyframe", "reuse", "keyframe", "reuse"], "only a new aspect starts afresh"
+
+
+def test_latest_frame_wins_and_drops_are_counted(make_client, engine: FakeEngine) -> None:
+    with connect(make_client()) as socket:
+        hello(socket)
+        engine.gate.clear()
+        socket.send_bytes(frame(1, 10))
+        assert engine.entered.acquire(timeout=5)
+        for seq in range(2, 8):
+            socket.send_bytes(frame(seq, seq * 10))
+        socket.send_text("x")  # its answer comes once all frames before it were taken
+        assert socket.receive_json()["code"] == "bad_message"
+        engine.gate.set()
+        first, last = socket.receive_json(), socket.receive_json()
+        # Settled when the first result left: itself and the five that were replaced.
+        assert (first["seq"], first["ack"], first["detections"][0]["class_id"]) == (1, 6, 1)
+        assert (last["seq"], last["ack"], last["dropped"]) == (7, 7, 5)
+        assert last["detections"][0]["class_id"] == 7
+    assert engine.sessions[0].decisions == ["keyframe", "partial"]
+
+
+def test_a_dropped_reset_is_not_forgotten(make_client, engine: FakeEngine) -> None:
+    with connect(make_client()) as socket:
+        hello(socket)
+        socket.send_bytes(frame(1))
+        socket.receive_json()
+        assert engine.entered.acquire(timeout=5)
+        engine.gate.clear()
+        socket.send_bytes(frame(2))
+        assert engine.entered.acquire(timeout=5)
+        socket.send_bytes(frame(3, reset=True))
+        socket.send_bytes(frame(4))
+        socket.send_text("x")
+        socket.receive_json()
+        engine.gate.set()
+        assert [socket.receive_json()["decision"] for _ in range(2)] == ["reuse", "keyframe"]
+
+
+def test_policy_all_drops_nothing(make_client, engine: FakeEngine) -> None:
+    with connect(make_client()) as socket:
+        assert hello(socket, policy="all")["policy"] == "all"
+        engine.gate.clear()
+        for seq in range(1, 21):
+            socket.send_bytes(frame(seq, seq * 10))
+        assert engine.entered.acquire(timeout=5)
+        stream = socket.app.state.service.streams.get("door")
+        wait_until(lambda: len(stream.lane.pending) == 2)
+        assert stream.counters.received <= 4, "reading must stop while the lane is full"
+        engine.gate.set()
+        results = [socket.receive_json() for _ in range(20)]
+    assert [result["seq"] for result in results] == list(range(1, 21))
+    assert [result["detections"][0]["class_id"] for result in results] == list(range(1, 21))
+    assert results[-1]["dropped"] == 0
+
+
+def test_max_fps_settles_without_a_result(make_client, engine: FakeEngine) -> None:
+    with connect(make_client()) as socket:
+        hello(socket, max_fps=0.01)
+        socket.send_bytes(frame(1))
+        assert socket.receive_json()["type"] == "result"
+        socket.send_bytes(frame(2))
+        assert socket.receive_json() == {"type": "ack", "ack": 2, "dropped": 1}
+
+
+def test_min_confidence_is_the_clients(make_client) -> None:
+    with connect(make_client()) as socket:
+        hello(socket, min_confidence=0.9)
+        socket.send_bytes(frame(1))
+        assert socket.receive_json()["detections"] == []
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "status"),
+    [
+        ({"headers": {"origin": "https://evil.example"}}, 403),
+        ({"headers": {"origin": "null"}}, 403),
+        ({"subprotocols": ["mqtt"]}, 400),
+        ({"subprotocols": None}, 400),
+        ({"stream_id": "a.b"}, 404),
+        ({"stream_id": "x" * 65}, 404),
+    ],
+)
+def test_refused_before_the_handshake(make_client, kwargs: dict, status: int) -> None:
+    client = make_client()
+    with pytest.raises(WebSocketDisconnect) as caught, connect(client, **kwargs):
+        pass
+    assert caught.value.status_code == status
+    assert caught.value.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("origin", ["http://testserver", "https://cam.example"])
+def test_own_and_allowed_origins_pass(make_client, origin: str) -> None:
+    client = make_client(allowed_origins=("https://cam.example",))
+    with connect(client, headers={"origin": origin}) as socket:
+        assert hello(socket)["type"] == "ready"
+
+
+def test_unknown_model_is_refused_for_good(make_client) -> None:
+    with connect(make_client()) as socket:
+        answer = hello(socket, model="nope")
+        assert answer["code"] == "unknown_model"
+        assert "expected one of fake" in answer["detail"]
+        assert closed(socket).code == 1008
+
+
+def test_anonymous_streams_can_be_off(make_client) -> None:
+    with connect(make_client(anonymous_streams=False)) as socket:
+        assert socket.receive_json()["code"] == "unauthorized"
+        assert closed(socket).code == 1008
+
+
+def test_tokens(make_client) -> None:
+    client = make_client(anonymous_streams=False)
+    made = client.post("/v1/streams").json()
+    stream_id, token = made["stream_id"], made["token"]
+    assert made["ws_url"] == f"ws://testserver/v1/streams/{stream_id}/ws"
+    for wrong in (None, "wrong", token + "x"):
+        with connect(client, stream_id, wrong) as socket:
+            assert socket.receive_json()["code"] == "unauthorized"
+            assert closed(socket).code == 1008
+    with connect(client, stream_id, token) as socket:
+        assert socket.accepted_subprotocol == "afterimage.v1", "a token is never echoed"
+        assert hello(socket)["stream_id"] == stream_id
+    with connect(client, stream_id, headers={"authorization": f"Bearer {token}"}) as socket:
+        assert hello(socket)["type"] == "ready"
+
+
+def test_hello_must_come_in_time_and_first(make_client) -> None:
+    with connect(make_client(hello_timeout_s=0.2)) as socket:
+        socket.send_bytes(frame(1))
+        assert socket.receive_json()["code"] == "hello_expected"
+        ending = closed(socket)
+        assert ending.code == 1002
+        assert "hello" in ending.reason
+
+
+def test_resume_keeps_the_cache_and_no_resume_does_not(make_client, engine: FakeEngine) -> None:
+    client = make_client()
+    with connect(client) as socket:
+        resume = hello(socket)["resume"]
+        socket.send_bytes(frame(1))
+        socket.receive_json()
+    with connect(client) as socket:
+        ready = hello(socket, resume=resume)
+        assert ready["resumed"] is True
+        assert ready["resume"] != resume
+        socket.send_bytes(frame(1))
+        assert socket.receive_json()["decision"] == "reuse"
+    with connect(client) as socket:
+        assert hello(socket, resume="wrong")["resumed"] is False
+        socket.send_bytes(frame(1))
+        assert socket.receive_json()["decision"] == "keyframe"
+    assert len(engine.sessions) == 1
+
+
+def test_bye_answers_what_is_due_then_frees(make_client, engine: FakeEngine) -> None:
+    client = make_client()
+    with connect(client) as socket:
+        hello(socket)
+        engine.gate.clear()
+        socket.send_bytes(frame(1))
+        assert engine.entered.acquire(timeout=5)
+        socket.send_text('{"type":"bye"}')
+        engine.gate.set()
+        assert socket.receive_json()["seq"] == 1
+        assert closed(socket).code == 1000
+    assert client.get("/v1/streams/door").status_code == 404
+
+
+def test_takeover_needs_the_resume_token(make_client, engine: FakeEngine) -> None:
+    client = make_client()
+    with connect(client) as first:
+        resume = hello(first)["resume"]
+        with connect(client) as stranger:
+            assert hello(stranger)["code"] == "overloaded"
+            assert closed(stranger).code == 1013
+        with connect(client) as second:
+            assert hello(second, resume=resume)["type"] == "ready"
+            ending = closed(first)
+            assert (ending.code, "taken" in ending.reason) == (1008, True)
+            second.send_bytes(frame(1))
+            assert second.receive_json()["seq"] == 1
+
+
+def test_too_many_streams(make_client) -> None:
+    client = make_client(max_streams=1)
+    with connect(client, "one") as socket:
+        hello(socket)
+        with connect(client, "two") as refused:
+            answer = hello(refused)
+            assert (answer["code"], answer["retry_after_ms"]) == ("overloaded", 1000)
+            assert closed(refused).code == 1013
+        socket.send_bytes(frame(1))
+        assert socket.receive_json()["seq"] == 1
+
+
+def test_two_streams_do_not_mix(make_client, engine: FakeEngine) -> None:
+    client = make_client()
+    with connect(client, "a") as a, connect(client, "b") as b:
+        hello(a)
+        hello(b)
+        for seq in range(1, 11):
+            a.send_bytes(frame(seq, 50))
+            b.send_bytes(frame(seq, 150))
+            assert a.receive_json()["detections"][0]["class_id"] == 5
+            assert b.receive_json()["detections"][0]["class_id"] == 15
+    assert [session.decisions[:2] for session in engine.sessions] == [["keyframe", "reuse"]] * 2
+
+
+def test_a_deleted_stream_closes(make_client) -> None:
+    client = make_client()
+    with connect(client) as socket:
+        hello(socket)
+        assert client.delete("/v1/streams/door").status_code == 204
+        assert closed(socket).code == 1000
+
+
+def test_every_truncation_of_every_golden_vector(make_client) -> None:
+    messages = [encode_frame(vector) for vector in vectors.FRAMES.values()]
+    messages += [vectors.encode_message(m, Encoding.MSGPACK) for m in vectors.CLIENT_MESSAGES.values()]
+    with connect(make_client()) as socket:
+        hello(socket)
+        count = 0
+        for message in messages:
+            for length in range(len(message)):
+                socket.send_bytes(message[:length])
+                assert socket.receive_json()["type"] == "error"
+                count += 1
+        assert count > 200
+        socket.send_bytes(frame(0xFFFF_FFFF))
+        socket.receive_json()
+    with connect(make_client()) as socket:
+        assert hello(socket)["type"] == "ready"

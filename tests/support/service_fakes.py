@@ -1,0 +1,214 @@
+"""A stand-in for the engine with a session's shape, and a server around it on an ephemeral port.
+
+What the fake finds in a frame of one grey level v is one box over the left half of the plan, of class
+v // 10: so a result tells which frame it belongs to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+from clients.wire import Encoding, Flags, FrameMessage, Op, encode_frame, offer_subprotocols
+from service.families.base import Classification, Detections, Mask, RawOutputs
+from service.model_spec import ModelSpec
+from service.registry import Model, ModelRegistry
+from service.serve import bind, make_server
+from service.settings import Settings
+
+SIZE = (64, 48)
+
+
+@dataclass
+class FakeResult:
+    outputs: dict[str, np.ndarray]
+    compute_fraction: float
+    changed_tiles: int
+    decision: str
+    reason: str = "fake"
+    diff_ns: int = 1000
+    infer_ns: int = 2000
+
+
+@dataclass
+class FakeEngine:
+    """Counts, blocks and breaks on demand. Clear `gate` to hold every push until it is set again."""
+
+    gate: threading.Event = field(default_factory=threading.Event)
+    entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    failures: deque[Exception] = field(default_factory=deque)
+    sessions: list[FakeSession] = field(default_factory=list)
+    compiles: int = 0
+    push_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    def model(self, name: str = "fake", kind: str = "boxes", **spec: Any) -> Model:
+        labels = tuple(f"grey{level}" for level in range(26))
+        fields = {"labels": labels, "colour": "BGR", "fit": "letterbox", **spec}
+        return Model(name, ModelSpec(**fields), FakeFamily(kind), SIZE, self.compile)
+
+    def compile(self, size: tuple[int, int]):
+        self.compiles += 1
+        return self.open
+
+    def open(self) -> FakeSession:
+        self.sessions.append(FakeSession(self))
+        return self.sessions[-1]
+
+
+class FakeSession:
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine = engine
+        self.frame: np.ndarray | None = None
+        self.resets = 0
+        self.decisions: list[str] = []
+        self._holder = threading.Lock()
+
+    def reset(self) -> None:
+        self.frame = None
+        self.resets += 1
+
+    def push(self, frame: np.ndarray) -> FakeResult:
+        assert frame.dtype == np.uint8
+        assert frame.shape == (SIZE[1], SIZE[0], 3)
+        assert self._holder.acquire(blocking=False), "two workers in one session"
+        try:
+            self.engine.entered.release()
+            assert self.engine.gate.wait(20), "the test forgot to open the gate"
+            time.sleep(self.engine.push_s)
+            if self.engine.failures:
+                raise self.engine.failures.popleft()
+            if self.frame is None:
+                decision, fraction, changed = "keyframe", 1.0, 48
+            elif np.array_equal(self.frame, frame):
+                decision, fraction, changed = "reuse", 0.0, 0
+            else:
+                decision, fraction, changed = "partial", 0.25, 12
+            self.frame = frame.copy()
+            self.decisions.append(decision)
+            return FakeResult({"grey": frame[:8, :8].mean(keepdims=True)}, fraction, changed, decision)
+        finally:
+            self._holder.release()
+
+
+class FakeFamily:
+    name = "raw"
+    stride = None
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def outputs(self, model: Any, graph: Any) -> None:
+        return None
+
+    def decode(self, outputs: dict[str, np.ndarray], spec: ModelSpec, size: tuple[int, int]):
+        level = int(outputs["grey"].item()) // 10
+        boxes = Detections(
+            np.asarray([[0, 0, size[0] / 2, size[1]]], np.float32),
+            np.asarray([0.75], np.float32),
+            np.asarray([level], np.int32),
+        )
+        if self.kind == "boxes":
+            return boxes if spec.min_confidence < 0.75 else Detections.empty()
+        if self.kind == "classes":
+            return Classification(np.asarray([level, 0], np.int32), np.asarray([0.9, 0.1], np.float32))
+        if self.kind == "mask":
+            classes = np.zeros((6, 8), np.int32)
+            classes[:, :4] = 1
+            return Mask(classes, np.ones((6, 8), np.float32), boxes)
+        return RawOutputs(outputs)
+
+
+def image(level: int = 100, size: tuple[int, int] = (128, 96), kind: str = ".jpg") -> bytes:
+    """An encoded image of one grey level, (W, H)."""
+    pixels = np.full((size[1], size[0], 3), level, np.uint8)
+    ok, data = cv2.imencode(kind, pixels)
+    assert ok
+    return data.tobytes()
+
+
+def frame(seq: int, level: int = 100, *, reset: bool = False, ts: int = 7, **picture: Any) -> bytes:
+    """A whole binary message."""
+    flags = Flags.RESET if reset else Flags.NONE
+    return encode_frame(FrameMessage(Op.IMAGE, flags, seq, ts, image(level, **picture)))
+
+
+def huge_jpeg() -> bytes:
+    """A whole JPEG whose header says 10000 x 10000 pixels."""
+    data = bytearray(image())
+    at = data.index(b"\xff\xc0")
+    data[at + 5 : at + 9] = (10_000).to_bytes(2, "big") * 2
+    return bytes(data)
+
+
+def subprotocols(token: str | None = None, encoding: Encoding = Encoding.JSON) -> list[str]:
+    return offer_subprotocols(encoding, token)
+
+
+def make_settings(**fields: Any) -> Settings:
+    """Settings of a small server; no environment."""
+    return Settings(**{"workers": 2, "host": "127.0.0.1", "port": 0, "drain_s": 3.0, **fields})
+
+
+def make_registry(*models: Model) -> ModelRegistry:
+    registry = ModelRegistry()
+    for model in models:
+        registry.register(model)
+    return registry
+
+
+@contextmanager
+def running_server(registry: ModelRegistry, settings: Settings, port: int = 0) -> Iterator[RunningServer]:
+    """A real uvicorn in a thread, on 127.0.0.1."""
+    server = make_server(settings, registry)
+    listener = bind("127.0.0.1", port)
+    thread = threading.Thread(
+        target=lambda: asyncio.run(server.serve(sockets=[listener])), name="uvicorn", daemon=True
+    )
+    running = RunningServer(listener.getsockname()[1], server, thread)
+    thread.start()
+    try:
+        wait_until(lambda: server.started)
+        wait_until(lambda: running.service.warm)
+        yield running
+    finally:
+        running.stop()
+
+
+@dataclass
+class RunningServer:
+    port: int
+    server: Any
+    thread: threading.Thread
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def service(self) -> Any:
+        return self.server.config.app.state.service
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join(15)
+        assert not self.thread.is_alive(), "the server did not stop"
+
+
+def wait_until(condition, timeout_s: float = 10.0) -> None:
+    """Poll until `condition()` holds; AssertionError if it never does."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        time.sleep(0.005)
