@@ -13,8 +13,8 @@ from cache.graph import Activation, Graph
 from cache.ops.pack import PackStep
 from cache.steps import Read, Step
 from cache.values import Blocks, Ints, Value
-from kernels.layout import Act
-from kernels.simd import CLIP, HARD_SIGMOID, HARD_SWISH, IDENTITY, PRELU, RELU, SIGMOID, SILU
+from kernels.layout import Act, Map
+from kernels.constants import CLIP, HARD_SIGMOID, HARD_SWISH, IDENTITY, PRELU, RELU, SIGMOID, SILU
 
 Maps = Sequence[MapInfo]
 Finish = Callable[[Maps], Step]
@@ -95,8 +95,9 @@ class Builder:
         def finish(maps: Maps) -> Step:
             first = maps[int(value.maps[0])]
             table = np.full(order.size, -1, np.int64)
-            table[live] = element_offsets(maps, value)[order[live]] - first.origin
-            return PackStep(name, "pack", index, reads, 0, len(value), False, first.layout, maps[index].layout, table)
+            table[live] = element_offsets(maps, value)[order[live]]
+            source = Map(0, first.plane, first.row, first.pixel)
+            return PackStep(name, "pack", index, reads, 0, len(value), False, source, maps[index].layout, table)
 
         self.emit(finish)
         return packed, packed.blocks()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from cache.builder import Builder
 from cache.graph import Graph, Node
 from cache.ops import (
-    concat, conv, conv_transpose, select_channels,
+    affine, concat, conv, conv_transpose, eltwise, global_pool, pad, pool, resize, select_channels, slice_spatial,
 )  # fmt: skip
 
 Supports = Callable[[Graph, Node], "str | None"]
@@ -16,8 +16,22 @@ Lower = Callable[[Node, Builder], None]
 OPS: dict[str, tuple[Supports, Lower]] = {
     "conv": (conv.supports, conv.lower),
     "conv_transpose": (conv_transpose.supports, conv_transpose.lower),
+    "max_pool": (pool.supports, pool.lower),
+    "avg_pool": (pool.supports, pool.lower),
+    "global_avg_pool": (global_pool.supports, global_pool.lower),
+    "global_max_pool": (global_pool.supports, global_pool.lower),
+    "resize": (resize.supports, resize.lower),
+    "add": (eltwise.supports, eltwise.lower),
+    "sub": (eltwise.supports, eltwise.lower),
+    "mul": (eltwise.supports, eltwise.lower),
+    "max": (eltwise.supports, eltwise.lower),
+    "min": (eltwise.supports, eltwise.lower),
+    "affine": (affine.supports, affine.lower),
+    "activate": (affine.supports, affine.lower),
     "concat": (concat.supports, concat.lower),
     "select_channels": (select_channels.supports, select_channels.lower),
+    "slice_spatial": (slice_spatial.supports, slice_spatial.lower),
+    "pad": (pad.supports, pad.lower),
 }
 
 

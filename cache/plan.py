@@ -187,6 +187,6 @@ def make_tail(model: OnnxModel, graph: Graph, tail: Any) -> TailRunner:
     for name in tail.inputs:
         known = graph.type_of(name)
         shapes[name] = known.shape if known is not None else None
-    return TailRunner(extract(model, shapes, tail.outputs), tail.inputs, tail.outputs)
+    return TailRunner(extract(model, shapes, tail.outputs, constants=graph.folded), tail.inputs, tail.outputs)
 
 

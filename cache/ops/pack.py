@@ -14,7 +14,7 @@ from kernels.layout import Map, Test
 
 @dataclass(frozen=True, eq=False)
 class PackStep(Step):
-    """table : int64[blocks * 16], element offset of each lane's channel from the source's origin; -1 is zero."""
+    """table : int64[blocks * 16], arena element of each lane's channel; -1 is zero. source : origin 0, strides."""
 
     source: Map
     destination: Map

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 ACTIVATIONS = ("none", "Relu", "LeakyRelu", "PRelu", "Clip", "Silu", "Sigmoid", "HardSwish", "HardSigmoid")
 LAYERS = ("conv", "conv", "conv", "depthwise", "grouped", "transpose", "maxpool", "avgpool", "residual", "concat",
-          "upsample", "squeeze", "shuffle", "split", "affine", "linear")  # fmt: skip
+          "upsample", "squeeze", "shuffle", "split", "affine", "linear", "crop", "pad", "focus")  # fmt: skip
 
 
 class ModelMaker:
@@ -114,13 +114,15 @@ def add_joining_layer(m: ModelMaker, draw: Any, kind: str, x: Tensor, others: li
     name, c, h, w = x
     same = [o for o in others if o[1:] == x[1:] and o[0] != name]
     level = [o for o in others if o[2:] == x[2:]]
-    if kind == "residual" and same:
-        op = draw(st.sampled_from(("Add", "Mul", "Sub", "Max")))
-        return m.activate(m.node(op, [name, draw(st.sampled_from(same))[0]]), c, act), c, h, w
-    if kind == "concat" and level:
-        other = draw(st.sampled_from(level))
-        if c + other[1] <= 64:
-            return m.node("Concat", [name, other[0]], axis=1), c + other[1], h, w
+    if kind == "residual":
+        op = draw(st.sampled_from(("Add", "Add", "Mul", "Sub", "Max", "Min")))
+        branch = m.activate(m.conv(name, c, c, 3, pads=[1] * 4), c, act)
+        other = draw(st.sampled_from(same))[0] if same and draw(st.booleans()) else branch
+        return m.activate(m.node(op, [name, other]), c, draw(st.sampled_from(ACTIVATIONS))), c, h, w
+    if kind == "concat":
+        joined = m.activate(m.conv(name, c, 5, 1), 5, act), 5, h, w
+        other = draw(st.sampled_from([o for o in level if c + o[1] <= 64] or [joined]))
+        return m.node("Concat", [name, other[0]], axis=1), c + other[1], h, w
     if kind in ("upsample", "linear") and max(h, w) <= 24:
         scales = m.weight(np.array([1, 1, 2, 2], np.float32))
         mode = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
@@ -141,10 +143,30 @@ def add_joining_layer(m: ModelMaker, draw: Any, kind: str, x: Tensor, others: li
         sizes = m.weight(np.array([c // 2, c - c // 2], np.int64))
         first, second = m.node("Split", [name, sizes], outputs=2, axis=1)
         return m.node("Concat", [second, first], axis=1), c, h, w
+    if kind == "crop" and min(h, w) >= 5:
+        starts, ends, axes, steps = (m.weight(np.array(v, np.int64)) for v in ([1, 0], [h, w - 1], [2, 3], [2, 1]))
+        return m.node("Slice", [name, starts, ends, axes, steps]), c, h // 2, w - 1
+    if kind == "pad":
+        pads = m.weight(np.array([0, 0, 1, 2, 0, 0, 0, 1], np.int64))
+        return m.node("Pad", [name, pads]), c, h + 1, w + 3
+    if kind == "focus" and h % 2 == 0 and w % 2 == 0 and c <= 8:
+        return add_focus(m, x, act)
     if kind == "affine":
         scaled = m.node("Mul", [name, m.weight(m.normal(1, c, 1, 1))])
         return m.activate(m.node("Add", [scaled, m.weight(m.normal(1, c, 1, 1))]), c, act), c, h, w
     return x
+
+
+def add_focus(m: ModelMaker, x: Tensor, act: str) -> Tensor:
+    """Space to depth by four strided slices, then a convolution, as YOLOX begins."""
+    name, c, h, w = x
+    parts = []
+    for column in (0, 1):
+        for row in (0, 1):
+            values = ([row, column], [2**31, 2**31], [2, 3], [2, 2])
+            parts.append(m.node("Slice", [name, *(m.weight(np.array(v, np.int64)) for v in values)]))
+    joined = m.node("Concat", parts, axis=1)
+    return m.activate(m.conv(joined, 4 * c, 12, 3, pads=[1] * 4), 12, act), 12, h // 2, w // 2
 
 
 def add_tail(m: ModelMaker, x: Tensor) -> str:
@@ -154,14 +176,14 @@ def add_tail(m: ModelMaker, x: Tensor) -> str:
 
 
 @st.composite
-def models(draw: Any, max_layers: int = 8) -> tuple[bytes, tuple[int, int, int]]:
+def models(draw: Any, max_layers: int = 10) -> tuple[bytes, tuple[int, int, int]]:
     """A model's bytes and its input (C, H, W)."""
     channels = draw(st.sampled_from((1, 3, 3, 3, 4, 5)))
-    height, width = draw(st.integers(5, 40)), draw(st.integers(5, 40))
+    height, width = draw(st.integers(5, 32)), draw(st.integers(5, 32))
     m = ModelMaker(draw(st.integers(0, 2**31)), channels, height, width)
     tensors: list[Tensor] = [("image", channels, height, width)]
-    for kind in draw(st.lists(st.sampled_from(LAYERS), min_size=1, max_size=max_layers)):
-        source = tensors[-1] if draw(st.booleans()) else draw(st.sampled_from(tensors))
+    for kind in draw(st.lists(st.sampled_from(LAYERS), min_size=2, max_size=max_layers)):
+        source = draw(st.sampled_from([*tensors[-1:] * 3, *tensors[-4:]]))
         made = add_layer(m, draw, kind, source, tensors)
         if made is not source:
             tensors.append(made)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from random_models import models
+from tests.cache.random_models import models
 
 from cache.onnx_import import load_model
 from cache.plan import Plan
@@ -28,7 +28,7 @@ def runtime(model: bytes) -> Any:
 
 
 @given(models(), st.integers(0, 2**31))
-@settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=200, deadline=None, suppress_health_check=SLOW)
 def test_dense_outputs_agree_with_onnxruntime(made, seed):
     model, (channels, height, width) = made
     plan = Plan.compile(load_model(model))
@@ -44,7 +44,7 @@ def test_dense_outputs_agree_with_onnxruntime(made, seed):
 class StreamMachine(RuleBasedStateMachine):
     """One exact session through everything that happens to a stream; a fresh session recomputes each frame."""
 
-    @initialize(made=models(max_layers=6), seed=st.integers(0, 2**31))
+    @initialize(made=models(max_layers=8), seed=st.integers(0, 2**31))
     def open(self, made: tuple[bytes, tuple[int, int, int]], seed: int) -> None:
         model, (channels, height, width) = made
         self.plan = Plan.compile(load_model(model))
@@ -133,5 +133,5 @@ class StreamMachine(RuleBasedStateMachine):
 
 TestStream = StreamMachine.TestCase
 TestStream.settings = settings(
-    max_examples=40, stateful_step_count=12, deadline=None, suppress_health_check=SLOW
+    max_examples=120, stateful_step_count=12, deadline=None, suppress_health_check=SLOW
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_models import ModelMaker, models
+from tests.cache.random_models import ModelMaker, models
 
 from cache.onnx_import import load_model
 from cache.plan import Plan

@@ -1,0 +1,94 @@
+"""Sum, difference, product, maximum and minimum of two tensors; the second may be a 1 x 1 map for every pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cache.arena import LANES, MapInfo, aligned_copy
+from cache.builder import Builder, Maps, activation, block_offsets
+from cache.geometry import everything, identity
+from cache.graph import Graph, Node
+from cache.steps import Floats, Pixels, Read, State, Step
+from cache.values import Blocks, Value
+from kernels.constants import ADD, MAX, MIN, MUL, SUB
+from kernels.eltwise import combine
+from kernels.layout import Act, Map, Test
+
+CODES = {"add": ADD, "sub": SUB, "mul": MUL, "max": MAX, "min": MIN}
+
+
+@dataclass(frozen=True, eq=False)
+class CombineStep(Step):
+    """Arguments of `kernels.eltwise.combine`."""
+
+    code: int
+    first: Map
+    first_planes: npt.NDArray[np.int64]
+    second: Map
+    second_planes: npt.NDArray[np.int64]
+    slope: Floats
+    destination: Map
+    act: Act
+
+    def compute(self, state: State, pixels: Pixels, test: Test) -> int:
+        """See `Step.compute`."""
+        return int(
+            combine(
+                self.code, state.arena, self.first, self.first_planes, self.second, self.second_planes, self.slope,
+                self.destination, pixels, self.act, test, state.scratch, state.written[self.target],
+            )
+        )  # fmt: skip
+
+
+def supports(graph: Graph, node: Node) -> str | None:
+    """Why a combination cannot be cached, or None."""
+    if len(graph.activations(node)) != 2:
+        return "one of the operands is a constant that is no value per channel"
+    return None
+
+
+def lower(node: Node, builder: Builder) -> None:
+    """Add a combination to the plan; the second operand is packed into the lanes of the first where they differ."""
+    value, blocks = builder.dense_blocks(node.inputs[0])
+    other = builder.values[node.inputs[1]]
+    mixed = other.blocks()
+    if builder.is_interleaved(other) or not np.array_equal(mixed.position, blocks.position):
+        order = np.full(len(blocks) * LANES, -1, np.int64)
+        order[blocks.position] = np.arange(len(value))
+        other, mixed = builder.pack(node.inputs[1], other, order)
+    channels, height, width = builder.shape(node.output)
+    target = builder.mirror(node.output, blocks, height, width)
+    act, slope = activation(node.activation, blocks.position, len(blocks))
+    broadcast = (other.height, other.width) == (1, 1) and (height, width) != (1, 1)
+    reads = combined_reads(value, other)
+
+    def finish(maps: Maps) -> Step:
+        first, first_planes = block_offsets(maps, blocks)
+        second, second_planes = operand(maps, mixed, broadcast)
+        return CombineStep(
+            node.name, node.op, target, reads, 0, channels, True, CODES[node.op], first.layout, first_planes, second,
+            second_planes, aligned_copy(slope), maps[target].layout, act,
+        )  # fmt: skip
+
+    builder.emit(finish)
+
+
+def operand(maps: Maps, blocks: Blocks, broadcast: bool) -> tuple[Map, npt.NDArray[np.int64]]:
+    """The second operand's map, with strides of 0 when one pixel serves all."""
+    info: MapInfo
+    info, planes = block_offsets(maps, blocks)
+    return (Map(info.origin, info.plane, 0, 0) if broadcast else info.layout), planes
+
+
+def combined_reads(value: Value, other: Value) -> tuple[Read, ...]:
+    """Reads of a pixelwise step of two values; a 1 x 1 value makes every pixel stale."""
+    reads = []
+    for source in (value, other):
+        rows, columns = identity(value.height), identity(value.width)
+        if (source.height, source.width) != (value.height, value.width):
+            rows, columns = everything(source.height, value.height), everything(source.width, value.width)
+        reads += [Read(int(m), rows, columns) for m in np.unique(source.maps)]
+    return tuple(reads)
