@@ -171,9 +171,7 @@ def measure(size: int, inputs: int, outputs: int, kernel: int) -> list[Figure]:
                 return int(repeat(times, *arguments, *rest))
 
             rate, share_of_peak = rates(run, operations)
-            figures.append(
-                Figure(size, inputs, outputs, kernel, listed, len(pixels), mode, rate / 1e9, share_of_peak)
-            )
+            figures.append(Figure(size, inputs, outputs, kernel, listed, len(pixels), mode, rate / 1e9, share_of_peak))
     return figures
 
 

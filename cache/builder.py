@@ -13,8 +13,8 @@ from cache.graph import Activation, Graph
 from cache.ops.pack import PackStep
 from cache.steps import Read, Step
 from cache.values import Blocks, Ints, Value
-from kernels.layout import Act, Map
 from kernels.constants import CLIP, HARD_SIGMOID, HARD_SWISH, IDENTITY, PRELU, RELU, SIGMOID, SILU
+from kernels.layout import Act, Map
 
 Maps = Sequence[MapInfo]
 Finish = Callable[[Maps], Step]

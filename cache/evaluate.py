@@ -202,9 +202,7 @@ def _prod(values: Values, attrs: Attrs) -> Array | None:
 
 def _cast(values: Values, attrs: Attrs) -> Array | None:
     x, target = values[0], attrs["to"]
-    plain = (
-        isinstance(target, np.dtype) and target.kind in "biuf" and x is not None and x.dtype.kind in "biuf"
-    )
+    plain = isinstance(target, np.dtype) and target.kind in "biuf" and x is not None and x.dtype.kind in "biuf"
     return x.astype(target) if plain and x is not None else None
 
 

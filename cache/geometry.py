@@ -85,9 +85,7 @@ def phase_taps(phase: int, kernel: int, stride: int, dilation: int, pad: int) ->
     return taps
 
 
-def source_positions(
-    outputs: int, inputs: int, scale: float, coordinate: str
-) -> npt.NDArray[np.float32]:
+def source_positions(outputs: int, inputs: int, scale: float, coordinate: str) -> npt.NDArray[np.float32]:
     """Input coordinate of each output position of a resize, in the arithmetic of ONNX Runtime (float32).
 
     scale : outputs per input position. Source: ONNX `Resize`, `coordinate_transformation_mode`.
@@ -127,9 +125,7 @@ def nearest_index(position: npt.NDArray[np.float32], inputs: int, mode: str) -> 
     return np.clip(index, 0, inputs - 1).astype(np.int32)
 
 
-def linear_index(
-    position: npt.NDArray[np.float32], inputs: int
-) -> tuple[Index, Index, npt.NDArray[np.float32]]:
+def linear_index(position: npt.NDArray[np.float32], inputs: int) -> tuple[Index, Index, npt.NDArray[np.float32]]:
     """The two input positions a linear resize mixes, and the weight of the second."""
     clipped = np.clip(position, 0, np.float32(inputs - 1))
     low = np.minimum(np.floor(clipped), inputs - 1).astype(np.int32)

@@ -47,9 +47,7 @@ GLOBAL_POOL_OPS = frozenset({"global_avg_pool", "global_max_pool"})
 CONV_OPS = frozenset({"conv", "conv_transpose"})
 FUSING_OPS = CONV_OPS | ELTWISE_OPS | {"affine", "activate"}
 """Ops that carry an ``activation`` attribute."""
-NORMAL_OPS = (
-    FUSING_OPS | POOL_OPS | GLOBAL_POOL_OPS | {"resize", "concat", "select_channels", "slice_spatial", "pad"}
-)
+NORMAL_OPS = FUSING_OPS | POOL_OPS | GLOBAL_POOL_OPS | {"resize", "concat", "select_channels", "slice_spatial", "pad"}
 
 FOREIGN_PREFIX = "onnx."
 SYNTHETIC_PREFIX = "afterimage:"
@@ -84,9 +82,7 @@ class TensorType:
     @property
     def is_feature_map(self) -> bool:
         """Whether this is float32 and (1, C, H, W), none of them empty."""
-        return (
-            self.dtype == np.float32 and len(self.shape) == 4 and self.shape[0] == 1 and min(self.shape) > 0
-        )
+        return self.dtype == np.float32 and len(self.shape) == 4 and self.shape[0] == 1 and min(self.shape) > 0
 
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"

@@ -7,7 +7,17 @@ from collections.abc import Callable
 from cache.builder import Builder
 from cache.graph import Graph, Node
 from cache.ops import (
-    affine, concat, conv, conv_transpose, eltwise, global_pool, pad, pool, resize, select_channels, slice_spatial,
+    affine,
+    concat,
+    conv,
+    conv_transpose,
+    eltwise,
+    global_pool,
+    pad,
+    pool,
+    resize,
+    select_channels,
+    slice_spatial,
 )  # fmt: skip
 
 Supports = Callable[[Graph, Node], "str | None"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,14 @@ from cache.model import InputInfo, ModelError, OnnxModel, ancestors, image_input
 from cache.normal_form.window import pool_size
 from cache.passes.pipeline import normal_form
 from cache.proto import all_nodes, captured, looks_like, refuse_external_data, subgraphs
+from cache.resizing import scaled_targets
 
 __all__ = [
     "Head",
     "InputInfo",
     "ModelError",
     "OnnxModel",
+    "at_size",
     "extract",
     "import_graph",
     "load_model",
@@ -64,9 +67,7 @@ _ONNX_ERRORS = (
 Array = npt.NDArray[Any]
 
 
-def load_model(
-    source: str | Path | bytes, *, max_bytes: int = MAX_BYTES, max_nodes: int = MAX_NODES
-) -> OnnxModel:
+def load_model(source: str | Path | bytes, *, max_bytes: int = MAX_BYTES, max_nodes: int = MAX_NODES) -> OnnxModel:
     """Read and check a model from a path or from the bytes of a file.
 
     Raises ModelError: not ONNX, larger than max_bytes or max_nodes, weights in other files, an opset or op
@@ -198,9 +199,7 @@ def _source_graph(proto: Any, name: str) -> Graph:
         taken.add(label)
         op = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
         implicit = captured(node)
-        nodes.append(
-            Node(label, FOREIGN_PREFIX + op, (*node.input, *implicit), tuple(node.output), _attributes(node))
-        )
+        nodes.append(Node(label, FOREIGN_PREFIX + op, (*node.input, *implicit), tuple(node.output), _attributes(node)))
     inputs = tuple(item.name for item in proto.graph.input if item.name not in weights)
     outputs = tuple(item.name for item in proto.graph.output)
     return Graph(name, inputs, outputs, tuple(nodes), weights, {})
@@ -410,6 +409,29 @@ def import_graph(
     return graph
 
 
+def at_size(model: OnnxModel, input_shape: tuple[int, int, int, int]) -> OnnxModel:
+    """The model with its channel shuffles fixed to the maps of another input size; itself where there are none.
+
+    Raises ModelError as `import_graph` does at the file's own size.
+    """
+    native = native_shape(model)
+    if native is None or native == tuple(input_shape):
+        return model
+    graph = import_graph(model, native)
+    targets = scaled_targets(model.source, graph, native[2:], input_shape[2:])
+    if not targets:
+        return model
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    for item, node in zip(proto.graph.node, model.source.nodes, strict=True):
+        if node.name in targets:
+            name = f"{node.name}@{input_shape[2]}x{input_shape[3]}"
+            proto.graph.initializer.append(onnx.numpy_helper.from_array(targets[node.name], name))
+            item.input[1] = name
+    del proto.graph.value_info[:]
+    return replace(model, proto=proto, source=_source_graph(proto, model.name))
+
+
 def _too_new(model: OnnxModel) -> frozenset[str]:
     """Op types whose definition in this model's opset is newer than the rules of the normal form."""
     if model.opset <= NEWEST_KNOWN_OP:
@@ -458,9 +480,7 @@ def extract(
     for name, value in fixed.items():
         if name in used and name not in inputs:
             graph.initializer.append(onnx.numpy_helper.from_array(value, name))
-    piece = onnx.ModelProto(
-        ir_version=max(model.proto.ir_version, 4), producer_name="afterimage", graph=graph
-    )
+    piece = onnx.ModelProto(ir_version=max(model.proto.ir_version, 4), producer_name="afterimage", graph=graph)
     piece.opset_import.extend(model.proto.opset_import)
     data: bytes = piece.SerializeToString()
     return data

@@ -188,5 +188,3 @@ def make_tail(model: OnnxModel, graph: Graph, tail: Any) -> TailRunner:
         known = graph.type_of(name)
         shapes[name] = known.shape if known is not None else None
     return TailRunner(extract(model, shapes, tail.outputs, constants=graph.folded), tail.inputs, tail.outputs)
-
-

@@ -62,9 +62,7 @@ def refuse_external_data(proto: Any) -> None:
                     raise ModelError("expected dense weights, got a sparse constant")
         for tensor in tensors:
             if tensor.data_location == _EXTERNAL or tensor.external_data:
-                raise ModelError(
-                    f"expected all weights inside the file, got tensor {tensor.name!r} in external data"
-                )
+                raise ModelError(f"expected all weights inside the file, got tensor {tensor.name!r} in external data")
         if graph.sparse_initializer:
             raise ModelError("expected dense weights, got sparse initializers")
 

@@ -93,7 +93,7 @@ class Session:
     @property
     def nbytes(self) -> int:
         """Memory held by this stream: feature maps, reference frame, masks, scratch and handed-out tensors."""
-        arrays = [self._state.arena, self._state.scratch, self._reference, self._tiles, self._pixels]
+        arrays: list[Array] = [self._state.arena, self._state.scratch, self._reference, self._tiles, self._pixels]
         arrays += [*self._state.written, *self._stale, *self._tensors.values(), *self._tail_outputs.values()]
         return sum(a.nbytes for a in arrays)
 

@@ -167,8 +167,7 @@ def conv_size(node: Node, size: Shape, kernel: Shape) -> Shape:
     """Output height and width of a convolution (or a pool, rounded down) from its attributes."""
     pads, strides, dilations = (node.attrs[name] for name in ("pads", "strides", "dilations"))
     return tuple(
-        (size[i] + pads[i] + pads[i + 2] - (kernel[i] - 1) * dilations[i] - 1) // strides[i] + 1
-        for i in range(2)
+        (size[i] + pads[i] + pads[i + 2] - (kernel[i] - 1) * dilations[i] - 1) // strides[i] + 1 for i in range(2)
     )
 
 

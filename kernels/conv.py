@@ -135,9 +135,7 @@ def convolve(
     for start in range(0, pixels.shape[0], CHUNK):
         count = min(CHUNK, pixels.shape[0] - start)
         calls = (count + PIXELS - 1) // PIXELS
-        address_chunk(
-            arena, source, target, pixels, start, calls * PIXELS, count, stride_y, stride_x, bases, outs
-        )
+        address_chunk(arena, source, target, pixels, start, calls * PIXELS, count, stride_y, stride_x, bases, outs)
         if test.mode != STORE:
             clear_metrics(scratch, blocks)
         for g in range(spans.shape[0]):
@@ -176,9 +174,7 @@ def convolve_depthwise(
     for start in range(0, pixels.shape[0], CHUNK):
         count = min(CHUNK, pixels.shape[0] - start)
         calls = (count + PIXELS - 1) // PIXELS
-        address_chunk(
-            arena, source, target, pixels, start, calls * PIXELS, count, stride_y, stride_x, bases, outs
-        )
+        address_chunk(arena, source, target, pixels, start, calls * PIXELS, count, stride_y, stride_x, bases, outs)
         if test.mode != STORE:
             clear_metrics(scratch, blocks)
         for b in range(blocks):

@@ -79,9 +79,7 @@ def _project_some(
 
 
 @jit
-def _gather_rows(
-    row: np.ndarray, mask: np.ndarray, marked: np.ndarray, low: int, high: int, step: int
-) -> bool:
+def _gather_rows(row: np.ndarray, mask: np.ndarray, marked: np.ndarray, low: int, high: int, step: int) -> bool:
     """row = OR of the mask's rows low to high; False, and `row` untouched, when none of them is marked."""
     found = False
     for i in range(low, high + 1, step):

@@ -44,12 +44,8 @@ def _pool(
             x0, x1 = _span(left, window.kernel_x, window.dilation_x, 0, width)
             positions = (y1 - y0) * (x1 - x0)
             if include_pad:
-                low_y, high_y = _span(
-                    top, window.kernel_y, window.dilation_y, -window.top, height + window.bottom
-                )
-                low_x, high_x = _span(
-                    left, window.kernel_x, window.dilation_x, -window.left, width + window.right
-                )
+                low_y, high_y = _span(top, window.kernel_y, window.dilation_y, -window.top, height + window.bottom)
+                low_x, high_x = _span(left, window.kernel_x, window.dilation_x, -window.left, width + window.right)
                 positions = (high_y - low_y) * (high_x - low_x)
             for b in range(blocks):
                 result = raw + (p * blocks + b) * VECTOR_BYTES

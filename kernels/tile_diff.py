@@ -14,9 +14,7 @@ __all__ = ["changed_tiles", "differing_pixels"]
 
 
 @jit
-def _sum_differences(
-    frame: np.ndarray, reference: np.ndarray, top: int, bottom: int, sums: np.ndarray
-) -> None:
+def _sum_differences(frame: np.ndarray, reference: np.ndarray, top: int, bottom: int, sums: np.ndarray) -> None:
     """sums uint16[W * C] = absolute differences of rows top to bottom - 1, summed per column and channel."""
     bytes_per_row = frame.shape[1] * frame.shape[2]
     vectors = bytes_per_row // 32
@@ -24,9 +22,7 @@ def _sum_differences(
     sums[:] = 0
     for y in range(top, bottom):
         start = y * bytes_per_row
-        absolute_difference_row(
-            sums.ctypes.data, frame.ctypes.data + start, reference.ctypes.data + start, vectors
-        )
+        absolute_difference_row(sums.ctypes.data, frame.ctypes.data + start, reference.ctypes.data + start, vectors)
         for i in range(vectors * 32, bytes_per_row):
             difference = np.int64(flat_frame[start + i]) - np.int64(flat_reference[start + i])
             sums[i] += np.uint16(abs(difference))

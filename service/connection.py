@@ -64,9 +64,7 @@ class _Closing(Exception):
 class StreamConnection:
     """One client on one stream. Everything but `_deliver` runs on the event loop."""
 
-    def __init__(
-        self, websocket: WebSocket, service: Service, stream_id: str, offer: Offer, token: str | None
-    ) -> None:
+    def __init__(self, websocket: WebSocket, service: Service, stream_id: str, offer: Offer, token: str | None) -> None:
         self._websocket = websocket
         self._service = service
         self._stream_id = stream_id
@@ -207,9 +205,7 @@ class StreamConnection:
         if service.draining:
             raise _Closing(CloseCode.DRAINING, "server shutting down")
         try:
-            service.streams.authorise(
-                self._stream_id, token=self._token, anonymous=settings.anonymous_allowed
-            )
+            service.streams.authorise(self._stream_id, token=self._token, anonymous=settings.anonymous_allowed)
             self._hello = await self._receive_hello(settings.hello_timeout_s)
             return await self._open(self._hello)
         except NotAuthorised as error:
@@ -371,9 +367,7 @@ class StreamConnection:
             stream.counters.failed += 1
         ack = self._settle(seq)
         self._put(
-            ErrorMessage(
-                code=refused.code.value, detail=refused.detail, seq=seq, ack=ack, error_id=refused.error_id
-            )
+            ErrorMessage(code=refused.code.value, detail=refused.detail, seq=seq, ack=ack, error_id=refused.error_id)
         )
 
     def _settle(self, seq: int) -> int:

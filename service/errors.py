@@ -87,13 +87,10 @@ async def _on_http(request: Request, error: Exception) -> Response:
 async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problems = [
-        {"where": ".".join(str(part) for part in item["loc"]), "detail": item["msg"]}
-        for item in error.errors()
+        {"where": ".".join(str(part) for part in item["loc"]), "detail": item["msg"]} for item in error.errors()
     ]
     first = problems[0]
-    return Problem(
-        422, "bad_request", f"{first['where']}: {first['detail']}", extra={"errors": problems}
-    ).response()
+    return Problem(422, "bad_request", f"{first['where']}: {first['detail']}", extra={"errors": problems}).response()
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:

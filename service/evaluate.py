@@ -91,9 +91,7 @@ def evaluate(
         if progress is not None:
             progress(len(fractions))
     if not fractions:
-        raise EvaluationError(
-            "expected at least one frame, got none: the clip ends before the first one asked for"
-        )
+        raise EvaluationError("expected at least one frame, got none: the clip ends before the first one asked for")
     figures = agreement.figures()
     report = {
         "frames": len(fractions),

@@ -156,9 +156,7 @@ def _detections(found: Detections, spec: ModelSpec, placement: Placement) -> tup
     )
 
 
-def _masks(
-    mask: FamilyMask, spec: ModelSpec, placement: Placement, size: tuple[int, int]
-) -> tuple[Mask, ...]:
+def _masks(mask: FamilyMask, spec: ModelSpec, placement: Placement, size: tuple[int, int]) -> tuple[Mask, ...]:
     """Run lengths per class that is there, without the background."""
     corners = np.asarray([[0.0, 0.0], [size[0], size[1]]], np.float32)
     (left, top), (right, bottom) = placement.points_to_frame(corners).astype(np.float64).round(2).tolist()

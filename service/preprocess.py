@@ -116,9 +116,7 @@ def _place(frame: Size, size: Size, how: str) -> tuple[Size, Placement]:
         max(1, min(size[0], round(frame[0] * ratio))),
         max(1, min(size[1], round(frame[1] * ratio))),
     )
-    left, top = (
-        ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2) if how == "letterbox_centre" else (0, 0)
-    )
+    left, top = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2) if how == "letterbox_centre" else (0, 0)
     scale = (inner[0] / frame[0], inner[1] / frame[1])
     return inner, Placement(frame, scale, (float(left), float(top)))
 

@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.graph import GraphError
-from cache.onnx_import import ModelError, import_graph, load_model
-from cache.plan import Plan
+from cache.onnx_import import ModelError
 from cache.session import Session
-from service.families import Family, FamilyError, check_size, create, default_size
+from cache.tail import TailError
+from service.families import Family, FamilyError, Size
 from service.families.base import Size
-from service.model_spec import ModelSpec, SpecError, load_spec
+from service.model_spec import ModelSpec, SpecError
+from service.opened import open_model
 from service.settings import ModelSource, Settings
 
 log = logging.getLogger("afterimage.registry")
@@ -112,24 +113,18 @@ class Model:
 def load(name: str, source: ModelSource, *, exact: bool = False) -> Model:
     """Load an ONNX file and its specification. Raises ModelFailed with the reason."""
     try:
-        onnx_model = load_model(source.path)
-        spec = load_spec(source.spec, onnx_model)
-        family = create(spec)
-        size = source.size or default_size(onnx_model, spec)
-        check_size(onnx_model, spec, size)
+        opened = open_model(source.path, source.size, source.spec)
     except (ModelError, SpecError, FamilyError, GraphError, OSError) as error:
         raise ModelFailed(f"{name}: {error}") from error
 
-    def compile_plan(size: Size) -> SessionFactory:
-        shape = (1, spec.channels, size[1], size[0])
+    def compile_plan(_: Size) -> SessionFactory:
         try:
-            outputs = family.outputs(onnx_model, import_graph(onnx_model, shape))
-            plan = Plan.compile(onnx_model, shape, outputs, spec.normalisation())
-        except (ModelError, FamilyError, GraphError) as error:
+            plan = opened.compile()
+        except (ModelError, FamilyError, GraphError, TailError) as error:
             raise ModelFailed(f"{name}: {error}") from error
         return lambda: Session(plan, exact=exact)
 
-    return Model(name, spec, family, size, compile_plan)
+    return Model(name, opened.spec, opened.family, opened.size, compile_plan)
 
 
 @dataclass
@@ -205,9 +200,7 @@ class ModelRegistry:
         if chosen is None:
             raise UnknownModel("no model is registered; start the server with one")
         if chosen not in self._entries:
-            raise UnknownModel(
-                f"unknown model {chosen!r}; expected one of {', '.join(self._entries) or 'none'}"
-            )
+            raise UnknownModel(f"unknown model {chosen!r}; expected one of {', '.join(self._entries) or 'none'}")
         return chosen
 
     def describe(self) -> list[dict[str, Any]]:

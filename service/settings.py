@@ -183,9 +183,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _default_model_exists(self) -> Self:
         if self.default_model is not None and self.models and self.default_model not in self.models:
-            raise ValueError(
-                f"default_model: expected one of {', '.join(self.models)}, got {self.default_model!r}"
-            )
+            raise ValueError(f"default_model: expected one of {', '.join(self.models)}, got {self.default_model!r}")
         if len(self.models) > self.max_models:
             raise ValueError(f"models: expected at most {self.max_models}, got {len(self.models)}")
         return self

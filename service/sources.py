@@ -102,9 +102,7 @@ class Source:
         self.close()
 
 
-def open_source(
-    source: str | Path | int, *, start: int = 0, frames: int | None = None, every: int = 1
-) -> Source:
+def open_source(source: str | Path | int, *, start: int = 0, frames: int | None = None, every: int = 1) -> Source:
     """Open a camera index (an int or digits), a folder of images, an image, or a video file.
 
     start : frames to pass over first; frames : at most so many (None: all); every : take each every-th

@@ -37,9 +37,7 @@ class Service:
         self.settings = settings
         self.registry = registry
         self.scheduler = Scheduler(settings.workers)
-        self.streams = StreamManager(
-            max_streams=settings.max_streams, resume_s=settings.resume_s, freed=self._free
-        )
+        self.streams = StreamManager(max_streams=settings.max_streams, resume_s=settings.resume_s, freed=self._free)
         self.connections: set[Connection] = set()
         self.detect_lanes: dict[str, Lane[Callable[[], None]]] = {}
         self.detect_pipelines: dict[str, FramePipeline] = {}
@@ -96,9 +94,7 @@ class Service:
         """The lane in which single images of a model are computed, one at a time."""
         lane = self.detect_lanes.get(model_name)
         if lane is None:
-            lane = self.scheduler.lane(
-                lambda job: job(), policy=Policy.ALL, capacity=self.settings.detect_queue
-            )
+            lane = self.scheduler.lane(lambda job: job(), policy=Policy.ALL, capacity=self.settings.detect_queue)
             self.detect_lanes[model_name] = lane
         return lane
 

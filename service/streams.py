@@ -156,9 +156,7 @@ class StreamManager:
         elif stream.token is not None and not stream.token.matches(token):
             raise NotAuthorised(f"expected the token of stream {stream_id!r}")
 
-    def open(
-        self, stream_id: str, *, token: str | None, resume: str | None, anonymous: bool
-    ) -> tuple[Stream, bool]:
+    def open(self, stream_id: str, *, token: str | None, resume: str | None, anonymous: bool) -> tuple[Stream, bool]:
         """The stream a connection asks for, made now if it may be; and whether it resumes.
 
         Raises NotAuthorised, StreamBusy (somebody else's connection is on it) or TooManyStreams.

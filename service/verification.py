@@ -3,66 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.onnx_import import OnnxModel, extract, import_graph, load_model
-from cache.plan import Plan
+from cache.onnx_import import extract
 from cache.policy import Policy
 from cache.session import Session
 from cache.tail import TailRunner
 from service.evaluate import Decoder, Incremental, evaluate
-from service.families import Family, Size, check_size, create, default_size
-from service.model_spec import ModelSpec, load_spec
+from service.opened import OpenedModel
 from service.preprocess import fit
 
 Image = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class Compiled:
-    """A model with its specification, compiled for one size (W, H)."""
-
-    model: OnnxModel
-    spec: ModelSpec
-    family: Family
-    size: Size
-    plan: Plan
-
-
-def compile_model(
-    path: str, size: Size | None = None, spec_path: str | None = None, policy: Policy | None = None
-) -> Compiled:
-    """Load and compile a model file. Raises ModelError, SpecError, FamilyError or OSError with the reason."""
-    model = load_model(path)
-    spec = load_spec(spec_path, model)
-    family = create(spec)
-    chosen = size or default_size(model, spec)
-    check_size(model, spec, chosen)
-    shape = (1, spec.channels, chosen[1], chosen[0])
-    outputs = family.outputs(model, import_graph(model, shape))
-    plan = Plan.compile(model, shape, outputs, spec.normalisation(), policy)
-    return Compiled(model, spec, family, chosen, plan)
-
-
 def verify(
-    compiled: Compiled,
+    opened: OpenedModel,
     frames: Iterable[Image],
     *,
     exact: bool = False,
+    policy: Policy | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Compare an incremental run with a dense one, frame by frame; the figures of `service.evaluate.evaluate`.
 
     frames : uint8[H, W, 3] BGR of any size.
     """
-    plan, spec, size = compiled.plan, compiled.spec, compiled.size
+    plan, spec, size = opened.compile(policy), opened.spec, opened.size
     stream, whole = Session(plan, exact=exact), Session(plan, exact=exact)
     runtime = TailRunner(
-        extract(compiled.model, {plan.input_name: plan.input_shape}, plan.output_names),
+        extract(opened.model, {plan.input_name: plan.input_shape}, plan.output_names),
         [plan.input_name],
         plan.output_names,
     )
@@ -83,5 +55,5 @@ def verify(
         values = np.stack([plan.table[image[:, :, c], c] for c in range(plan.channels)])
         return runtime.run({plan.input_name: values[None]})
 
-    decoder = Decoder(compiled.family, spec, size)
+    decoder = Decoder(opened.family, spec, size)
     return evaluate(frames, incremental, dense, decoder, reference=reference, progress=progress)

@@ -24,9 +24,7 @@ async def stream_socket(websocket: WebSocket, stream_id: str) -> None:
         detail = "this page's origin may not use the server; see the setting allowed_origins"
         return await _deny(websocket, Problem(403, "forbidden_origin", detail))
     if not STREAM_ID.match(stream_id):
-        return await _deny(
-            websocket, Problem(404, "bad_stream_id", "expected 1 to 64 characters of A-Z a-z 0-9 _ -")
-        )
+        return await _deny(websocket, Problem(404, "bad_stream_id", "expected 1 to 64 characters of A-Z a-z 0-9 _ -"))
     try:
         offer = parse_subprotocols(websocket.scope.get("subprotocols", []))
     except WireError as error:

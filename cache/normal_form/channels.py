@@ -161,9 +161,7 @@ def space_to_depth(node: Node, editor: GraphEditor, opset: int) -> list[Node] | 
         for column in range(block):
             name = editor.add_tensor(f"{node.output}/{row},{column}", part)
             attrs: dict[str, Any] = {"starts": (row, column), "steps": (block, block)}
-            nodes.append(
-                Node(f"{node.name}/{row},{column}", "slice_spatial", node.inputs[:1], (name,), attrs)
-            )
+            nodes.append(Node(f"{node.name}/{row},{column}", "slice_spatial", node.inputs[:1], (name,), attrs))
     parts = tuple(item.output for item in nodes)
     return [*nodes, Node(node.name, "concat", parts, node.outputs, {"axis": 1})]
 

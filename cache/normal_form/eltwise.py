@@ -64,9 +64,7 @@ def _chain(node: Node, inputs: Sequence[str], editor: GraphEditor, out: TensorTy
         last = index == len(inputs) - 1
         target = node.output if last else editor.add_tensor(f"{node.output}/{index}", out)
         attrs = {"activation": IDENTITY}
-        nodes.append(
-            Node(node.name if last else f"{node.name}/{index}", _OPS[kind], (left, right), (target,), attrs)
-        )
+        nodes.append(Node(node.name if last else f"{node.name}/{index}", _OPS[kind], (left, right), (target,), attrs))
         left = target
     return nodes
 

@@ -49,9 +49,7 @@ def resize(node: Node, editor: GraphEditor, opset: int) -> list[Node] | None:
         return None
     if scales == (1.0, 1.0) and size == target:
         return [Node(node.name, "activate", node.inputs[:1], node.outputs, {"activation": IDENTITY})]
-    if mode == "nearest" and not all(
-        _is_certain(target[i], size[i], scales[i], coordinate, nearest) for i in range(2)
-    ):
+    if mode == "nearest" and not all(_is_certain(target[i], size[i], scales[i], coordinate, nearest) for i in range(2)):
         return None
     attrs = {"mode": mode, "coordinate": coordinate, "nearest_mode": nearest, "scales": scales}
     return [Node(node.name, "resize", node.inputs[:1], node.outputs, attrs)]

@@ -61,8 +61,7 @@ def pool_size(node: Node, size: Pair) -> Pair | None:
         return None
     floor = window_size(size, kernel, strides, pads, dilations)
     rows, columns = (
-        ceil_size(floor[i], size[i], kernel[i], strides[i], (pads[i], pads[i + 2]), dilations[i])
-        for i in range(2)
+        ceil_size(floor[i], size[i], kernel[i], strides[i], (pads[i], pads[i + 2]), dilations[i]) for i in range(2)
     )
     return rows, columns
 
@@ -70,7 +69,6 @@ def pool_size(node: Node, size: Pair) -> Pair | None:
 def window_size(size: Pair, kernel: Pair, strides: Pair, pads: Quad, dilations: Pair) -> Pair:
     """How many windows fit, rounded down."""
     rows, columns = (
-        (size[i] + pads[i] + pads[i + 2] - (kernel[i] - 1) * dilations[i] - 1) // strides[i] + 1
-        for i in range(2)
+        (size[i] + pads[i] + pads[i + 2] - (kernel[i] - 1) * dilations[i] - 1) // strides[i] + 1 for i in range(2)
     )
     return rows, columns

@@ -128,7 +128,9 @@ def lower(node: Node, builder: Builder) -> None:
     def finish(maps: Maps) -> Step:
         if blocks is None:
             info = maps[int(value.maps[0])]
-            tap, span, packed, width_lanes = pack_interleaved(weight, info.row, info.pixel, node.attrs["dilations"], value)
+            tap, span, packed, width_lanes = pack_interleaved(
+                weight, info.row, info.pixel, node.attrs["dilations"], value
+            )
         else:
             info, offsets = block_offsets(maps, blocks)
             tap, span, packed = pack_weights(weight, groups, blocks, offsets, info.row, node.attrs["dilations"])

@@ -31,11 +31,21 @@ class PoolStep(Step):
 
     def compute(self, state: State, pixels: Pixels, test: Test) -> int:
         """See `Step.compute`."""
-        common = (state.arena, self.source, self.planes, *self.size, self.window)
-        rest = (self.slope, self.destination, pixels, act(IDENTITY), test, state.scratch, state.written[self.target])
+        written = state.written[self.target]
+        height, width = self.size
         if self.op == "max_pool":
-            return int(pool_max(*common, *rest))
-        return int(pool_average(*common, self.include_pad, *rest))
+            return int(
+                pool_max(
+                    state.arena, self.source, self.planes, height, width, self.window, self.slope, self.destination,
+                    pixels, act(IDENTITY), test, state.scratch, written,
+                )
+            )  # fmt: skip
+        return int(
+            pool_average(
+                state.arena, self.source, self.planes, height, width, self.window, self.include_pad, self.slope,
+                self.destination, pixels, act(IDENTITY), test, state.scratch, written,
+            )
+        )  # fmt: skip
 
 
 def supports(graph: Graph, node: Node) -> str | None:

@@ -31,9 +31,7 @@ def _join_slices(node: Node, editor: GraphEditor) -> None:
         return
     starts = tuple(
         first + step * second
-        for first, step, second in zip(
-            inner.attrs["starts"], inner.attrs["steps"], node.attrs["starts"], strict=True
-        )
+        for first, step, second in zip(inner.attrs["starts"], inner.attrs["steps"], node.attrs["starts"], strict=True)
     )
     steps = tuple(a * b for a, b in zip(inner.attrs["steps"], node.attrs["steps"], strict=True))
     editor.update(node, inputs=inner.inputs, starts=starts, steps=steps)

@@ -95,9 +95,7 @@ class AsyncStreamClient:
             if seq is not None:
                 return seq
 
-    async def try_send(
-        self, image: bytes, capture_ts_us: int | None = None, *, reset: bool = False
-    ) -> int | None:
+    async def try_send(self, image: bytes, capture_ts_us: int | None = None, *, reset: bool = False) -> int | None:
         """Send an encoded image if there is a credit now; None if there is not."""
         if self._failure is not None:
             raise self._failure

@@ -81,9 +81,7 @@ def decode_frame(data: bytes) -> FrameMessage:
     if op not in (Op.IMAGE, Op.ANNOTATED):
         raise WireError(ErrorCode.UNKNOWN_OP, f"expected op 1 (image) or 2 (annotated), got {op}", seq)
     if flags & ~_KNOWN_FLAGS:
-        raise WireError(
-            ErrorCode.BAD_FLAGS, f"expected only flag bits {_KNOWN_FLAGS:#06x}, got {flags:#06x}", seq
-        )
+        raise WireError(ErrorCode.BAD_FLAGS, f"expected only flag bits {_KNOWN_FLAGS:#06x}, got {flags:#06x}", seq)
     if len(data) == HEADER_BYTES:
         raise WireError(ErrorCode.EMPTY_PAYLOAD, "expected an image after the header, got nothing", seq)
     payload = data[HEADER_BYTES:]
@@ -115,9 +113,7 @@ def image_type(data: bytes) -> str:
             return "image/webp"
         raise WireError(ErrorCode.INCOMPLETE_IMAGE, f"WebP says {expected} bytes, got {len(data)}")
     start = data[:8].hex(" ") or "nothing"
-    raise WireError(
-        ErrorCode.BAD_IMAGE, f"expected a JPEG, PNG or WebP image, got {len(data)} bytes: {start}"
-    )
+    raise WireError(ErrorCode.BAD_IMAGE, f"expected a JPEG, PNG or WebP image, got {len(data)} bytes: {start}")
 
 
 def _seq_of(data: bytes) -> int | None:

@@ -98,9 +98,7 @@ class ClientProtocol:
         than the server takes, or when the numbers are used up (a reconnection starts them afresh).
         """
         if self._phase is not Phase.OPEN or self.ready is None:
-            raise WireError(
-                ErrorCode.HELLO_EXPECTED, f"expected an open connection, it is {self._phase.name}"
-            )
+            raise WireError(ErrorCode.HELLO_EXPECTED, f"expected an open connection, it is {self._phase.name}")
         if not self.credits:
             raise WireError(
                 ErrorCode.OVERLOADED,
@@ -124,9 +122,7 @@ class ClientProtocol:
         if isinstance(data, bytes) and self._is_frame(data):
             frame = decode_frame(data)
             if frame.op is not Op.ANNOTATED:
-                raise WireError(
-                    ErrorCode.UNKNOWN_OP, f"expected op 2 from a server, got {int(frame.op)}", frame.seq
-                )
+                raise WireError(ErrorCode.UNKNOWN_OP, f"expected op 2 from a server, got {int(frame.op)}", frame.seq)
             return frame
         message = decode_server_message(data, self._encoding)
         if isinstance(message, Ready):
@@ -275,18 +271,14 @@ class ServerProtocol:
         try:
             frame = decode_frame(data)
             if frame.op is not Op.IMAGE:
-                raise WireError(
-                    ErrorCode.UNKNOWN_OP, f"expected op 1 from a client, got {int(frame.op)}", frame.seq
-                )
+                raise WireError(ErrorCode.UNKNOWN_OP, f"expected op 1 from a client, got {int(frame.op)}", frame.seq)
         except WireError as error:
             if error.seq is not None and error.seq > self._last_seq:
                 self._arrived(error.seq)
                 self.settle(error.seq)
             raise
         if frame.seq <= self._last_seq:
-            raise WireError(
-                ErrorCode.BAD_SEQ, f"expected seq above {self._last_seq}, got {frame.seq}", frame.seq
-            )
+            raise WireError(ErrorCode.BAD_SEQ, f"expected seq above {self._last_seq}, got {frame.seq}", frame.seq)
         self._arrived(frame.seq)
         return frame
 

@@ -158,9 +158,7 @@ SERVER_MESSAGES: dict[str, ServerMessage] = {
         ),
     ),
     "error_frame": ErrorMessage(code="incomplete_image", detail="JPEG has no end marker", seq=9, ack=9),
-    "error_internal": ErrorMessage(
-        code="internal", detail="the frame failed", seq=10, ack=10, error_id="0123456789ab"
-    ),
+    "error_internal": ErrorMessage(code="internal", detail="the frame failed", seq=10, ack=10, error_id="0123456789ab"),
     "error_overloaded": ErrorMessage(code="overloaded", detail="64 streams already", retry_after_ms=2000),
     "ack": Ack(ack=11, dropped=4),
     "draining": Draining(retry_after_ms=1000),
@@ -214,9 +212,7 @@ def build() -> dict[str, list[dict[str, Any]]]:
         }
         for name, frame in FRAMES.items()
     ]
-    refused = [
-        {"name": name, "hex": data.hex(), "code": code} for name, (data, code) in REFUSED_FRAMES.items()
-    ]
+    refused = [{"name": name, "hex": data.hex(), "code": code} for name, (data, code) in REFUSED_FRAMES.items()]
     return {
         "frames": frames,
         "refused_frames": refused,

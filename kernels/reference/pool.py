@@ -20,9 +20,7 @@ def _within(values: np.ndarray, low: int, high: int) -> np.ndarray:
     return values[(values >= low) & (values < high)]
 
 
-def _taps(
-    arena: np.ndarray, source: Map, planes: np.ndarray, rows: np.ndarray, columns: np.ndarray
-) -> np.ndarray:
+def _taps(arena: np.ndarray, source: Map, planes: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """float32[taps, blocks * 16], the values under a window, row by row."""
     ys, xs = np.repeat(rows, columns.size), np.tile(columns, rows.size)
     taps: np.ndarray = arena[positions(source, ys, xs)[:, None] + lanes_of(planes)]

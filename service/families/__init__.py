@@ -41,6 +41,7 @@ __all__ = [
     "Mask",
     "RawOutputs",
     "Result",
+    "Size",
     "bind",
     "boxes_of",
     "check_size",

@@ -204,8 +204,7 @@ class SpatialFamily:
             groups.setdefault((head.values.shape[1], head.values.shape[2]), []).append(head)
         ordered = sorted(groups.items(), key=lambda item: -item[0][0] * item[0][1])
         return [
-            Level(h, w, size[0] / w, tuple(sorted(heads, key=lambda head: head.channels)))
-            for (h, w), heads in ordered
+            Level(h, w, size[0] / w, tuple(sorted(heads, key=lambda head: head.channels))) for (h, w), heads in ordered
         ]
 
 

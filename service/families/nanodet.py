@@ -41,7 +41,7 @@ class NanoDet(SpatialFamily):
         probability = scores.probabilities()
         best = probability.max(axis=0)
         index = np.flatnonzero(best > spec.min_confidence)
-        bins = softmax(distances.flat()[:, index].reshape(4, -1, index.size), axis=1)
+        bins = softmax(distances.flat()[:, index].reshape(4, distances.channels // 4, index.size), axis=1)
         steps = np.arange(bins.shape[1], dtype=np.float32)
         stride = np.float32(level.stride)
         left, top, right, bottom = np.einsum("sbn,b->sn", bins, steps) * stride

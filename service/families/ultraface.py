@@ -87,6 +87,5 @@ def _stride(level: Level, size: Size) -> int:
         if (-(-size[0] // stride), -(-size[1] // stride)) == (level.width, level.height):
             return stride
     raise FamilyError(
-        f"ultraface: expected maps at strides 8, 16, 32 and 64 of {size[0]}x{size[1]}, "
-        f"got {level.width}x{level.height}"
+        f"ultraface: expected maps at strides 8, 16, 32 and 64 of {size[0]}x{size[1]}, got {level.width}x{level.height}"
     )

@@ -131,9 +131,7 @@ async def _form_image(headers: Headers, body: bytes) -> bytes:
         return await image.read()
 
 
-async def _compute(
-    service: Service, name: str, data: bytes, min_confidence: float | None
-) -> tuple[Outcome, int]:
+async def _compute(service: Service, name: str, data: bytes, min_confidence: float | None) -> tuple[Outcome, int]:
     """Compute in the model's lane; (outcome, nanoseconds waited). Raises Problem."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[tuple[Outcome, int]] = loop.create_future()
@@ -222,6 +220,4 @@ def _coco(model: str, outcome: Outcome) -> list[dict[str, Any]]:
 
 
 def _draw(outcome: Outcome, quality: int) -> bytes:
-    return codec.encode_jpeg(
-        annotate(outcome.image, outcome.found.detections, outcome.found.classes), quality
-    )
+    return codec.encode_jpeg(annotate(outcome.image, outcome.found.detections, outcome.found.classes), quality)

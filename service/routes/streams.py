@@ -24,9 +24,7 @@ class NewStream(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(
-        default=None, min_length=1, max_length=128, description="None: the default model"
-    )
+    model: str | None = Field(default=None, min_length=1, max_length=128, description="None: the default model")
 
 
 class CreatedStream(BaseModel):
@@ -38,9 +36,7 @@ class CreatedStream(BaseModel):
 
 
 @router.post("", status_code=201, summary="Make a stream", responses={503: {"description": "Too many"}})
-async def create_stream(
-    request: Request, wanted: Annotated[NewStream | None, Body()] = None
-) -> CreatedStream:
+async def create_stream(request: Request, wanted: Annotated[NewStream | None, Body()] = None) -> CreatedStream:
     """A stream under a new id. It is forgotten if nobody connects in time."""
     service = service_of(request)
     if service.draining:

@@ -22,9 +22,7 @@ def onnx_run(model: bytes, feeds: Mapping[str, Array]) -> list[Array]:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 2
     options.log_severity_level = 4
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]).run(
-        None, dict(feeds)
-    )
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]).run(None, dict(feeds))
 
 
 def run_all(model: OnnxModel, graph: Graph, x: Array) -> dict[str, Array]:
@@ -127,9 +125,7 @@ def _pool(node: Node, sources: list[Array], shape: tuple[int, ...]) -> Array:
     x, a = sources[0][0].astype(np.float64), node.attrs
     top, left, bottom, right = a["pads"]
     mean = node.op == "avg_pool"
-    extent = [
-        (shape[2 + i] - 1) * a["strides"][i] + (a["kernel"][i] - 1) * a["dilations"][i] + 1 for i in (0, 1)
-    ]
+    extent = [(shape[2 + i] - 1) * a["strides"][i] + (a["kernel"][i] - 1) * a["dilations"][i] + 1 for i in (0, 1)]
     more = [max(extent[i] - x.shape[1 + i] - a["pads"][i] - a["pads"][i + 2], 0) for i in (0, 1)]
     pads = ((0, 0), (top, bottom), (left, right))
     counted = np.pad(np.ones_like(x), pads, constant_values=float(mean and a.get("count_include_pad", False)))
@@ -183,10 +179,7 @@ def _resize(node: Node, sources: list[Array], shape: tuple[int, ...]) -> Array:
             p = np.clip(p.astype(np.float64), 0, size - 1)
             low = np.floor(p).astype(int)
             weight = (p - low).reshape((-1, 1) if axis == 2 else (1, -1))
-            x = (
-                np.take(x, low, axis) * (1 - weight)
-                + np.take(x, np.minimum(low + 1, size - 1), axis) * weight
-            )
+            x = np.take(x, low, axis) * (1 - weight) + np.take(x, np.minimum(low + 1, size - 1), axis) * weight
     return x
 
 

@@ -62,9 +62,7 @@ def check(data: bytes, shape: Sequence[int] = SHAPE, tolerance: float = 1e-5) ->
     expected = onnx_run(extract(model, {name: shape}, graph.outputs), {name: x})
     for output, value in zip(graph.outputs, expected, strict=True):
         assert found[output].shape == value.shape
-        np.testing.assert_allclose(
-            found[output], value, rtol=tolerance, atol=tolerance * max(np.abs(value).max(), 1)
-        )
+        np.testing.assert_allclose(found[output], value, rtol=tolerance, atol=tolerance * max(np.abs(value).max(), 1))
     return graph
 
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.cache.random_models import models
 
 from cache.onnx_import import load_model
 from cache.plan import Plan
 from cache.session import FrameResult, Session
 from cache.steps import Step
+from tests.cache.random_models import models
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
@@ -132,6 +132,4 @@ class StreamMachine(RuleBasedStateMachine):
 
 
 TestStream = StreamMachine.TestCase
-TestStream.settings = settings(
-    max_examples=120, stateful_step_count=12, deadline=None, suppress_health_check=SLOW
-)
+TestStream.settings = settings(max_examples=120, stateful_step_count=12, deadline=None, suppress_health_check=SLOW)

@@ -33,9 +33,7 @@ def test_who_makes_and_who_reads() -> None:
         Node("a", "onnx.A", ("x", "k"), ("p",)),
         Node("b", "onnx.B", ("p", "p"), ("y", "")),
     )
-    graph = Graph(
-        "g", ("x",), ("y",), nodes, {"k": np.ones(2, np.int64)}, {"x": TensorType(FLOAT, (1, 1, 2, 2))}
-    )
+    graph = Graph("g", ("x",), ("y",), nodes, {"k": np.ones(2, np.int64)}, {"x": TensorType(FLOAT, (1, 1, 2, 2))})
     assert graph.producers["y"].name == "b"
     assert [node.name for node in graph.consumers["p"]] == ["b"]
     assert graph.activations(nodes[0]) == ("x",)

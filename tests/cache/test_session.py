@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.cache.random_models import ModelMaker, models
 
 from cache.onnx_import import load_model
 from cache.plan import Plan
@@ -16,6 +15,7 @@ from cache.steps import State
 from kernels.layout import Test
 from kernels.masks import list_pixels
 from kernels.simd import STORE
+from tests.cache.random_models import ModelMaker, models
 
 LOOSE = Policy(levels=(Level(float("inf"), 0.3, 2),), global_epsilon=0.3)
 

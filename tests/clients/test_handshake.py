@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 from clients.wire import Encoding, ErrorCode, WireError, offer_subprotocols, parse_subprotocols
 
 
-@given(
-    st.sampled_from(Encoding), st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=80)
-)
+@given(st.sampled_from(Encoding), st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=80))
 def test_round_trip(encoding: Encoding, token: str) -> None:
     names = offer_subprotocols(encoding, token or None)
     offer = parse_subprotocols(names)

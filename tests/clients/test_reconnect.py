@@ -48,9 +48,7 @@ def closed(code: int | None) -> ConnectionClosedError:
     return ConnectionClosedError(Close(code, "why") if code else None, None)
 
 
-@pytest.mark.parametrize(
-    "code", [None, 1001, 1006, CloseCode.INTERNAL, CloseCode.DRAINING, CloseCode.OVERLOADED]
-)
+@pytest.mark.parametrize("code", [None, 1001, 1006, CloseCode.INTERNAL, CloseCode.DRAINING, CloseCode.OVERLOADED])
 def test_worth_another_attempt(code: int | None) -> None:
     assert as_refusal(closed(code), ErrorMessage(code="x", detail="y")) is None
 

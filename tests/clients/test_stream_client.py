@@ -227,9 +227,7 @@ def test_a_restarted_server_is_found_again(engine: FakeEngine, kind: str) -> Non
         assert started.wait(10)
         url = f"http://127.0.0.1:{ports[0]}"
         restart = lambda: (stop.set(), wait_until(lambda: len(engine.sessions) >= 3))  # noqa: E731
-        decisions = (
-            _restart_sync(url, restart) if kind == "sync" else asyncio.run(_restart_async(url, restart))
-        )
+        decisions = _restart_sync(url, restart) if kind == "sync" else asyncio.run(_restart_async(url, restart))
         assert decisions == ["keyframe", "keyframe"]
     finally:
         stop.set()
@@ -265,9 +263,7 @@ async def _restart_async(url: str, restart) -> list[str]:
         return [first.result.decision, second.result.decision]
 
 
-def test_a_client_that_never_reads_is_bounded_and_slows_nobody(
-    server: RunningServer, engine: FakeEngine
-) -> None:
+def test_a_client_that_never_reads_is_bounded_and_slows_nobody(server: RunningServer, engine: FakeEngine) -> None:
     """It floods frames and reads nothing: what waits stays bounded, and another stream goes on."""
     url = f"ws://127.0.0.1:{server.port}/v1/streams/deaf/ws"
     with raw_connect(url, subprotocols=subprotocols(), compression=None, max_queue=1) as deaf:

@@ -82,9 +82,7 @@ def pixel_list(draw: Any, rng: np.random.Generator, height: int, width: int) -> 
     return np.minimum(pixels, [height - 1, width - 1]).astype(np.int32), block
 
 
-def finishing(
-    m: Memory, blocks: int, height: int, width: int, *, listed: bool = True, act: bool = True
-) -> Case:
+def finishing(m: Memory, blocks: int, height: int, width: int, *, listed: bool = True, act: bool = True) -> Case:
     """The arguments that most kernels end with: target, pixels, activation, test, scratch, written."""
     pixels, block = pixel_list(m.draw, m.rng, height, width) if listed else (None, 1)
     mode = m.draw(st.sampled_from([codes.STORE, codes.TEST_RMS, codes.TEST_BITS]))

@@ -90,9 +90,7 @@ def test_twin_agrees(module: str, name: str, data: st.DataObject) -> None:
             assert same(ours[key], expected), key
 
 
-LISTED = [
-    (m, n) for m, n in KERNELS if "pixels" in inspect.signature(pair(m, n)[1]).parameters and m != "masks"
-]
+LISTED = [(m, n) for m, n in KERNELS if "pixels" in inspect.signature(pair(m, n)[1]).parameters and m != "masks"]
 
 
 @pytest.mark.parametrize(("module", "name"), LISTED)

@@ -68,9 +68,7 @@ def test_models(make_client, engine: FakeEngine) -> None:
 @pytest.mark.parametrize("kind", [".jpg", ".png", ".webp"])
 def test_detect_raw(make_client, kind: str) -> None:
     media = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}[kind]
-    response = make_client().post(
-        "/v1/detect", content=image(120, kind=kind), headers={"content-type": media}
-    )
+    response = make_client().post("/v1/detect", content=image(120, kind=kind), headers={"content-type": media})
     assert response.status_code == 200
     reply = response.json()
     assert (reply["model"], reply["width"], reply["height"]) == ("fake", 128, 96)

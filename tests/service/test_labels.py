@@ -22,9 +22,7 @@ def test_lists_are_whole(name, count, first, last):
 
 
 def test_unknown_list_names_those_there_are():
-    with pytest.raises(
-        KeyError, match="no label list 'coco'; there are cityscapes19, coco80, face, text, voc21"
-    ):
+    with pytest.raises(KeyError, match="no label list 'coco'; there are cityscapes19, coco80, face, text, voc21"):
         labels.load("coco")
     with pytest.raises(KeyError, match="no label list"):
         labels.load("../labels/coco80")

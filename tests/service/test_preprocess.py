@@ -80,9 +80,7 @@ def test_boxes_come_back_to_where_they_were(width, height, plan_w, plan_h, mode)
 def test_boxes_are_clipped_to_the_frame_and_points_are_not():
     _, placement = fit(frame(), (32, 32), ModelSpec(fit="letterbox"))
     points = np.array([[[-4, 4, 0.5]]], np.float32)
-    one = Detections(
-        np.array([[-9, -9, 99, 99]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int32), points
-    )
+    one = Detections(np.array([[-9, -9, 99, 99]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int32), points)
     moved = placement.detections_to_frame(one)
     assert moved.xyxy.tolist() == [[0, 0, 64, 32]]
     assert moved.keypoints.tolist() == [[[-8, 8, 0.5]]]

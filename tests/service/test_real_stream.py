@@ -104,9 +104,7 @@ def test_a_real_clip(url: str, clip: list[bytes]) -> None:
         alone = client.receive(30.0)
     assert [type(event) for event in events] == [FrameResult] * FRAMES
     results = [event.result for event in events]
-    assert (
-        [result.seq for result in results] == [result.ack for result in results] == list(range(1, FRAMES + 1))
-    )
+    assert [result.seq for result in results] == [result.ack for result in results] == list(range(1, FRAMES + 1))
     assert results[0].decision == "keyframe"
     assert {result.decision for result in results[1:]} <= {"partial", "reuse"}
     fractions = [result.compute_fraction for result in results[1:]]

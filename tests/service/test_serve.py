@@ -42,9 +42,7 @@ serve(make_settings(retry_after_ms=250), make_registry(engine.model()))
 
 
 def open_socket(port: int, stream_id: str = "door"):
-    return connect(
-        f"ws://127.0.0.1:{port}/v1/streams/{stream_id}/ws", subprotocols=subprotocols(), compression=None
-    )
+    return connect(f"ws://127.0.0.1:{port}/v1/streams/{stream_id}/ws", subprotocols=subprotocols(), compression=None)
 
 
 def test_uvicorns_defaults_are_overridden(engine: FakeEngine) -> None:

@@ -96,9 +96,7 @@ def test_models_without_boxes(make_client, engine: FakeEngine, kind: str) -> Non
             assert result["tensors"][0]["shape"] == [1, 1, 1]
 
 
-def test_every_kind_of_bad_message_gets_an_error_and_the_stream_lives(
-    make_client, engine: FakeEngine
-) -> None:
+def test_every_kind_of_bad_message_gets_an_error_and_the_stream_lives(make_client, engine: FakeEngine) -> None:
     good = frame(9)
     cases: list[tuple[str | bytes, str, int | None]] = [
         (b"", "empty_message", None),

@@ -173,9 +173,7 @@ def running_server(registry: ModelRegistry, settings: Settings, port: int = 0) -
     """A real uvicorn in a thread, on 127.0.0.1."""
     server = make_server(settings, registry)
     listener = bind("127.0.0.1", port)
-    thread = threading.Thread(
-        target=lambda: asyncio.run(server.serve(sockets=[listener])), name="uvicorn", daemon=True
-    )
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), name="uvicorn", daemon=True)
     running = RunningServer(listener.getsockname()[1], server, thread)
     thread.start()
     try:

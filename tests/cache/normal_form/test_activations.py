@@ -83,9 +83,7 @@ def test_copies_vanish(item: object) -> None:
 
 
 def test_dropout_of_old_opsets() -> None:
-    assert ops(check(build([node("Dropout", "x", "i", ratio=0.3), node("Relu", "i", "y")], opset=7))) == [
-        "activate"
-    ]
+    assert ops(check(build([node("Dropout", "x", "i", ratio=0.3), node("Relu", "i", "y")], opset=7))) == ["activate"]
 
 
 def test_dropout_told_not_to_train() -> None:

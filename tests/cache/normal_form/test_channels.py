@@ -48,9 +48,7 @@ SLICES = [
 
 
 @pytest.mark.parametrize(("starts", "ends", "axes", "steps", "expected"), SLICES)
-def test_slice(
-    starts: list[int], ends: list[int], axes: list[int], steps: list[int], expected: list[str]
-) -> None:
+def test_slice(starts: list[int], ends: list[int], axes: list[int], steps: list[int], expected: list[str]) -> None:
     constants = {"s": np.array(starts), "e": np.array(ends), "a": np.array(axes), "t": np.array(steps)}
     graph = check(build([node("Slice", "x s e a t", "y")], constants))
     assert ops(graph) == expected
@@ -85,9 +83,7 @@ def test_pad() -> None:
     assert graph.nodes[0].attrs["pads"] == (1, 2, 3, 0)
 
 
-@pytest.mark.parametrize(
-    ("attrs", "value"), [({"mode": "reflect"}, 0), ({"mode": "edge"}, 0), ({}, 1.5)], ids=str
-)
+@pytest.mark.parametrize(("attrs", "value"), [({"mode": "reflect"}, 0), ({"mode": "edge"}, 0), ({}, 1.5)], ids=str)
 def test_other_pads_stay_foreign(attrs: dict[str, str], value: float) -> None:
     constants = {"p": np.array([0, 0, 1, 2, 0, 0, 3, 0]), "v": np.float32(value)}
     assert ops(check(build([node("Pad", "x p v", "y", **attrs)], constants))) == ["onnx.Pad"]

@@ -66,9 +66,7 @@ def test_division_by_zero_stays_foreign() -> None:
 
 
 def test_max_with_a_number_is_a_clip() -> None:
-    graph = check(
-        build([node("Max", "x c", "m"), node("Min", "m d", "y")], {"c": weights(1), "d": np.float32(2)})
-    )
+    graph = check(build([node("Max", "x c", "m"), node("Min", "m d", "y")], {"c": weights(1), "d": np.float32(2)}))
     assert [item.activation.kind for item in graph.nodes] == ["clip", "clip"]
     graph = check(build([node("Max", "x c", "y")], {"c": np.float32([0])}))
     assert graph.nodes[0].activation.kind == "relu"

@@ -59,9 +59,7 @@ def test_dilated_max_pool() -> None:
 
 def test_window_of_padding_only_stays_foreign() -> None:
     attrs = {"kernel_shape": [2, 2], "dilations": [2, 2], "pads": [1, 1, 1, 1]}
-    assert ops(check(build([node("MaxPool", "x", "y", **attrs)], shape=(1, 2, 1, 1)), (1, 2, 1, 1))) == [
-        "onnx.MaxPool"
-    ]
+    assert ops(check(build([node("MaxPool", "x", "y", **attrs)], shape=(1, 2, 1, 1)), (1, 2, 1, 1))) == ["onnx.MaxPool"]
 
 
 def test_used_indices_stay_foreign() -> None:
@@ -82,9 +80,7 @@ def test_global_pools(op: str, normal: str) -> None:
 
 
 @pytest.mark.parametrize("axes", [[2, 3], [-1, -2]])
-@pytest.mark.parametrize(
-    ("op", "normal"), [("ReduceMean", "global_avg_pool"), ("ReduceMax", "global_max_pool")]
-)
+@pytest.mark.parametrize(("op", "normal"), [("ReduceMean", "global_avg_pool"), ("ReduceMax", "global_max_pool")])
 def test_reductions_over_the_map(op: str, normal: str, axes: list[int]) -> None:
     assert ops(check(build([node(op, "x", "y", axes=axes)], opset=13))) == [normal]
     assert ops(check(build([node(op, "x a", "y")], {"a": np.array(axes)}, opset=18))) == [normal]
@@ -93,6 +89,4 @@ def test_reductions_over_the_map(op: str, normal: str, axes: list[int]) -> None:
 def test_other_reductions_stay_foreign() -> None:
     assert ops(check(build([node("ReduceMean", "x", "y", axes=[1])]))) == ["onnx.ReduceMean"]
     assert ops(check(build([node("ReduceMean", "x", "y", axes=[2, 3], keepdims=0)]))) == ["onnx.ReduceMean"]
-    assert ops(check(build([node("ReduceMean", "x", "y", noop_with_empty_axes=1)], opset=18))) != [
-        "global_avg_pool"
-    ]
+    assert ops(check(build([node("ReduceMean", "x", "y", noop_with_empty_axes=1)], opset=18))) != ["global_avg_pool"]

@@ -15,9 +15,7 @@ NORM = node("BatchNormalization", "c g b m v", "n")
 @pytest.mark.parametrize("bias", [False, True])
 def test_after_conv(bias: bool) -> None:
     conv = node("Conv", "x w k" if bias else "x w", "c", pads=[1, 1, 1, 1])
-    graph = check(
-        build([conv, NORM, node("Relu", "n", "y")], {**BN, "w": weights(6, 4, 3, 3), "k": weights(6)})
-    )
+    graph = check(build([conv, NORM, node("Relu", "n", "y")], {**BN, "w": weights(6, 4, 3, 3), "k": weights(6)}))
     assert ops(graph) == ["conv"]
     assert graph.nodes[0].activation.kind == "relu"
 
@@ -26,9 +24,7 @@ def test_after_conv(bias: bool) -> None:
 def test_after_conv_transpose(groups: int) -> None:
     conv = node("ConvTranspose", "x w", "c", strides=[2, 2], group=groups)
     graph = check(
-        build(
-            [conv, node("BatchNormalization", "c g b m v", "y")], {**BN, "w": weights(4, 6 // groups, 2, 2)}
-        )
+        build([conv, node("BatchNormalization", "c g b m v", "y")], {**BN, "w": weights(4, 6 // groups, 2, 2)})
     )
     assert ops(graph) == ["conv_transpose"]
 

@@ -74,9 +74,7 @@ def test_yolox_at_other_sizes(shape: tuple[int, int, int, int]) -> None:
 
 @pytest.mark.data
 def test_yolox_is_fused_as_far_as_it_goes() -> None:
-    graph = import_graph(
-        load_model(model_path("yolox_nano.onnx")), (1, 3, 416, 416), ["1066", "1108", "1150"]
-    )
+    graph = import_graph(load_model(model_path("yolox_nano.onnx")), (1, 3, 416, 416), ["1066", "1108", "1150"])
     kinds = [node.op for node in graph.nodes]
     assert kinds.count("conv") == 113
     assert set(kinds) == {"conv", "add", "concat", "max_pool", "resize"}

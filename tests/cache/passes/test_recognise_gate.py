@@ -35,9 +35,7 @@ def test_other_hard_sigmoid_gates_stay() -> None:
     assert ops(check(build(nodes))) == ["activate", "mul"]
 
 
-@pytest.mark.parametrize(
-    "scale", [node("Div", "g six", "s"), node("Mul", "g sixth", "s"), node("Mul", "sixth g", "s")]
-)
+@pytest.mark.parametrize("scale", [node("Div", "g six", "s"), node("Mul", "g sixth", "s"), node("Mul", "sixth g", "s")])
 def test_hard_sigmoid_written_out(scale: object) -> None:
     data = build([*LIFT, scale, node("Relu", "s", "y")], NUMBERS)  # type: ignore[list-item]
     assert kinds(data) == ["hard_sigmoid", "relu"]
@@ -45,16 +43,12 @@ def test_hard_sigmoid_written_out(scale: object) -> None:
 
 @pytest.mark.parametrize("inputs", ["x s", "s x"])
 def test_hard_swish_scaled_before_the_product(inputs: str) -> None:
-    assert kinds(build([*LIFT, node("Div", "g six", "s"), node("Mul", inputs, "y")], NUMBERS)) == [
-        "hard_swish"
-    ]
+    assert kinds(build([*LIFT, node("Div", "g six", "s"), node("Mul", inputs, "y")], NUMBERS)) == ["hard_swish"]
 
 
 @pytest.mark.parametrize("inputs", ["x g", "g x"])
 def test_hard_swish_scaled_after_the_product(inputs: str) -> None:
-    assert kinds(build([*LIFT, node("Mul", inputs, "p"), node("Div", "p six", "y")], NUMBERS)) == [
-        "hard_swish"
-    ]
+    assert kinds(build([*LIFT, node("Mul", inputs, "p"), node("Div", "p six", "y")], NUMBERS)) == ["hard_swish"]
 
 
 def test_another_scale_after_the_product_stays_as_an_affine() -> None:

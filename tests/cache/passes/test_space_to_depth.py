@@ -3,9 +3,7 @@ import pytest
 
 from tests.cache.onnx_models import build, check, node, ops, weights
 
-NUMBERS = {
-    name: np.array([value]) for name, value in {"n0": 0, "n1": 1, "n2": 2, "n3": 3, "big": 1 << 40}.items()
-}
+NUMBERS = {name: np.array([value]) for name, value in {"n0": 0, "n1": 1, "n2": 2, "n3": 3, "big": 1 << 40}.items()}
 
 
 def focus(order: str = "00 10 01 11") -> list[object]:
@@ -18,9 +16,7 @@ def focus(order: str = "00 10 01 11") -> list[object]:
     return [*nodes, node("Concat", parts, "f", axis=1)]
 
 
-@pytest.mark.parametrize(
-    "attrs", [{}, {"pads": [1, 1, 1, 1]}, {"pads": [1, 0, 2, 1], "strides": [2, 1]}], ids=str
-)
+@pytest.mark.parametrize("attrs", [{}, {"pads": [1, 1, 1, 1]}, {"pads": [1, 0, 2, 1], "strides": [2, 1]}], ids=str)
 @pytest.mark.parametrize("order", ["00 10 01 11", "11 00 01 10"])
 def test_focus_becomes_one_convolution(attrs: dict[str, list[int]], order: str) -> None:
     nodes = [*focus(order), node("Conv", "f w b", "y", **attrs)]

@@ -63,7 +63,5 @@ def test_one_cell_lands_where_the_formula_says(classes):
 
 def test_refuses_heads_that_fit_no_class_count():
     heads = {"a": np.zeros((1, 7, 2, 2), np.float32), "b": np.zeros((1, 9, 2, 2), np.float32)}
-    with pytest.raises(
-        FamilyError, match=r"expected heads of .* 4 \* bins channels per stride, got \[7, 9\]"
-    ):
+    with pytest.raises(FamilyError, match=r"expected heads of .* 4 \* bins channels per stride, got \[7, 9\]"):
         NanoDet().decode(heads, ModelSpec(family="nanodet"), (16, 16))

@@ -55,7 +55,5 @@ def test_finds_the_same_face_at_another_size(real_model, clip_frame):
 
 def test_refuses_other_channels():
     heads = {name: np.zeros((1, c, 4, 4), np.float32) for name, c in (("a", 1), ("b", 4), ("c", 10))}
-    with pytest.raises(
-        FamilyError, match=r"expected heads of 1, 1, 4 and 10 channels per stride, got \[1, 4, 10\]"
-    ):
+    with pytest.raises(FamilyError, match=r"expected heads of 1, 1, 4 and 10 channels per stride, got \[1, 4, 10\]"):
         YuNet().decode(heads, ModelSpec(family="yunet"), (32, 32))

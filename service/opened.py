@@ -1,0 +1,45 @@
+"""A model file opened for one size: its specification, its family, and the tensors its plan ends at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache.onnx_import import OnnxModel, at_size, load_model
+from cache.plan import Plan
+from cache.policy import Policy
+from service.families import Family, Size, bind, check_size, default_size
+from service.model_spec import ModelSpec, load_spec
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """model : as it is at `size` (W, H). outputs : tensors the plan ends at; None: the model's own outputs."""
+
+    model: OnnxModel
+    spec: ModelSpec
+    family: Family
+    size: Size
+    outputs: Sequence[str] | None
+
+    def compile(self, policy: Policy | None = None) -> Plan:
+        """The plan; takes a moment. Raises ModelError or GraphError with the reason."""
+        shape = (1, self.spec.channels, self.size[1], self.size[0])
+        return Plan.compile(self.model, shape, self.outputs, self.spec.normalisation(), policy)
+
+
+def open_model(path: str | Path, size: Size | None = None, spec: str | Path | None = None) -> OpenedModel:
+    """Read a model file and find out how to run it.
+
+    size : (W, H) of the network's input; None takes the specification's, else the file's own. spec : its TOML
+    specification; None takes the one beside the file, else a guess.
+    Raises ModelError, SpecError, FamilyError, GraphError or OSError with the reason.
+    """
+    model = load_model(path)
+    found = load_spec(spec, model)
+    chosen = size or default_size(model, found)
+    check_size(model, found, chosen)
+    family, outputs = bind(model, found, chosen)
+    sized = at_size(model, (1, found.channels, chosen[1], chosen[0]))
+    return OpenedModel(sized, found, family, chosen, outputs)
