@@ -1,8 +1,8 @@
 """How near direct convolution comes to this machine's peak: `python -m benchmarks.kernels [--json FILE]`.
 
-One thread, CPU time, medians. Peak is a loop of fused multiply-adds on registers alone, measured beside each
-kernel, both settled (see `settled_rate`). Kernels are called from compiled code, so that Python's dispatch is
-not counted.
+One thread, CPU time, medians. Peak is a loop of fused multiply-adds on registers alone, measured beside each kernel,
+both settled (see `settled_rate`); shares are given as they are and at equal clock. Kernels are called from compiled
+code, so that Python's dispatch is not counted.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ SLICE_S, BURST_S, ROUNDS = 1e-3, 20e-3, 5
 
 @dataclass(frozen=True)
 class Figure:
-    """One measurement: edge of the map in pixels, channels, kernel size, list, and how it was written."""
+    """One measurement: edge of the map in pixels, channels, kernel size, list, and how it was written.
+
+    share_of_peak : of the settled peak. share_at_clock : the same, as if the peak ran at the clock the CPU has while
+    the kernel runs (see `clock_probe_s`).
+    """
 
     size: int
     inputs: int
@@ -50,6 +54,7 @@ class Figure:
     mode: str
     gflops: float
     share_of_peak: float
+    share_at_clock: float
 
 
 @intrinsic
@@ -99,32 +104,58 @@ def aligned(count: int) -> np.ndarray:
     return array[skip : skip + count]
 
 
-def settled_rate(run: Callable[[int], object], operations: int) -> float:
-    """FLOP/s of a burst of calls that has gone on for a while: `run(n)` makes n calls of so many operations.
+@jit
+def dependent_chain(count: int, seed: int) -> int:
+    """Integer multiplications that wait for one another: their time is a number of clock periods."""
+    x = np.uint64(seed)
+    for i in range(count):
+        x = (x * np.uint64(6364136223846793005)) ^ np.uint64(i)
+    return int(x)
 
-    For about a millisecond after other code has run, even the register-only loop is a tenth slower than it
-    settles at, so that a share of a peak taken in short bursts would flatter the kernel.
+
+def clock_probe_s() -> float:
+    """Time of a fixed number of clock periods (about 20 us): long while the CPU has lowered its clock.
+
+    Vector code with memory traffic lowers it further than the register-only loop does, and it stays low for about a
+    millisecond after.
+    """
+    start = time.thread_time()
+    dependent_chain(20_000, 3)
+    return time.thread_time() - start
+
+
+def settled_rate(run: Callable[[int], object], operations: int) -> tuple[float, float]:
+    """FLOP/s of calls that have gone on for a while, and the clock probe among them.
+
+    run : makes that many calls of so many operations.
     """
     times = max(1, int(SLICE_S * 200e9 / operations))
     end = time.perf_counter() + BURST_S
     slices: list[float] = []
+    probes: list[float] = []
     while time.perf_counter() < end or len(slices) < 4:
         start = time.thread_time()
         run(times)
         slices.append(operations * times / (time.thread_time() - start))
-    return float(np.median(slices[len(slices) // 2 :]))
+        probes.append(clock_probe_s())
+    half = len(slices) // 2
+    return float(np.median(slices[half:])), float(np.median(probes[half:]))
 
 
-def peak_flops() -> float:
-    """Settled FLOP/s of fused multiply-adds that touch no memory, on one thread."""
+def peak_flops() -> tuple[float, float]:
+    """Settled FLOP/s of fused multiply-adds that touch no memory, on one thread, and the clock probe."""
     rounds = 10_000
     return settled_rate(lambda n: chains(n * rounds), CHAINS * LANES * 2 * rounds)
 
 
-def rates(run: Callable[[int], object], operations: int) -> tuple[float, float]:
-    """Median settled FLOP/s, and its median share of the settled peak measured before it: clocks wander."""
-    pairs = [(peak_flops(), settled_rate(run, operations)) for _ in range(ROUNDS)]
-    return float(np.median([rate for _, rate in pairs])), float(np.median([r / peak for peak, r in pairs]))
+def rates(run: Callable[[int], object], operations: int) -> tuple[float, float, float]:
+    """Medians of FLOP/s, of its share of the peak measured just before, and of that share at the kernel's clock."""
+    rows = []
+    for _ in range(ROUNDS):
+        (peak, peak_probe), (rate, probe) = peak_flops(), settled_rate(run, operations)
+        rows.append((rate, rate / peak, rate / peak * probe / peak_probe))
+    rate, share, at_clock = np.median(np.array(rows), axis=0).tolist()
+    return rate, share, at_clock
 
 
 def listed_pixels(size: int, block: int, share: float) -> np.ndarray:
@@ -170,19 +201,21 @@ def measure(size: int, inputs: int, outputs: int, kernel: int) -> list[Figure]:
             def run(times: int, rest: tuple[Any, ...] = (pixels, test, scratch, written)) -> int:
                 return int(repeat(times, *arguments, *rest))
 
-            rate, share_of_peak = rates(run, operations)
-            figures.append(Figure(size, inputs, outputs, kernel, listed, len(pixels), mode, rate / 1e9, share_of_peak))
+            rate, *shares = rates(run, operations)
+            figures.append(Figure(size, inputs, outputs, kernel, listed, len(pixels), mode, rate / 1e9, *shares))
     return figures
 
 
 def table(figures: list[Figure], peak_gflops: float) -> Table:
     """The figures, one row per convolution and list."""
-    drawn = Table(title=f"Direct convolution, one thread, {VARIANT}; peak {peak_gflops:.0f} GFLOP/s")
+    drawn = Table(
+        title=f"Direct convolution, one thread, {VARIANT}; peak {peak_gflops:.0f} GFLOP/s (share, at its clock)"
+    )
     for name in ("map", "channels", "kernel", "listed", "pixels", *MODES):
         drawn.add_column(name, justify="left" if name == "listed" else "right")
     for i in range(0, len(figures), len(MODES)):
         f = figures[i]
-        cells = [f"{g.gflops:.0f} ({g.share_of_peak:.0%})" for g in figures[i : i + len(MODES)]]
+        cells = [f"{g.gflops:.0f} ({g.share_of_peak:.0%}, {g.share_at_clock:.0%})" for g in figures[i : i + len(MODES)]]
         drawn.add_row(
             f"{f.size}x{f.size}", f"{f.inputs} to {f.outputs}", f"{f.kernel}x{f.kernel}", f.listed,
             str(f.pixels), *cells, end_section=f.listed == list(LISTS)[-1],
@@ -195,7 +228,8 @@ def main(
 ) -> None:
     """Measure the peak and the kernels, print a table."""
     chains(1)
-    peak_gflops = float(np.median([peak_flops() for _ in range(ROUNDS)])) / 1e9
+    dependent_chain(1, 1)
+    peak_gflops = float(np.median([peak_flops()[0] for _ in range(ROUNDS)])) / 1e9
     figures = [figure for shape in SHAPES for figure in measure(*shape)]
     Console().print(table(figures, peak_gflops))
     if json_file:

@@ -40,6 +40,11 @@ class TailRunner:
         self.outputs = tuple(outputs)
         self._session = runtime_session(model)
 
+    @property
+    def types(self) -> dict[str, str]:
+        """ONNX Runtime's type of every input and output, such as ``tensor(float)``."""
+        return {item.name: item.type for item in (*self._session.get_inputs(), *self._session.get_outputs())}
+
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name. feeds : one array per input, shapes and dtypes as the model declares."""
         try:

@@ -21,7 +21,6 @@ from cache.onnx_import import ModelError
 from cache.session import Session
 from cache.tail import TailError
 from service.families import Family, FamilyError, Size
-from service.families.base import Size
 from service.model_spec import ModelSpec, SpecError
 from service.opened import open_model
 from service.settings import ModelSource, Settings

@@ -1,0 +1,1 @@
+"""The commands of `afterimage`, one file each; `service.cli` joins them."""

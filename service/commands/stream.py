@@ -1,0 +1,141 @@
+"""`afterimage stream`: send a camera, a file or a folder to a server, and sum up what came back."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from clients.python import Event, FrameRefused, FrameResult, FramesLost, StreamClient, StreamOptions
+from clients.wire import Policy
+from service import codec
+from service.commands.common import EveryOption, FramesOption, StartOption, err, out, plain_errors
+from service.sources import Source, open_source
+
+STREAM_ID = "cli"
+
+
+@dataclass
+class Tally:
+    """What a stream gave. Times in ms."""
+
+    results: int = 0
+    boxes: int = 0
+    refused: int = 0
+    lost: int = 0
+    fractions: list[float] = field(default_factory=list)
+    round_trips_ms: list[float] = field(default_factory=list)
+    server_ms: list[float] = field(default_factory=list)
+    dropped: int = 0
+
+    def add(self, event: Event) -> None:
+        """Count one event."""
+        if isinstance(event, FramesLost):
+            self.lost += len(event.seqs)
+        elif isinstance(event, FrameRefused):
+            self.refused += 1
+        else:
+            self.results += 1
+            self.boxes += len(event.result.detections or ())
+            self.fractions.append(event.result.compute_fraction)
+            self.round_trips_ms.append(event.round_trip_ms)
+            self.server_ms.append(event.result.timing_ms.total)
+            self.dropped = max(self.dropped, event.result.dropped)
+
+    def summary(self, seconds: float, sent: int) -> dict[str, Any]:
+        """Plain figures for JSON."""
+        after_first = self.fractions[1:] or self.fractions
+        return {
+            "frames_sent": sent,
+            "results": self.results,
+            "boxes": self.boxes,
+            "dropped": self.dropped,
+            "refused": self.refused,
+            "lost": self.lost,
+            "seconds": round(seconds, 3),
+            "frames_per_second": round(self.results / seconds, 2) if seconds else None,
+            "compute_fraction_mean": round(float(np.mean(after_first)), 4) if after_first else None,
+            "round_trip_ms_p50": _percentile(self.round_trips_ms, 50),
+            "round_trip_ms_p99": _percentile(self.round_trips_ms, 99),
+            "server_ms_p50": _percentile(self.server_ms, 50),
+        }
+
+
+def _percentile(values: list[float], share: float) -> float | None:
+    return round(float(np.percentile(values, share)), 2) if values else None
+
+
+def command(
+    source: Annotated[str, typer.Argument(help="Video file, image folder, or camera number.")],
+    url: Annotated[str, typer.Option(help="The server, or a stream's ws_url.")] = "http://127.0.0.1:8000",
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Name of a model of the server.")] = None,
+    token: Annotated[str | None, typer.Option(envvar="AFTERIMAGE_TOKEN", help="Token of the stream.")] = None,
+    start: StartOption = 0,
+    frames: FramesOption = None,
+    every: EveryOption = 1,
+    fps: Annotated[float | None, typer.Option(min=0.1, help="Send at this rate. Default: as the server can.")] = None,
+    policy: Annotated[
+        Policy | None, typer.Option(help="latest: drop what is late; all: wait. Default: all for files.")
+    ] = None,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality.")] = 90,
+    min_confidence: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out weaker results.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one result a line, then the summary.")] = False,
+) -> None:
+    """Stream frames to a server over WebSocket."""
+    with plain_errors(), open_source(source, start=start, frames=frames, every=every) as clip:
+        chosen = policy or (Policy.LATEST if source.isdigit() else Policy.ALL)
+        options = StreamOptions(model=model, token=token, policy=chosen, min_confidence=min_confidence)
+        stream_id = None if "/ws" in url else f"{STREAM_ID}-{time.time_ns():x}"
+        with StreamClient(url, stream_id, options) as client:
+            tally, seconds, sent = run(client, clip, quality, fps, as_json)
+    figures = tally.summary(seconds, sent)
+    if as_json:
+        print(json.dumps({"summary": figures}))
+    else:
+        out.print(_table(figures))
+
+
+def run(client: StreamClient, clip: Source, quality: int, fps: float | None, lines: bool) -> tuple[Tally, float, int]:
+    """Send every frame, show progress; returns the tally, the seconds it took, and the frames sent."""
+    tally, begun = Tally(), time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        bar = progress.add_task(clip.name, total=clip.total)
+        for event in client.stream(_encoded(clip, quality, fps)):
+            tally.add(event)
+            if lines and isinstance(event, FrameResult):
+                print(json.dumps(_line(event)))
+            recent = tally.fractions[-1] if tally.fractions else 1.0
+            progress.update(bar, completed=tally.results, description=f"{clip.name}  recomputed {recent:4.0%}")
+    settled = tally.results + tally.refused + tally.lost + tally.dropped
+    return tally, time.monotonic() - begun, settled
+
+
+def _encoded(clip: Source, quality: int, fps: float | None) -> Iterator[bytes]:
+    begun = time.monotonic()
+    for number, frame in enumerate(clip):
+        if fps is not None:
+            time.sleep(max(0.0, begun + number / fps - time.monotonic()))
+        yield codec.encode_jpeg(frame.image, quality)
+
+
+def _line(event: FrameResult) -> dict[str, Any]:
+    result = event.result
+    boxes = [
+        {"label": d.label, "score": d.score, "xyxy": list(d.xyxy)} for d in result.detections or ()
+    ]  # fmt: skip
+    return {"seq": event.seq, "compute_fraction": result.compute_fraction, "detections": boxes}
+
+
+def _table(figures: dict[str, Any]) -> Table:
+    table = Table(title="stream", show_header=False)
+    for name, value in figures.items():
+        table.add_row(name.replace("_", " "), "unknown" if value is None else str(value))
+    return table

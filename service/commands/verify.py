@@ -1,0 +1,75 @@
+"""`afterimage verify`: does caching change what a model sees in a clip, and how much work does it save?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from service.commands.common import (
+    EveryOption,
+    FramesOption,
+    SizeOption,
+    SpecOption,
+    StartOption,
+    err,
+    out,
+    parse_size,
+    plain_errors,
+)
+from service.opened import open_model
+from service.sources import open_source
+from service.verification import verify
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="ONNX file.")],
+    clip: Annotated[str, typer.Argument(help="Video file, folder of images, or camera number.")],
+    size: SizeOption = None,
+    start: StartOption = 0,
+    frames: FramesOption = None,
+    every: EveryOption = 1,
+    exact: Annotated[bool, typer.Option("--exact", help="Thresholds zero: must be bit for bit the same.")] = False,
+    spec: SpecOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Run a clip incrementally and densely, and compare the two with each other and with ONNX Runtime."""
+    with plain_errors():
+        opened = open_model(model, parse_size(size), spec)
+        with (
+            open_source(clip, start=start, frames=frames, every=every) as source,
+            Progress(console=err, transient=True) as progress,
+        ):
+            bar = progress.add_task(f"{opened.model.name} on {source.name}", total=source.total)
+            report = verify(
+                opened,
+                (frame.image for frame in source),
+                exact=exact,
+                progress=lambda done: progress.update(bar, completed=done),
+            )
+    if as_json:
+        print(json.dumps(report))
+    else:
+        out.print(_table(report))
+    if exact and not report["bit_identical"]:
+        raise typer.Exit(1)
+
+
+def _table(report: dict[str, Any]) -> Table:
+    table = Table(title=f"{report['frames']} frames", show_header=False)
+    fraction = report["compute_fraction"]
+    table.add_row("compute fraction", ", ".join(f"{name} {value:.1%}" for name, value in fraction.items()))
+    for name, title in (("agreement", "agreement with dense"), ("noise_floor", "noise floor")):
+        found = report[name]
+        shown = report.get("note", "none") if found is None else f"{found['iou50']:.3f} / {found['iou75']:.3f}"
+        table.add_row(f"{title} (IoU .5 / .75)", shown)
+    table.add_row("strong boxes compared", str(report["strong_boxes"]))
+    table.add_row("largest error of an output", f"{report['max_abs_error']:.3g}")
+    error = report["onnxruntime_error"]
+    table.add_row("dense against ONNX Runtime", "not run" if error is None else f"{error:.1e} of the largest value")
+    table.add_row("bit for bit the same", "yes" if report["bit_identical"] else "no")
+    return table
