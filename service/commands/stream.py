@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -22,6 +21,15 @@ from service.sources import Source, open_source
 STREAM_ID = "cli"
 
 
+@dataclass(frozen=True)
+class Sending:
+    """How frames are sent: policy, JPEG quality (1-100), and frames a second (None: as the server can)."""
+
+    policy: Policy
+    quality: int
+    fps: float | None
+
+
 @dataclass
 class Tally:
     """What a stream gave. Times in ms."""
@@ -34,6 +42,7 @@ class Tally:
     round_trips_ms: list[float] = field(default_factory=list)
     server_ms: list[float] = field(default_factory=list)
     dropped: int = 0
+    skipped: int = 0
 
     def add(self, event: Event) -> None:
         """Count one event."""
@@ -49,14 +58,15 @@ class Tally:
             self.server_ms.append(event.result.timing_ms.total)
             self.dropped = max(self.dropped, event.result.dropped)
 
-    def summary(self, seconds: float, sent: int) -> dict[str, Any]:
+    def summary(self, seconds: float, offered: int) -> dict[str, Any]:
         """Plain figures for JSON."""
         after_first = self.fractions[1:] or self.fractions
         return {
-            "frames_sent": sent,
+            "frames": offered,
             "results": self.results,
             "boxes": self.boxes,
-            "dropped": self.dropped,
+            "skipped_without_credit": self.skipped,
+            "dropped_by_server": self.dropped,
             "refused": self.refused,
             "lost": self.lost,
             "seconds": round(seconds, 3),
@@ -94,36 +104,41 @@ def command(
         options = StreamOptions(model=model, token=token, policy=chosen, min_confidence=min_confidence)
         stream_id = None if "/ws" in url else f"{STREAM_ID}-{time.time_ns():x}"
         with StreamClient(url, stream_id, options) as client:
-            tally, seconds, sent = run(client, clip, quality, fps, as_json)
-    figures = tally.summary(seconds, sent)
+            tally, seconds, offered = run(client, clip, Sending(chosen, quality, fps), as_json)
+    figures = tally.summary(seconds, offered)
     if as_json:
         print(json.dumps({"summary": figures}))
     else:
         out.print(_table(figures))
 
 
-def run(client: StreamClient, clip: Source, quality: int, fps: float | None, lines: bool) -> tuple[Tally, float, int]:
-    """Send every frame, show progress; returns the tally, the seconds it took, and the frames sent."""
-    tally, begun = Tally(), time.monotonic()
+def run(client: StreamClient, clip: Source, sending: Sending, lines: bool) -> tuple[Tally, float, int]:
+    """Send every frame, show progress; returns the tally, the seconds it took, and the frames offered."""
+    tally, begun, offered = Tally(), time.monotonic(), 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as progress:
         bar = progress.add_task(clip.name, total=clip.total)
-        for event in client.stream(_encoded(clip, quality, fps)):
+
+        def take(event: Event) -> None:
             tally.add(event)
             if lines and isinstance(event, FrameResult):
                 print(json.dumps(_line(event)))
             recent = tally.fractions[-1] if tally.fractions else 1.0
             progress.update(bar, completed=tally.results, description=f"{clip.name}  recomputed {recent:4.0%}")
-    settled = tally.results + tally.refused + tally.lost + tally.dropped
-    return tally, time.monotonic() - begun, settled
 
-
-def _encoded(clip: Source, quality: int, fps: float | None) -> Iterator[bytes]:
-    begun = time.monotonic()
-    for number, frame in enumerate(clip):
-        if fps is not None:
-            time.sleep(max(0.0, begun + number / fps - time.monotonic()))
-        yield codec.encode_jpeg(frame.image, quality)
+        for frame in clip:
+            image = codec.encode_jpeg(frame.image, sending.quality)
+            due = begun + offered / sending.fps if sending.fps else 0.0
+            while (event := client.receive(max(0.0, due - time.monotonic()))) is not None:
+                take(event)
+            if sending.policy is Policy.ALL:
+                client.send(image)
+            elif client.try_send(image) is None:
+                tally.skipped += 1
+            offered += 1
+        while (event := client.receive()) is not None:
+            take(event)
+    return tally, time.monotonic() - begun, offered
 
 
 def _line(event: FrameResult) -> dict[str, Any]:

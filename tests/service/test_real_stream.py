@@ -12,11 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from service_fakes import wait_until
+from websockets.sync.client import connect
 
 from clients.python import FrameResult, StreamClient, StreamOptions
 from clients.wire import Policy
+from clients.wire.binary import Flags, FrameMessage, Op, encode_frame
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared/data"
@@ -128,3 +131,46 @@ def test_a_single_image(url: str, clip: list[bytes]) -> None:
         reply = json.load(response)
     assert reply["model"] == "yolox"
     assert any(found["label"] == "person" for found in reply["detections"])
+
+
+def hundred_megapixels() -> bytes:
+    """A small JPEG whose header claims 10000 x 10000 pixels."""
+    data = bytearray(cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes())
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = (10000).to_bytes(2, "big") * 2
+    return bytes(data)
+
+
+def test_bad_input_gets_a_clear_error_and_the_stream_lives_on(url: str, clip: list[bytes]) -> None:
+    def message(seq: int, image: bytes) -> bytes:
+        return encode_frame(FrameMessage(Op.IMAGE, Flags.NONE, seq, 0, image))
+
+    hello = {"type": "hello", "content_type": "image/jpeg", "policy": "all"}
+    address = url.replace("http", "ws") + "/v1/streams/hostile/ws"
+    with connect(address, subprotocols=["afterimage.v1"], proxy=None) as socket:  # type: ignore[list-item]
+        socket.send(json.dumps(hello))
+        assert json.loads(socket.recv(60))["type"] == "ready"
+        corrupt = clip[0][:2000] + b"\xff\xd9"
+        for sent, code in (
+            (b"", "empty_message"),
+            (message(1, clip[0][:5000]), "incomplete_image"),
+            (message(2, b"just text, no image"), "bad_image"),
+            (message(3, hundred_megapixels()), "image_too_large"),
+            (message(4, corrupt), None),
+            ("{not json", "bad_message"),
+        ):
+            socket.send(sent)
+            reply = json.loads(socket.recv(30))
+            assert reply["type"] == "error", reply
+            assert reply["detail"]
+            assert code is None or reply["code"] == code
+        socket.send(message(5, clip[0]))
+        first = json.loads(socket.recv(30))
+        assert (first["type"], first["seq"], first["decision"]) == ("result", 5, "keyframe")
+        socket.send(message(6, clip[0][:5000]))
+        assert json.loads(socket.recv(30))["type"] == "error"
+        socket.send(message(7, clip[0]))
+        again = json.loads(socket.recv(30))
+        assert (again["seq"], again["decision"]) == (7, "reuse"), "a refused frame costs nothing that is cached"
+    assert status(url + "/healthz") == 200
+    assert status(url + "/readyz") == 200

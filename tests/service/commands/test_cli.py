@@ -1,0 +1,118 @@
+"""The commands as a person types them, on files made here; what goes wrong is said in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from service.cli import app
+from service.commands.common import parse_size
+from tests.cache.random_models import ModelMaker
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A small network of unknown family: two convolutions and a softmax over everything."""
+    m = ModelMaker(3, 3, 32, 48)
+    x = m.activate(m.conv("image", 3, 8, 3, strides=[2, 2], pads=[1] * 4), 8, "Relu")
+    y = m.activate(m.conv(x, 8, 8, 3, pads=[1] * 4), 8, "Silu")
+    path = tmp_path / "small.onnx"
+    path.write_bytes(m.finish([y, m.node("Softmax", [m.node("Flatten", [y])], axis=1)]))
+    return path
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """A folder of images: noise, and a square that moves."""
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    scene = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    for n in range(6):
+        frame = scene.copy()
+        frame[8:16, 4 * n : 4 * n + 8] = 255
+        cv2.imwrite(str(folder / f"{n:02}.png"), frame)
+    return folder
+
+
+def say(*arguments: object) -> str:
+    result = runner.invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def fail(*arguments: object) -> str:
+    result = runner.invoke(app, [str(a) for a in arguments])
+    assert result.exit_code in (1, 2), result.output
+    assert "Traceback" not in result.output
+    return " ".join(result.output.split())
+
+
+def test_verify_exact(model: Path, clip: Path) -> None:
+    report = json.loads(say("verify", model, clip, "--exact", "--json"))
+    assert report["frames"] == 6
+    assert report["bit_identical"] is True
+    assert report["max_abs_error"] == 0
+    assert report["onnxruntime_error"] < 1e-5
+    assert 0 < report["compute_fraction"]["mean"] <= 1
+    assert (report["agreement"], report["note"]) == (None, "no boxes")
+
+
+def test_verify_selects_frames_and_prints_a_table(model: Path, clip: Path) -> None:
+    assert json.loads(say("verify", model, clip, "--start", 1, "--every", 2, "--json"))["frames"] == 3
+    shown = say("verify", model, clip, "--frames", 2)
+    assert "2 frames" in shown
+    assert "no boxes" in shown
+
+
+def test_models_show_says_what_is_cached_and_why_not(model: Path) -> None:
+    shown = json.loads(say("models", "show", model, "--json"))
+    nodes = {node["op"]: node for node in shown["nodes"]}
+    assert nodes["conv + relu"]["tail"] is None
+    assert nodes["Softmax"]["tail"] == 0
+    assert "Softmax" in nodes["Softmax"]["reason"]
+    assert shown["input"] == "48x32 RGB"
+    assert "tail 0" in say("models", "show", model)
+
+
+def test_detect_prints_what_a_raw_model_gives(model: Path, clip: Path) -> None:
+    reply = json.loads(say("detect", clip / "00.png", "--model", model, "--json"))
+    assert (reply["width"], reply["height"]) == (48, 32)
+    assert [tensor["shape"] for tensor in reply["tensors"]] == [[1, 8, 16, 24], [1, 3072]]
+    assert "tensor" in say("detect", clip / "00.png", "--model", model)
+
+
+def test_what_goes_wrong_is_said_in_one_line(model: Path, clip: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.onnx"
+    text.write_text("hello world")
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(cv2.imencode(".jpg", np.zeros((32, 48, 3), np.uint8))[1].tobytes()[:-40])
+    assert "not an ONNX model: expected a protobuf message, got text" in fail("models", "show", text)
+    assert "No such file" in fail("models", "show", tmp_path / "none.onnx")
+    assert "no such file or folder" in fail("verify", model, tmp_path / "none.mp4")
+    assert "expected a size such as 640x384, got 'big'" in fail("verify", model, clip, "--size", "big")
+    assert "at least one frame" in fail("verify", model, clip, "--start", 99)
+    assert "expected a whole JPEG image, got" in fail("detect", cut, "-m", model)
+    assert "JPEG, PNG or WebP" in fail("detect", text, "--model", model)
+    assert "give a model" in fail("detect", clip / "00.png")
+    assert "no model" in fail("serve")
+    assert "no such file" in fail("serve", tmp_path / "none.onnx")
+    assert "no such file or folder" in fail("stream", tmp_path / "none.mp4")
+
+
+def test_an_op_nobody_knows_is_named(tmp_path: Path) -> None:
+    m = ModelMaker(1, 3, 8, 8)
+    path = tmp_path / "odd.onnx"
+    path.write_bytes(m.finish([m.node("Frobnicate", ["image"])]))
+    assert "unknown op 'Frobnicate'" in fail("models", "show", path)
+
+
+@pytest.mark.parametrize(("text", "size"), [("640x384", (640, 384)), ("64X32", (64, 32)), (None, None)])
+def test_sizes(text: str | None, size: tuple[int, int] | None) -> None:
+    assert parse_size(text) == size
