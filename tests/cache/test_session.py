@@ -11,10 +11,7 @@ from cache.onnx_import import load_model
 from cache.plan import Plan
 from cache.policy import Level, Policy
 from cache.session import Session, decide
-from cache.steps import State
-from kernels.layout import Test
-from kernels.masks import list_pixels
-from kernels.simd import STORE
+from tests.cache.closed_loop import largest_excess
 from tests.cache.random_models import ModelMaker, models
 
 LOOSE = Policy(levels=(Level(float("inf"), 0.3, 2),), global_epsilon=0.3)
@@ -26,28 +23,6 @@ def small_network() -> Plan:
     y = m.activate(m.conv(x, 16, 16, 3, pads=[1] * 4), 16, "Silu")
     z = m.activate(m.conv(m.node("Add", [x, y]), 16, 32, 3, strides=[2, 2], pads=[1] * 4), 32, "Relu")
     return Plan.compile(load_model(m.finish([z])), policy=LOOSE)
-
-
-def largest_excess(session: Session) -> float:
-    """How far the worst pixel of any step lies above its threshold (root mean square; 0 or less is inside).
-
-    Each step is recomputed whole from the stored inputs on a copy of the arena.
-    """
-    plan, state, worst = session.plan, session._state, -np.inf
-    for index, planned in enumerate(plan.steps):
-        step, info = planned.step, plan.maps[planned.step.target]
-        copy = State(session._state.arena.copy(), [m.copy() for m in state.written], list(state.touched), state.scratch)
-        stale = np.ones((info.height, info.width), np.uint8)
-        pixels = np.empty((stale.size + 16 * (stale.shape[0] + stale.shape[1] + 16), 2), np.int32)
-        listed, _ = list_pixels(stale, 1, pixels)
-        for mask in copy.written:
-            mask[:] = 1
-        step.compute(copy, pixels[:listed], Test(STORE, 0.0, 1))
-        gap = info.view(copy.arena).astype(np.float64) - info.view(state.arena)
-        rms = np.sqrt((gap**2).sum(axis=(0, 3)) / step.channels)
-        limit = 0.0 if session.exact else planned.epsilon * session._spread[index]
-        worst = max(worst, float((rms - limit).max() / max(session._spread[index], 1e-6)))
-    return worst
 
 
 @given(models(max_layers=6), st.integers(0, 2**31))
