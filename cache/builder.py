@@ -38,7 +38,8 @@ class Builder:
     def shape(self, tensor: str) -> tuple[int, int, int]:
         """Channels, height and width of a tensor of the graph."""
         found = self.graph.type_of(tensor)
-        assert found is not None and len(found.shape) == 4, f"{tensor} is no feature map"
+        assert found is not None, tensor
+        assert len(found.shape) == 4, found
         return found.shape[1], found.shape[2], found.shape[3]
 
     def new_map(self, name: str, blocks: int, height: int, width: int) -> int:

@@ -1,4 +1,4 @@
-"""Random small ONNX models for tests: every spatial op the engine caches, joined at random, with a tail now and then."""
+"""Random small ONNX models: every spatial op the engine caches, joined at random, with a tail now and then."""
 
 from __future__ import annotations
 
