@@ -27,13 +27,17 @@ _KINDS = {
 
 @dataclass
 class Builder:
-    """The growing plan: values by tensor name, maps, and steps still waiting for addresses."""
+    """The growing plan: values by tensor name, maps, and steps still waiting for addresses.
+
+    live : by map, int64[C]: the lanes (block * 16 + lane) that hold a channel of its tensor.
+    """
 
     graph: Graph
     input_height: int
     arena: ArenaBuilder = field(default_factory=ArenaBuilder)
     values: dict[str, Value] = field(default_factory=dict)
     steps: list[Finish] = field(default_factory=list)
+    live: dict[int, Ints] = field(default_factory=dict)
 
     def shape(self, tensor: str) -> tuple[int, int, int]:
         """Channels, height and width of a tensor of the graph."""
@@ -51,6 +55,7 @@ class Builder:
         index = self.new_map(tensor, -(-channels // LANES), height, width)
         value = Value(height, width, np.full(channels, index, np.int64), np.arange(channels, dtype=np.int64))
         self.values[tensor] = value
+        self.live[index] = value.channels
         return index, value
 
     def mirror(self, tensor: str, source: Blocks, height: int, width: int) -> int:
@@ -58,6 +63,7 @@ class Builder:
         index = self.new_map(tensor, len(source), height, width)
         maps = np.full(source.position.size, index, np.int64)
         self.values[tensor] = Value(height, width, maps, source.position)
+        self.live[index] = source.position
         return index
 
     def emit(self, finish: Finish) -> None:
@@ -88,7 +94,7 @@ class Builder:
         name = f"{tensor} (packed)"
         index = self.new_map(name, order.size // LANES, value.height, value.width)
         positions = np.empty(len(value), np.int64)
-        live = np.flatnonzero(order >= 0)
+        self.live[index] = live = np.flatnonzero(order >= 0)
         positions[order[live]] = live
         packed = Value(value.height, value.width, np.full(len(value), index, np.int64), positions)
         reads = whole_reads(value)

@@ -30,11 +30,15 @@ Table = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class PlannedStep:
-    """A step with its rule. epsilon : threshold in units of the node's spread; 0 passes every change on."""
+    """A step with its rule. epsilon : threshold in units of the node's spread; 0 passes every change on.
+
+    lanes : int64[C], lanes of the target (block * 16 + lane) that hold a channel; the others count for nothing.
+    """
 
     step: Step
     epsilon: float
     block: int
+    lanes: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +94,15 @@ class Plan:
 
         input_shape : (1, C, H, W); None takes the file's own. outputs : tensors to end at; None takes the model's
         outputs. normalisation : float32[256, C], what each byte of a frame becomes; None keeps the bytes' values.
-        Raises ModelError where the model cannot run at that size, or has no image input (`PassThrough` runs those).
+        Raises ModelError where the model cannot run at that size, or has no image input
+        (`cache.pass_through` runs those).
         """
         shape = input_shape or native_shape(model)
         if shape is None:
-            raise ModelError(f"{model.name}: the input size is dynamic; expected a size to be given")
+            found = [item.shape for item in model.inputs]
+            raise ModelError(
+                f"{model.name}: expected an input (1, C, H, W) of fixed size, or a size given; got {found}"
+            )
         graph = import_graph(model, shape, outputs)
         return compile_graph(model, graph, shape, normalisation, policy or Policy())
 
@@ -138,7 +146,7 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     for node in parts.cached:
         lowering.lower(node, builder)
     maps, elements = builder.arena.finish()
-    steps = tuple(plan_step(finish(maps), maps, policy) for finish in builder.steps)
+    steps = tuple(plan_step(finish(maps), maps, policy, builder.live) for finish in builder.steps)
     tails = tuple(make_tail(model, graph, tail) for tail in parts.tails)
     wanted = [n for n in graph.outputs if n in builder.values]
     wanted += [n for tail in parts.tails for n in tail.inputs]
@@ -166,11 +174,13 @@ def declare_input(builder: Builder, name: str, shape: Shape, nodes: Sequence[Nod
     return name
 
 
-def plan_step(step: Step, maps: Sequence[MapInfo], policy: Policy) -> PlannedStep:
+def plan_step(
+    step: Step, maps: Sequence[MapInfo], policy: Policy, live: Mapping[int, npt.NDArray[np.int64]]
+) -> PlannedStep:
     """Give a step its threshold and block."""
     target = maps[step.target]
     level: Level = policy.level(step.name, target.stride, target.height * target.width == 1)
-    return PlannedStep(step, level.epsilon if step.tested else 0.0, level.block)
+    return PlannedStep(step, level.epsilon if step.tested else 0.0, level.block, live[step.target])
 
 
 def make_tap(name: str, value: Value, maps: Sequence[MapInfo]) -> Tap:

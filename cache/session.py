@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cache.arena import aligned_zeros
+from cache.arena import LANES, aligned_zeros
 from cache.change import ChangeDetector, Frame, TileGrid
 from cache.plan import Plan, PlannedStep, Tap
 from cache.steps import State
@@ -119,8 +119,8 @@ class Session:
         if decision == "keyframe":
             self._tiles[:] = 1
         compared = time.perf_counter_ns()
+        self._clear_masks(not self._valid)
         self._valid = False
-        self._clear_masks()
         if decision != "reuse":
             self._ingest(frame)
             self._run(decision == "keyframe")
@@ -140,7 +140,7 @@ class Session:
             raise ValueError(f"expected a tensor float32{list(self.plan.input_shape)}, got {x.dtype}{list(x.shape)}")
         start = time.perf_counter_ns()
         valid, self._valid, self._reference_valid = self._valid, False, False
-        self._clear_masks()
+        self._clear_masks(not valid)
         image = self.plan.maps[0]
         mask = self._state.written[0]
         lanes = image.pixel
@@ -166,10 +166,11 @@ class Session:
         """A copy of what an output or tail input holds, float32[1, C, H, W]. Raises KeyError for other tensors."""
         return self._tensors[tensor].copy()
 
-    def _clear_masks(self) -> None:
+    def _clear_masks(self, everything: bool) -> None:
+        """Forget what the last frame wrote; `everything` after an error, which may have left marks untold."""
         state = self._state
         for index, touched in enumerate(state.touched):
-            if touched:
+            if touched or everything:
                 state.written[index][:] = 0
                 state.touched[index] = False
         self._done = 0.0
@@ -221,9 +222,9 @@ class Session:
         return Test(TEST_RMS, float(limit), planned.block)
 
     def _measure_spread(self, planned: PlannedStep) -> float:
-        """Standard deviation of a map's values, from every other row and column."""
+        """Standard deviation of a map's values, from every other row and column of the lanes that hold channels."""
         info = self.plan.maps[planned.step.target]
-        sample = info.view(self._state.arena)[:, ::2, ::2]
+        sample = info.view(self._state.arena)[planned.lanes // LANES, ::2, ::2, planned.lanes % LANES]
         return float(sample.std(dtype=np.float64))
 
     def _hand_out(self, keyframe: bool) -> None:

@@ -115,11 +115,12 @@ def batch_normalisation(node: Node, editor: GraphEditor, opset: int) -> list[Nod
     with np.errstate(all="ignore"):
         scale = gamma / np.sqrt(variance + float(node.attrs.get("epsilon", 1e-5)))
         shift = beta - mean * scale
+        scale, shift = scale.astype(np.float32), shift.astype(np.float32)
     if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
         return None
     attrs = {
-        "scale": scale.astype(np.float32),
-        "shift": shift.astype(np.float32),
+        "scale": scale,
+        "shift": shift,
         "activation": IDENTITY,
     }
     return [Node(node.name, "affine", node.inputs[:1], node.outputs[:1], attrs)]

@@ -106,8 +106,8 @@ def _with_constant(
             "Mul": (value, zero),
             "Div": None if first else (1.0 / value, zero),
         }[kind]
-    if terms is None or not all(np.isfinite(term).all() for term in terms):
-        return None
+        if terms is None or not all(np.isfinite(term.astype(np.float32)).all() for term in terms):
+            return None
     return [_affine(node, x, *terms)]
 
 

@@ -27,7 +27,7 @@ def fold_pad(graph: Graph) -> Graph:
 
 
 def _fold(pad: Node, reader: Node, editor: GraphEditor) -> None:
-    if "pads" not in reader.attrs or reader.op in ("pad", "conv_transpose"):
+    if reader.op not in ("conv", "avg_pool", "max_pool"):
         return
     pads = tuple(a + b for a, b in zip(pad.attrs["pads"], reader.attrs["pads"], strict=True))
     changes: dict[str, Any] = {"pads": pads}
@@ -39,8 +39,6 @@ def _fold(pad: Node, reader: Node, editor: GraphEditor) -> None:
         source = editor.producer(pad.inputs[0])
         if source is None or not source.activation.is_non_negative or not _covers(reader, pads, editor, pad):
             return
-    elif reader.op != "conv":
-        return
     editor.update(reader, inputs=(pad.inputs[0], *reader.inputs[1:]), **changes)
 
 

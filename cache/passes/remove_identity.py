@@ -11,8 +11,8 @@ from cache.passes.editor import GraphEditor
 def remove_identity(graph: Graph) -> Graph:
     """Let the readers of a copy read its source.
 
-    A copy that is an output takes its source's place, unless the source is an output or the input too:
-    then the copy stays.
+    A copy that is an output takes its source's place, unless the source is the input, an output too, or has
+    other readers: then the copy stays. (A tail is cut out of the file, where those readers know the source.)
     """
     editor = GraphEditor(graph)
     for node in editor.each():
@@ -37,7 +37,7 @@ def _bypass(node: Node, editor: GraphEditor) -> None:
         editor.remove(node)
         return
     producer = editor.producer(source)
-    if producer is None or source in editor.outputs:
+    if producer is None or not editor.private(source):
         return
     editor.remove(node)
     editor.update(producer, outputs=[copy if name == source else name for name in producer.outputs])

@@ -74,7 +74,7 @@ def test_wrong_names_and_shapes():
     found = PassThrough(two_inputs())
     good = {"a": weights(2, 7), "index": np.zeros(3, np.int64)}
     found.run(good)
-    with pytest.raises(ValueError, match="expected the inputs a, index; got a$"):
+    with pytest.raises(ValueError, match=r"expected the inputs a, index; got a$"):
         found.run({"a": weights(2, 7)})
     assert found.run(good).reused
     with pytest.raises(TailError, match="ONNX Runtime failed on y"):
@@ -146,7 +146,7 @@ def test_a_model_with_an_image_gets_a_plan():
 
 def test_a_size_that_is_not_known_is_no_reason_to_pass_through():
     data = build([node("Relu", "x", "y")], shape=("n", 3, "h", "w"))
-    with pytest.raises(ModelError, match="expected a size to be given"):
+    with pytest.raises(ModelError, match="of fixed size, or a size given"):
         open_plan(load_model(data))
 
 
@@ -159,7 +159,9 @@ def test_sequences_are_refused():
         [helper.make_tensor_sequence_value_info("y", FLOAT, None)],
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    with pytest.raises(ModelError, match=r"expected tensors for inputs and outputs, got seq\(tensor\(float\)\) for 'y'"):
+    with pytest.raises(
+        ModelError, match=r"expected tensors for inputs and outputs, got seq\(tensor\(float\)\) for 'y'"
+    ):
         PassThrough(load_model(proto.SerializeToString()))
 
 
@@ -172,5 +174,5 @@ def test_what_onnxruntime_refuses_is_refused_with_its_reason():
         [helper.make_tensor_value_info("y", TensorProto.INT16, (4,))],
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    with pytest.raises(TailError, match="ONNX Runtime cannot run this model: .*Relu"):
+    with pytest.raises(TailError, match=r"ONNX Runtime cannot run this model: .*Relu"):
         PassThrough(load_model(proto.SerializeToString()))

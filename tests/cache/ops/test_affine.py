@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cache.onnx_import import load_model
 from cache.ops.affine import supports
+from cache.plan import Plan
+from cache.session import Session
 from tests.cache.engine_check import check_engine, imported
 from tests.cache.onnx_models import build, node, weights
 
@@ -48,10 +51,6 @@ def test_bare_activations(kind, channels):
 
 
 def test_the_sign_of_zero_is_kept():
-    from cache.onnx_import import load_model
-    from cache.plan import Plan
-    from cache.session import Session
-
     plan = Plan.compile(load_model(build([node("LeakyRelu", "x", "y", alpha=0.5)], shape=(1, 2, 3, 3))))
     x = np.full((1, 2, 3, 3), -0.0, np.float32)
     assert np.signbit(Session(plan).push_tensor(x).outputs["y"]).all()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from cache.onnx_import import load_model
 from cache.ops.conv_transpose import supports
+from cache.plan import Plan
+from cache.session import Session
 from tests.cache.engine_check import check_engine, imported
 from tests.cache.onnx_models import build, node, weights
 
@@ -34,10 +39,6 @@ def test_against_onnxruntime(case, groups, inputs, outputs):
 
 def test_a_changed_pixel_reaches_only_its_own_window():
     data = build([node("ConvTranspose", "x w", "y", strides=[2, 2])], {"w": weights(4, 3, 2, 2)}, shape=(1, 4, 16, 16))
-    from cache.onnx_import import load_model
-    from cache.plan import Plan
-    from cache.session import Session
-
     session = Session(Plan.compile(load_model(data)), exact=True)
     x = weights(1, 4, 16, 16)
     session.push_tensor(x)
@@ -49,7 +50,5 @@ def test_supports():
     graph = imported(build([node("ConvTranspose", "x w", "y")], {"w": weights(4, 3, 2, 2)}), (1, 4, 10, 12))
     assert supports(graph, graph.nodes[0]) is None
     double = {name: value.astype(np.float64) for name, value in graph.constants.items()}
-    from dataclasses import replace
-
     assert supports(replace(graph, constants=double), graph.nodes[0]) == "weights are float64, not float32"
     assert supports(replace(graph, constants={}), graph.nodes[0]) == "weights are computed, not constant"

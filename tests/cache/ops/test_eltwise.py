@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cache.graph import Node
@@ -66,7 +68,5 @@ def test_supports():
     (found,) = graph.nodes
     assert supports(graph, found) is None
     odd = Node("n", "add", ("x", "constant"), ("z",), {})
-    from dataclasses import replace
-
     with_constant = replace(graph, constants={"constant": weights(1, 4, 10, 12)})
     assert supports(with_constant, odd) == "one of the operands is a constant that is no value per channel"

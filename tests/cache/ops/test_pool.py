@@ -11,7 +11,7 @@ from tests.cache.onnx_models import build, node
 WINDOWS = {
     "plain": {"kernel_shape": [2, 2], "strides": [2, 2]},
     "asymmetric pads": {"kernel_shape": [3, 4], "pads": [2, 0, 1, 3], "strides": [1, 2]},
-    "dilations": {"kernel_shape": [3, 2], "dilations": [2, 3], "pads": [1, 1, 2, 2]},
+    "dilations": {"kernel_shape": [3, 2], "dilations": [2, 3], "pads": [1, 1, 2, 1]},
     "ceil": {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1},
     "ceil and pads": {"kernel_shape": [3, 2], "strides": [3, 2], "pads": [1, 1, 1, 0], "ceil_mode": 1},
     "same": {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_UPPER"},

@@ -1,0 +1,88 @@
+"""Defects found by review, each with the smallest model or stream that showed it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from cache.onnx_import import load_model
+from cache.plan import Plan
+from cache.session import Session
+from tests.cache.onnx_models import build, node, weights
+
+SHAPE = (1, 4, 10, 12)
+
+
+def compare(model: bytes) -> Mapping[str, Any]:
+    """Dense outputs, held against ONNX Runtime's."""
+    x = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
+    x[0, 0, 0, 0] = 0
+    runtime = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    names = [item.name for item in runtime.get_outputs()]
+    outputs = Session(Plan.compile(load_model(model)), exact=True).push_tensor(x).outputs
+    for name, expected in zip(names, runtime.run(names, {"x": x}), strict=True):
+        np.testing.assert_allclose(outputs[name], expected, rtol=1e-5, atol=1e-5)
+    return outputs
+
+
+def test_an_output_that_copies_a_tensor_which_a_tail_reads() -> None:
+    """The copy took its source's name, by which the tail asks for it: no tail could be cut out."""
+    nodes = [node("Conv", "x w", "c"), node("Identity", "c", "y"), node("Softmax", "c", "z", axis=1)]
+    compare(build(nodes, {"w": weights(3, 4, 1, 1)}, outputs=["y", "z"]))
+
+
+def test_a_pad_before_a_foreign_node_with_pads_of_its_own() -> None:
+    """Folding the zero pad zipped its four sizes with the eight of the reflecting one: ValueError."""
+    zeros, mirror = [0, 0, 1, 1, 0, 0, 1, 1], [0, 0, 2, 2, 0, 0, 2, 2]
+    nodes = [node("Pad", "x", "p", pads=zeros), node("Pad", "p", "y", mode="reflect", pads=mirror)]
+    compare(build(nodes, opset=10))
+
+
+@pytest.mark.parametrize("op", ["Div", "BatchNormalization"])
+def test_a_factor_beyond_float32_stays_out_of_the_cache(op: str) -> None:
+    """The factor was finite in float64 and infinite in the plan: 0 / tiny gave NaN."""
+    if op == "Div":
+        compare(build([node("Div", "x t", "y")], {"t": np.float32(1e-40)}))
+        return
+    parts = {"s": np.full(4, 1e38, np.float32), "b": np.zeros(4, np.float32), "m": np.zeros(4, np.float32),
+             "v": np.full(4, 1e-30, np.float32)}  # fmt: skip
+    graph = Plan.compile(load_model(build([node("BatchNormalization", "x s b m v", "y", epsilon=0.0)], parts))).graph
+    assert graph.nodes[0].is_foreign
+
+
+def test_a_frame_after_an_error_inside_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Marks left by the step that failed made the keyframe look unwritten: its outputs stayed the old ones."""
+    plan = Plan.compile(load_model(build([node("Conv", "x w", "c"), node("GlobalMaxPool", "c", "y")],
+                                         {"w": weights(3, 4, 1, 1)}, outputs=["c", "y"])))  # fmt: skip
+    rng = np.random.default_rng(1)
+    frames = rng.integers(0, 256, (3, 10, 12, 4), dtype=np.uint8)
+    for planned in plan.steps:
+        session = Session(plan, exact=True)
+        session.push(frames[0])
+        kind, compute = type(planned.step), type(planned.step).compute
+
+        def failing(*args: Any, compute: Any = compute) -> int:
+            compute(*args)
+            raise MemoryError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "compute", failing)
+            with pytest.raises(MemoryError):
+                session.push(frames[1])
+        result, fresh = session.push(frames[2]), Session(plan, exact=True).push(frames[2])
+        assert result.decision == "keyframe"
+        for name, expected in fresh.outputs.items():
+            assert np.array_equal(result.outputs[name], expected)
+
+
+def test_the_spread_of_a_map_with_spare_lanes() -> None:
+    """Lanes that hold no channel were counted as zeros: a map of one channel seemed many times as wide as it is."""
+    bias = np.array([100], np.float32)
+    plan = Plan.compile(load_model(build([node("Conv", "x w b", "y")], {"w": weights(1, 4, 1, 1), "b": bias})))
+    session = Session(plan)
+    result = session.push(np.random.default_rng(2).integers(0, 256, (10, 12, 4), dtype=np.uint8))
+    assert session._spread[0] == pytest.approx(float(result.outputs["y"][..., ::2, ::2].std()), rel=1e-4)
