@@ -6,7 +6,7 @@ Compiled once, immutable, shared by all streams of a model. All that changes is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ from cache.values import Value
 from kernels.layout import scratch_elements
 
 Shape = tuple[int, int, int, int]
+MAX_ARENA_ELEMENTS = 1 << 30
+"""float32 elements of one stream's feature maps: 4 GiB."""
 Table = npt.NDArray[np.float32]
 
 
@@ -147,6 +149,13 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
         lowering.lower(node, builder)
     maps, elements = builder.arena.finish()
     steps = tuple(plan_step(finish(maps), maps, policy, builder.live) for finish in builder.steps)
+    check_arena(model, elements)
+    unknown = sorted(set(policy.nodes) - {s.step.name for s in steps})
+    if unknown:
+        raise ValueError(f"expected rules for nodes that are cached, got {', '.join(unknown)}")
+    seen = {r.map for s in steps for r in s.step.reads}
+    # A threshold on a map that no step reads would save no work, and blur the outputs.
+    steps = tuple(s if s.step.target in seen else replace(s, epsilon=0.0) for s in steps)
     tails = tuple(make_tail(model, graph, tail) for tail in parts.tails)
     wanted = [n for n in graph.outputs if n in builder.values]
     wanted += [n for tail in parts.tails for n in tail.inputs]
@@ -158,6 +167,13 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
         arena_elements=elements, scratch_elements=scratch_elements(max(blocks, default=1)), steps=steps, taps=taps,
         tails=tails, constants={n: graph.constants[n] for n in graph.outputs if n in graph.constants},
     )  # fmt: skip
+
+
+def check_arena(model: OnnxModel, elements: int) -> None:
+    """Refuse feature maps that no stream could hold: a file may ask for any padding. Raises ModelError."""
+    if elements > MAX_ARENA_ELEMENTS:
+        found, limit = elements * 4 / 2**30, MAX_ARENA_ELEMENTS * 4 / 2**30
+        raise ModelError(f"{model.name}: expected at most {limit:.0f} GiB of feature maps, got {found:.1f} GiB")
 
 
 def declare_input(builder: Builder, name: str, shape: Shape, nodes: Sequence[Node]) -> str:

@@ -56,6 +56,9 @@ class Policy:
                 raise ValueError(f"expected a block of 1, 2 or 4 px, got {level.block}")
             if not level.epsilon >= 0:
                 raise ValueError(f"expected a threshold of 0 or more, got {level.epsilon}")
+        strides = [level.stride for level in self.levels]
+        if strides != sorted(strides):
+            raise ValueError(f"expected levels by ascending stride, got {strides}")
         if self.levels[-1].stride != float("inf"):
             raise ValueError("expected the last level to cover every stride")
 

@@ -38,7 +38,8 @@ class FrameResult:
 
     outputs : by tensor name, shapes of the model; read-only, valid until the next push.
     compute_fraction : multiply-accumulates done over those of a dense frame (0 where a model has none cached).
-    changed_tiles : tiles that differed from the reference frame. tiles : bool[rows, columns], which.
+    changed_tiles : tiles that differed from the reference frame. tiles : bool[rows, columns], those recomputed from
+    (all of them for a keyframe).
     decision, reason : what was done and why. diff_ns, infer_ns : time spent.
     """
 
@@ -109,6 +110,8 @@ class Session:
         keyframe.
         """
         expected = (self.plan.height, self.plan.width, self.plan.channels)
+        if not isinstance(frame, np.ndarray):
+            raise ValueError(f"expected a frame uint8{list(expected)}, got {type(frame).__name__}")
         if frame.shape != expected or frame.dtype != np.uint8:
             raise ValueError(f"expected a frame uint8{list(expected)}, got {frame.dtype}{list(frame.shape)}")
         frame = np.ascontiguousarray(frame)
@@ -224,7 +227,9 @@ class Session:
     def _measure_spread(self, planned: PlannedStep) -> float:
         """Standard deviation of a map's values, from every other row and column of the lanes that hold channels."""
         info = self.plan.maps[planned.step.target]
-        sample = info.view(self._state.arena)[planned.lanes // LANES, ::2, ::2, planned.lanes % LANES]
+        sample = info.view(self._state.arena)[:, ::2, ::2]
+        if planned.lanes.size < info.blocks * LANES:
+            sample = sample[planned.lanes // LANES, :, :, planned.lanes % LANES]
         return float(sample.std(dtype=np.float64))
 
     def _hand_out(self, keyframe: bool) -> None:

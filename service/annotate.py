@@ -33,7 +33,7 @@ def annotate(
     height, width = image.shape[:2]
     line = max(1, round(min(height, width) / 300))
     scale = max(0.4, min(height, width) / 900)
-    for detection in detections or ():
+    for detection in sorted(detections or (), key=lambda found: found.score):  # the strongest on top
         colour = colour_of(detection.class_id)
         left, top, right, bottom = (round(value) for value in detection.xyxy)
         cv2.rectangle(image, (left, top), (right, bottom), colour, line)

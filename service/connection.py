@@ -290,6 +290,7 @@ class StreamConnection:
         received_ns = time.perf_counter_ns()
         self._settled.clear()
         stream.counters.received += 1
+        self._reset_next |= bool(frame.flags & Flags.RESET)  # kept for the next frame where this one is not computed
         refused = check_header(frame.payload, self._hello.content_type, self._service.limits)
         if refused is not None:
             return self._answer_refused(stream, frame.seq, refused)
@@ -320,8 +321,7 @@ class StreamConnection:
 
     def _job(self, stream: Stream, frame: FrameMessage, received_ns: int) -> FrameJob:
         assert stream.pipeline is not None
-        reset = self._reset_next or bool(frame.flags & Flags.RESET)
-        self._reset_next = False
+        reset, self._reset_next = self._reset_next, False
         wants_image = Output.ANNOTATED in self._hello.outputs
         return FrameJob(
             stream_id=stream.id,

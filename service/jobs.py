@@ -92,7 +92,7 @@ def check_header(payload: bytes, content_type: str, limits: codec.Limits) -> Ref
     except codec.CodecError as error:
         return Refused(code_of(error), str(error))
     if header.content_type != content_type:
-        return Refused(ErrorCode.WRONG_IMAGE_TYPE, f"expected {content_type} as hello says, got {header.content_type}")
+        return Refused(ErrorCode.WRONG_IMAGE_TYPE, f"expected {content_type} as announced, got {header.content_type}")
     if header.width * header.height > limits.max_pixels:
         got = f"{header.width}x{header.height}"
         return Refused(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache.onnx_import import OnnxModel, at_size, load_model
+from cache.onnx_import import ModelError, OnnxModel, at_size, load_model
 from cache.plan import Plan
 from cache.policy import Policy
 from service.families import Family, Size, bind, check_size, default_size
@@ -36,7 +36,10 @@ def open_model(path: str | Path, size: Size | None = None, spec: str | Path | No
     specification; None takes the one beside the file, else a guess.
     Raises ModelError, SpecError, FamilyError, GraphError or OSError with the reason.
     """
-    model = load_model(path)
+    try:
+        model = load_model(path)
+    except ModelError as error:
+        raise ModelError(f"{Path(path).name}: {error}") from error
     found = load_spec(spec, model)
     chosen = size or default_size(model, found)
     check_size(model, found, chosen)

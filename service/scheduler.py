@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -72,9 +73,10 @@ class Scheduler:
             self._stopping = True
             self._turn.clear()
             self._condition.notify_all()
+        deadline = time.monotonic() + timeout_s
         for thread in self._threads:
             if thread.is_alive():
-                thread.join(timeout_s)
+                thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
     def lane(
@@ -123,15 +125,17 @@ class Scheduler:
 
     def _work(self) -> None:
         while (taken := self._take()) is not None:
-            lane, item = taken
-            try:
-                if lane.taken is not None:
-                    lane.taken()
-                lane.process(item)
-            except Exception:
-                log.exception("a lane's process raised; it goes on with the next item")
-            del item
-            self._give_back(lane)
+            self._process(*taken)
+            del taken  # or an idle worker would hold the last item, and with it a stream's session
+
+    def _process(self, lane: Lane[object], item: object) -> None:
+        try:
+            if lane.taken is not None:
+                lane.taken()
+            lane.process(item)
+        except Exception:
+            log.exception("a lane's process raised; it goes on with the next item")
+        self._give_back(lane)
 
     def _take(self) -> tuple[Lane[object], object] | None:
         with self._condition:

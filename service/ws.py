@@ -9,6 +9,7 @@ from service.connection import StreamConnection
 from service.errors import Problem
 from service.origin import origin_allowed
 from service.routes.guards import bearer_token
+from service.settings import is_loopback
 from service.state import service_of
 from service.streams import STREAM_ID
 
@@ -19,8 +20,9 @@ router = APIRouter()
 async def stream_socket(websocket: WebSocket, stream_id: str) -> None:
     """One stream's connection; the protocol is in clients/wire/PROTOCOL.md."""
     service = service_of(websocket)
-    headers, scheme = websocket.headers, websocket.url.scheme
-    if not origin_allowed(headers, scheme, service.settings.allowed_origins):
+    headers, settings = websocket.headers, service.settings
+    loopback = is_loopback(settings.host)
+    if not origin_allowed(headers, websocket.url.scheme, settings.allowed_origins, loopback=loopback):
         detail = "this page's origin may not use the server; see the setting allowed_origins"
         return await _deny(websocket, Problem(403, "forbidden_origin", detail))
     if not STREAM_ID.match(stream_id):

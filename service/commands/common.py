@@ -14,6 +14,7 @@ from cache.graph import GraphError
 from cache.onnx_import import ModelError
 from cache.tail import TailError
 from clients.python import ClientError
+from clients.wire import WireError
 from service.codec import CodecError
 from service.evaluate import EvaluationError
 from service.families import FamilyError, Size
@@ -26,7 +27,7 @@ err = Console(stderr=True)
 
 EXPECTED_ERRORS = (
     ClientError, CodecError, EvaluationError, FamilyError, GraphError, ModelError, ModelFailed, OSError, SourceError,
-    SpecError, TailError, UnknownModel,
+    SpecError, TailError, UnknownModel, WireError,
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import httpx
 import msgspec
 import typer
+from pydantic import ValidationError
 from rich.table import Table
 
 from service import codec
@@ -43,7 +44,10 @@ def command(
         else:
             if model is None:
                 raise typer.BadParameter("give a model, as in  --model yolox_nano.onnx, or a server's --url")
-            source = ModelSource(path=Path(model), spec=spec, size=parse_size(size))
+            try:
+                source = ModelSource(path=Path(model), spec=spec, size=parse_size(size))
+            except ValidationError as error:
+                raise typer.BadParameter(error.errors()[0]["msg"], param_hint="--size") from error
             outcome = run(source, data, min_confidence)
             reply = as_reply(outcome)
             if save is not None:
@@ -87,7 +91,10 @@ def ask(url: str, data: bytes, model: str | None, min_confidence: float | None) 
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ConnectionError(f"{url}: {error}") from error
-    reply: dict[str, Any] = answer.json()
+    try:
+        reply: dict[str, Any] = answer.json()
+    except ValueError:
+        raise ConnectionError(f"{url}: expected JSON, got HTTP {answer.status_code}; is it this server?") from None
     if answer.is_error:
         raise ConnectionError(f"{url}: {reply.get('detail', answer.status_code)}")
     return reply

@@ -40,9 +40,9 @@ def show(
     if as_json:
         print(json.dumps(_summary(opened, plan, rows) | {"nodes": [asdict(row) for row in rows]}))
         return
-    out.print(_nodes(rows))
     for name, value in _summary(opened, plan, rows).items():
         out.print(f"[bold]{name}[/]: {value}", highlight=False)
+    out.print(_nodes(rows))
     if not whole:
         out.print("The model's own tail is fixed to another size; shown up to the tensors its family decodes.")
 
@@ -72,7 +72,7 @@ def _summary(opened: OpenedModel, plan: Plan, rows: tuple[Row, ...]) -> dict[str
 
 def _nodes(rows: tuple[Row, ...]) -> Table:
     table = Table()
-    for name in ("node", "op", "output", "MMAC", "", "why not cached"):
+    for name in ("node", "op", "output", "MMAC", "where", "why not cached"):
         table.add_column(name, justify="right" if name == "MMAC" else "left", overflow="fold")
     for row in rows:
         shape = "x".join(map(str, row.shape)) if row.shape else "?"

@@ -12,6 +12,7 @@ from rich.logging import RichHandler
 
 from service import serve as server
 from service.commands.common import SizeOption, err, parse_size, plain_errors
+from service.registry import ModelRegistry
 from service.settings import ModelSource, Settings
 
 
@@ -32,6 +33,10 @@ def command(
         for path in models:
             if not path.is_file():
                 raise typer.BadParameter(f"no such file: {path}")
+        names = [path.stem for path in models]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise typer.BadParameter(f"two models are called {twice!r}; rename one of the files")
         given["models"] = {path.stem: ModelSource(path=path, size=pixels) for path in models}
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
@@ -41,4 +46,6 @@ def command(
     if not settings.models:
         raise typer.BadParameter("no model: give an ONNX file, as in  afterimage serve yolox_nano.onnx")
     with plain_errors():
-        server.serve(settings)
+        registry = ModelRegistry.from_settings(settings)
+        registry.get()  # a default model that cannot be loaded is said at once, before anything listens
+        server.serve(settings, registry)

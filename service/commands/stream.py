@@ -103,7 +103,11 @@ def command(
         chosen = policy or (Policy.LATEST if source.isdigit() else Policy.ALL)
         options = StreamOptions(model=model, token=token, policy=chosen, min_confidence=min_confidence)
         stream_id = None if "/ws" in url else f"{STREAM_ID}-{time.time_ns():x}"
-        with StreamClient(url, stream_id, options) as client:
+        try:
+            opening = StreamClient(url, stream_id, options)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--url") from error
+        with opening as client:
             tally, seconds, offered = run(client, clip, Sending(chosen, quality, fps), as_json)
     figures = tally.summary(seconds, offered)
     if as_json:
@@ -126,18 +130,21 @@ def run(client: StreamClient, clip: Source, sending: Sending, lines: bool) -> tu
             recent = tally.fractions[-1] if tally.fractions else 1.0
             progress.update(bar, completed=tally.results, description=f"{clip.name}  recomputed {recent:4.0%}")
 
-        for frame in clip:
-            image = codec.encode_jpeg(frame.image, sending.quality)
-            due = begun + offered / sending.fps if sending.fps else 0.0
-            while (event := client.receive(max(0.0, due - time.monotonic()))) is not None:
+        try:
+            for frame in clip:
+                image = codec.encode_jpeg(frame.image, sending.quality)
+                due = begun + offered / sending.fps if sending.fps else 0.0
+                while (event := client.receive(max(0.0, due - time.monotonic()))) is not None:
+                    take(event)
+                if sending.policy is Policy.ALL:
+                    client.send(image)
+                elif client.try_send(image) is None:
+                    tally.skipped += 1
+                offered += 1
+            while (event := client.receive()) is not None:
                 take(event)
-            if sending.policy is Policy.ALL:
-                client.send(image)
-            elif client.try_send(image) is None:
-                tally.skipped += 1
-            offered += 1
-        while (event := client.receive()) is not None:
-            take(event)
+        except KeyboardInterrupt:
+            err.print("stopped; frames under way are not waited for")
     return tally, time.monotonic() - begun, offered
 
 

@@ -60,7 +60,7 @@ def command(
 
 
 def _table(report: dict[str, Any]) -> Table:
-    table = Table(title=f"{report['frames']} frames", show_header=False)
+    table = Table(title=f"frames: {report['frames']}", show_header=False)
     fraction = report["compute_fraction"]
     table.add_row("compute fraction", ", ".join(f"{name} {value:.1%}" for name, value in fraction.items()))
     for name, title in (("agreement", "agreement with dense"), ("noise_floor", "noise floor")):

@@ -6,13 +6,15 @@ from fastapi import Request
 
 from service.errors import Problem
 from service.origin import origin_allowed
+from service.settings import is_loopback
 from service.state import service_of
 
 
 async def own_origin(request: Request) -> None:
     """Refuse requests that a page of another origin makes."""
-    allowed = service_of(request).settings.allowed_origins
-    if not origin_allowed(request.headers, request.url.scheme, allowed):
+    settings = service_of(request).settings
+    loopback = is_loopback(settings.host)
+    if not origin_allowed(request.headers, request.url.scheme, settings.allowed_origins, loopback=loopback):
         detail = "this page's origin may not use the server; see the setting allowed_origins"
         raise Problem(403, "forbidden_origin", detail)
 

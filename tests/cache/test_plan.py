@@ -86,9 +86,10 @@ def test_a_table_of_another_shape_is_refused(shape):
 
 def test_thresholds_and_blocks_follow_the_policy():
     policy = Policy(levels=(Level(2, 0.1, 4), Level(float("inf"), 0.3, 2)), nodes={"second": Level(0, 0.7, 1)})
-    plan = Plan.compile(load_model(network()), policy=policy)
+    last = node("MaxPool", "y", "z", name="last", kernel_shape=[2, 2])
+    plan = Plan.compile(load_model(network(outputs=("z",), extra=[last])), policy=policy)
     rules = {s.step.name: (s.epsilon, s.block) for s in plan.steps}
-    assert rules == {"first": (0.1, 4), "pool": (0.0, 2), "second": (0.7, 1)}
+    assert rules == {"first": (0.1, 4), "pool": (0.0, 2), "second": (0.7, 1), "last": (0.0, 2)}
 
 
 def test_an_image_that_only_convolutions_read_is_interleaved():

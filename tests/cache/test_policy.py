@@ -31,6 +31,7 @@ def test_rules_by_stride_node_and_vector():
         ({"tile": 5}, "expected a tile of 4, 8 or 16 px, got 5"),
         ({"levels": (Level(float("inf"), 0.1, 3),)}, "expected a block of 1, 2 or 4 px, got 3"),
         ({"levels": (Level(float("inf"), -1.0, 1),)}, "expected a threshold of 0 or more, got -1.0"),
+        ({"levels": (Level(float("inf"), 0.1, 1), Level(8, 0.1, 1))}, "expected levels by ascending stride"),
         ({"levels": (Level(8, 0.1, 1),)}, "expected the last level to cover every stride"),
     ],
 )

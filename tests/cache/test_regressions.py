@@ -9,8 +9,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from cache.onnx_import import load_model
+from cache.onnx_import import ModelError, load_model
 from cache.plan import Plan
+from cache.policy import Level, Policy
 from cache.session import Session
 from tests.cache.onnx_models import build, node, weights
 
@@ -82,7 +83,39 @@ def test_a_frame_after_an_error_inside_a_step(monkeypatch: pytest.MonkeyPatch) -
 def test_the_spread_of_a_map_with_spare_lanes() -> None:
     """Lanes that hold no channel were counted as zeros: a map of one channel seemed many times as wide as it is."""
     bias = np.array([100], np.float32)
-    plan = Plan.compile(load_model(build([node("Conv", "x w b", "y")], {"w": weights(1, 4, 1, 1), "b": bias})))
+    nodes = [node("Conv", "x w b", "y"), node("Conv", "y v", "z")]
+    plan = Plan.compile(
+        load_model(build(nodes, {"w": weights(1, 4, 1, 1), "b": bias, "v": weights(1, 1, 1, 1)}, outputs=["z"]))
+    )
     session = Session(plan)
-    result = session.push(np.random.default_rng(2).integers(0, 256, (10, 12, 4), dtype=np.uint8))
-    assert session._spread[0] == pytest.approx(float(result.outputs["y"][..., ::2, ::2].std()), rel=1e-4)
+    session.push(np.random.default_rng(2).integers(0, 256, (10, 12, 4), dtype=np.uint8))
+    stored = plan.maps[plan.steps[0].step.target].view(session._state.arena)[0, ::2, ::2, 0]
+    assert session._spread[0] == pytest.approx(float(stored.std()), rel=1e-4)
+
+
+def test_a_map_that_no_step_reads_has_no_threshold() -> None:
+    """A threshold there saves no work and blurs the output."""
+    nodes = [node("Conv", "x w", "y"), node("Conv", "y v", "z")]
+    plan = Plan.compile(load_model(build(nodes, {"w": weights(4, 4, 1, 1), "v": weights(4, 4, 1, 1)}, outputs=["z"])))
+    assert [planned.epsilon > 0 for planned in plan.steps] == [True, False]
+
+
+def test_feature_maps_that_no_machine_holds_are_refused() -> None:
+    """A padding of a million compiled, and a session then asked for 44 TiB."""
+    wide = node("Conv", "x w", "y", pads=[10**6] * 4, dilations=[10**6] * 2, kernel_shape=[3, 3])
+    with pytest.raises(ModelError, match="expected at most 4 GiB of feature maps"):
+        Plan.compile(load_model(build([wide], {"w": weights(1, 4, 3, 3)})))
+
+
+def test_rules_for_nodes_that_do_not_exist_are_refused() -> None:
+    """A misspelt name was ignored."""
+    model = load_model(build([node("Conv", "x w", "y")], {"w": weights(1, 4, 1, 1)}))
+    with pytest.raises(ValueError, match="expected rules for nodes that are cached, got nobody"):
+        Plan.compile(model, policy=Policy(nodes={"nobody": Level(1, 0.1, 1)}))
+
+
+def test_what_is_no_array_is_a_bad_frame() -> None:
+    """AttributeError came instead of the promised ValueError."""
+    session = Session(Plan.compile(load_model(build([node("Conv", "x w", "y")], {"w": weights(1, 4, 1, 1)}))))
+    with pytest.raises(ValueError, match=r"expected a frame uint8\[10, 12, 4\], got list"):
+        session.push([[1]])

@@ -38,3 +38,10 @@ def test_origins(origin: str | None, host: str, scheme: str, expected: bool) -> 
 def test_two_origins_are_one_too_many() -> None:
     raw = [(b"host", b"cam"), (b"origin", b"http://cam"), (b"origin", b"http://cam")]
     assert not origin_allowed(Headers(raw=raw), "ws", ())
+
+
+@pytest.mark.parametrize(("host", "expected"), [("127.0.0.1:80", True), ("localhost", True), ("evil.example", False)])
+def test_a_server_on_loopback_has_loopback_names_only(host: str, expected: bool) -> None:
+    headers = Headers({"host": host, "origin": f"http://{host}"})
+    assert origin_allowed(headers, "ws", (), loopback=True) is expected
+    assert origin_allowed(headers, "ws", ())

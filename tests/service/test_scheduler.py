@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -47,6 +48,32 @@ def test_a_lane_is_in_order_and_never_in_two_workers(scheduler: Scheduler) -> No
     wait_until(lambda: len(gate.seen) == 500)
     assert gate.seen == list(range(500))
     assert gate.most == 1
+
+
+class Big:
+    """An item whose lifetime can be watched."""
+
+
+def test_an_idle_worker_holds_no_item(scheduler: Scheduler) -> None:
+    item = Big()
+    watched = weakref.ref(item)
+    lane = scheduler.lane(lambda _: None, policy=Policy.ALL, capacity=1)
+    scheduler.submit(lane, item)
+    del item
+    wait_until(lambda: watched() is None)
+
+
+def test_stop_waits_once_for_all_workers() -> None:
+    held, busy = threading.Event(), Scheduler(workers=4)
+    busy.start()
+    lanes = [busy.lane(lambda _: held.wait(10), policy=Policy.ALL, capacity=1) for _ in range(4)]
+    for lane in lanes:
+        busy.submit(lane, 0)
+    wait_until(lambda: all(lane.running for lane in lanes))
+    started = time.monotonic()
+    assert not busy.stop(0.3)
+    assert time.monotonic() - started < 0.9
+    held.set()
 
 
 def test_latest_keeps_one_and_counts_the_others(scheduler: Scheduler) -> None:

@@ -225,6 +225,17 @@ def test_a_dropped_reset_is_not_forgotten(make_client, engine: FakeEngine) -> No
         assert [socket.receive_json()["decision"] for _ in range(2)] == ["reuse", "keyframe"]
 
 
+def test_a_reset_on_a_refused_frame_is_not_forgotten(make_client) -> None:
+    with connect(make_client()) as socket:
+        hello(socket)
+        socket.send_bytes(frame(1))
+        socket.receive_json()
+        socket.send_bytes(frame(2, reset=True, kind=".png"))
+        assert socket.receive_json()["code"] == "wrong_image_type"
+        socket.send_bytes(frame(3))
+        assert socket.receive_json()["decision"] == "keyframe"
+
+
 def test_policy_all_drops_nothing(make_client, engine: FakeEngine) -> None:
     with connect(make_client()) as socket:
         assert hello(socket, policy="all")["policy"] == "all"
@@ -277,10 +288,10 @@ def test_refused_before_the_handshake(make_client, kwargs: dict, status: int) ->
     assert caught.value.headers["content-type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize("origin", ["http://testserver", "https://cam.example"])
+@pytest.mark.parametrize("origin", ["http://localhost", "https://cam.example"])
 def test_own_and_allowed_origins_pass(make_client, origin: str) -> None:
     client = make_client(allowed_origins=("https://cam.example",))
-    with connect(client, headers={"origin": origin}) as socket:
+    with connect(client, headers={"origin": origin, "host": "localhost"}) as socket:
         assert hello(socket)["type"] == "ready"
 
 

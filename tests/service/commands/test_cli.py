@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import httpx
 import numpy as np
 import pytest
+from service_fakes import FakeEngine, make_registry, make_settings, running_server
 from typer.testing import CliRunner
 
 from service.cli import app
 from service.commands.common import parse_size
+from service.sources import Frame, Source
 from tests.cache.random_models import ModelMaker
 
 runner = CliRunner()
@@ -67,7 +71,7 @@ def test_verify_exact(model: Path, clip: Path) -> None:
 def test_verify_selects_frames_and_prints_a_table(model: Path, clip: Path) -> None:
     assert json.loads(say("verify", model, clip, "--start", 1, "--every", 2, "--json"))["frames"] == 3
     shown = say("verify", model, clip, "--frames", 2)
-    assert "2 frames" in shown
+    assert "frames: 2" in shown
     assert "no boxes" in shown
 
 
@@ -103,7 +107,19 @@ def test_what_goes_wrong_is_said_in_one_line(model: Path, clip: Path, tmp_path: 
     assert "give a model" in fail("detect", clip / "00.png")
     assert "no model" in fail("serve")
     assert "no such file" in fail("serve", tmp_path / "none.onnx")
+    assert "text.onnx: not an ONNX model" in fail("serve", text)
+    assert "two models are called 'small'" in fail("serve", model, model)
     assert "no such file or folder" in fail("stream", tmp_path / "none.mp4")
+
+
+def test_a_wrong_url_or_size_is_said_in_one_line(model: Path, clip: Path) -> None:
+    assert "expected a URL such as" in fail("stream", clip, "--url", "foo")
+    assert "greater than or equal to 8" in fail("detect", clip / "00.png", "-m", model, "--size", "4x4")
+
+
+def test_detect_names_a_server_that_does_not_answer_in_json(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("httpx.post", lambda *_, **__: httpx.Response(501, text="<html>no</html>"))
+    assert "expected JSON, got HTTP 501" in fail("detect", clip / "00.png", "--url", "http://127.0.0.1:1")
 
 
 def test_an_op_nobody_knows_is_named(tmp_path: Path) -> None:
@@ -116,3 +132,17 @@ def test_an_op_nobody_knows_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "size"), [("640x384", (640, 384)), ("64X32", (64, 32)), (None, None)])
 def test_sizes(text: str | None, size: tuple[int, int] | None) -> None:
     assert parse_size(text) == size
+
+
+def test_a_stream_that_is_stopped_still_sums_up(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def frames(source: Source) -> Iterator[Frame]:
+        for number, frame in enumerate(original(source)):
+            if number == 3:
+                raise KeyboardInterrupt
+            yield frame
+
+    original = Source.__iter__
+    monkeypatch.setattr(Source, "__iter__", frames)
+    with running_server(make_registry(FakeEngine().model()), make_settings()) as server:
+        summed = json.loads(say("stream", clip, "--url", server.url, "--json").splitlines()[-1])
+    assert summed["summary"]["frames"] == 3
