@@ -26,8 +26,8 @@ DEFAULT_LEVELS = (
     Level(2, 0.03, 4),
     Level(4, 0.06, 4),
     Level(8, 0.12, 4),
-    Level(16, 0.2, 2),
-    Level(float("inf"), 0.2, 1),
+    Level(16, 0.12, 2),
+    Level(float("inf"), 0.12, 1),
 )
 
 
