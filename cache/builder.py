@@ -86,7 +86,7 @@ class Builder:
         return self.pack(tensor, value, order)
 
     def is_interleaved(self, value: Value) -> bool:
-        """Whether a value lies in an interleaved map (the image)."""
+        """Whether a value lies in an interleaved map: the image, where only convolutions of one group read it."""
         return self.arena.maps[int(value.maps[0])].blocks == 0
 
     def pack(self, tensor: str, value: Value, order: Ints) -> tuple[Value, Blocks]:

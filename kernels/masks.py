@@ -11,7 +11,7 @@ from kernels.constants import VECTOR_BYTES
 from kernels.jit import jit
 from kernels.simd import lane_any_bits, or_bytes, or_even_bytes
 
-__all__ = ["any_written", "list_pixels", "project"]
+__all__ = ["list_pixels", "project"]
 
 
 @jit
@@ -195,12 +195,3 @@ def list_pixels(stale: np.ndarray, block: int, pixels: np.ndarray) -> tuple[int,
                 right = min(pixels[i, 1] + block, width)
                 distinct += (bottom - top) * (right - pixels[i, 1])
     return listed, distinct
-
-
-@jit
-def any_written(mask: np.ndarray) -> bool:
-    """Whether any pixel of mask uint8[H, W] is set."""
-    y = 0
-    while y < mask.shape[0] and not _any_in_row(mask, y):
-        y += 1
-    return bool(y < mask.shape[0])

@@ -10,7 +10,7 @@ import numpy as np
 from kernels.jit import jit
 from kernels.simd import absolute_difference_row
 
-__all__ = ["changed_tiles", "differing_pixels"]
+__all__ = ["changed_tiles"]
 
 
 @jit
@@ -55,35 +55,3 @@ def changed_tiles(frame: np.ndarray, reference: np.ndarray, tile: int, limit: in
             tiles[tile_y, tile_x] = over
             changed += over
     return changed
-
-
-@jit
-def differing_pixels(frame: np.ndarray, reference: np.ndarray, mask: np.ndarray) -> int:
-    """Mark the pixels of which any channel differs.
-
-    frame, reference : uint8[H, W, C]. mask : uint8[H, W], set to 0 or 1. Returns the number of differing
-        pixels.
-    """
-    height, width, channels = frame.shape
-    differing = 0
-    bits = np.empty(width * channels, np.uint8)
-    for y in range(height):
-        row, before = frame[y].reshape(-1), reference[y].reshape(-1)
-        for i in range(bits.size):
-            bits[i] = row[i] ^ before[i]
-        found = 0
-        if channels == 3:  # a constant stride, which LLVM vectorises
-            for x in range(width):
-                hit = (bits[3 * x] | bits[3 * x + 1] | bits[3 * x + 2]) != 0
-                mask[y, x] = hit
-                found += hit
-        else:
-            for x in range(width):
-                any_bits = np.uint8(0)
-                for c in range(channels):
-                    any_bits |= bits[x * channels + c]
-                hit = any_bits != 0
-                mask[y, x] = hit
-                found += hit
-        differing += found
-    return differing

@@ -15,9 +15,5 @@ def supports(graph: Graph, node: Node) -> str | None:
 
 
 def lower(node: Node, builder: Builder) -> None:
-    """Make the output a view of the inputs. An interleaved part is packed first: readers expect blocks."""
-    parts = []
-    for name in node.inputs:
-        value = builder.values[name]
-        parts.append(builder.dense_blocks(name)[0] if builder.is_interleaved(value) else value)
-    builder.values[node.output] = concatenate(parts)
+    """Make the output a view of the inputs."""
+    builder.values[node.output] = concatenate([builder.values[name] for name in node.inputs])

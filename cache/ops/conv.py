@@ -109,11 +109,7 @@ def lower(node: Node, builder: Builder) -> None:
     if groups > 1 and groups == len(value) == weight.shape[0]:
         lower_depthwise(node, builder, weight)
         return
-    interleaved = builder.is_interleaved(value)
-    if interleaved and groups > 1:
-        value, _ = builder.dense_blocks(node.inputs[0])
-        interleaved = False
-    blocks = None if interleaved else value.blocks()
+    blocks = None if builder.is_interleaved(value) else value.blocks()
     if blocks is not None and blocks.is_scattered:
         value, blocks = builder.dense_blocks(node.inputs[0])
     kernel = (weight.shape[2], weight.shape[3])
@@ -123,7 +119,7 @@ def lower(node: Node, builder: Builder) -> None:
     reads, work = window_reads(builder, node, value, kernel), macs(builder.graph, node)
     size = -(-channels // LANES)
     act, slope = activation(node.activation, np.arange(channels), size)
-    bias = lanes(np.arange(channels), size, _bias(builder.graph, node, channels))
+    bias = lanes(np.arange(channels), size, bias_of(builder.graph, node, channels))
 
     def finish(maps: Maps) -> Step:
         if blocks is None:
@@ -153,7 +149,7 @@ def lower_depthwise(node: Node, builder: Builder, weight: Floats) -> None:
     window_border(builder, node, value, kernel)
     reads, work = window_reads(builder, node, value, kernel), macs(builder.graph, node)
     act, slope = activation(node.activation, blocks.position, len(blocks))
-    bias = lanes(blocks.position, len(blocks), _bias(builder.graph, node, channels))
+    bias = lanes(blocks.position, len(blocks), bias_of(builder.graph, node, channels))
     packed = np.zeros((kernel[0] * kernel[1], len(blocks) * LANES), np.float32)
     packed[:, blocks.position] = weight.reshape(channels, -1).T
     packed = packed.reshape(-1, len(blocks), LANES).transpose(1, 0, 2)
@@ -170,7 +166,8 @@ def lower_depthwise(node: Node, builder: Builder, weight: Floats) -> None:
     builder.emit(finish)
 
 
-def _bias(graph: Graph, node: Node, channels: int) -> Floats:
+def bias_of(graph: Graph, node: Node, channels: int) -> Floats:
+    """The node's bias, float32[channels]; zeros where it has none."""
     if len(node.inputs) > 2 and node.inputs[2]:
         return np.asarray(graph.constants[node.inputs[2]], np.float32)
     return np.zeros(channels, np.float32)

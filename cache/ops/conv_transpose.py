@@ -11,7 +11,7 @@ from cache.arena import LANES, aligned_copy
 from cache.builder import Builder, Maps, activation, block_offsets, lanes
 from cache.geometry import phase_taps, transposed_window
 from cache.graph import Node, macs
-from cache.ops.conv import _bias, block_groups, supports
+from cache.ops.conv import bias_of, block_groups, supports
 from cache.steps import Floats, Pixels, Read, State, Step
 from cache.values import Blocks
 from kernels.conv import convolve
@@ -90,7 +90,7 @@ def lower(node: Node, builder: Builder) -> None:
     )  # fmt: skip
     work, size = macs(builder.graph, node), -(-channels // LANES)
     act, slope = activation(node.activation, np.arange(channels), size)
-    bias = lanes(np.arange(channels), size, _bias(builder.graph, node, channels))
+    bias = lanes(np.arange(channels), size, bias_of(builder.graph, node, channels))
 
     def finish(maps: Maps) -> Step:
         info, offsets = block_offsets(maps, blocks)

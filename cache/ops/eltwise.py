@@ -55,7 +55,7 @@ def lower(node: Node, builder: Builder) -> None:
     value, blocks = builder.dense_blocks(node.inputs[0])
     other = builder.values[node.inputs[1]]
     mixed = other.blocks()
-    if builder.is_interleaved(other) or not np.array_equal(mixed.position, blocks.position):
+    if not np.array_equal(mixed.position, blocks.position):
         order = np.full(len(blocks) * LANES, -1, np.int64)
         order[blocks.position] = np.arange(len(value))
         other, mixed = builder.pack(node.inputs[1], other, order)

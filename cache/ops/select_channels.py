@@ -16,6 +16,4 @@ def supports(graph: Graph, node: Node) -> str | None:
 def lower(node: Node, builder: Builder) -> None:
     """Make the output a view of the input."""
     value = builder.values[node.inputs[0]]
-    if builder.is_interleaved(value):
-        value, _ = builder.dense_blocks(node.inputs[0])
     builder.values[node.output] = value.select(np.asarray(node.attrs["channels"], np.int64))

@@ -17,6 +17,7 @@ from clients.python.core import (
     MAX_SERVER_MESSAGE_BYTES,
     ClientCore,
     Event,
+    StreamFigures,
     StreamOptions,
     stream_url,
 )
@@ -28,7 +29,7 @@ MAX_EVENTS = 64
 _CONNECTION_ERRORS = (OSError, TimeoutError, ConnectionClosed, InvalidHandshake, InvalidURI)
 
 
-class AsyncStreamClient:
+class AsyncStreamClient(StreamFigures):
     """One stream over one WebSocket, reconnecting by itself.
 
     Use as `async with AsyncStreamClient(url, "door") as client:`, then `send` and iterate over the client, or
@@ -46,26 +47,6 @@ class AsyncStreamClient:
         self._task: asyncio.Task[None] | None = None
         self.reconnections = 0
         self.skipped = 0
-
-    @property
-    def ready(self) -> Ready | None:
-        """What the server said when the stream was last opened."""
-        return self._core.ready
-
-    @property
-    def credits(self) -> int:
-        """How many frames can be sent at once without waiting."""
-        return self._core.protocol.credits
-
-    @property
-    def unacked(self) -> int:
-        """Frames sent that the server has not settled yet."""
-        return self._core.protocol.unacked
-
-    @property
-    def server_dropped(self) -> int:
-        """Frames that the server has dropped in favour of newer ones, as of the last result."""
-        return self._core.server_dropped
 
     async def connect(self) -> Ready:
         """Open the stream and wait for the server's `ready`. Refused or ConnectionFailed if that fails."""

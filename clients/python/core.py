@@ -205,3 +205,29 @@ class ClientCore:
         keep = self.protocol.unacked + (1 if self._waiting is not None else 0)
         while len(self._sent_ns) > keep:
             del self._sent_ns[next(iter(self._sent_ns))]
+
+
+class StreamFigures:
+    """What both clients tell of their stream, as of the last message read."""
+
+    _core: ClientCore
+
+    @property
+    def ready(self) -> Ready | None:
+        """What the server said when the stream was last opened."""
+        return self._core.ready
+
+    @property
+    def credits(self) -> int:
+        """How many frames can be sent at once without waiting."""
+        return self._core.protocol.credits
+
+    @property
+    def unacked(self) -> int:
+        """Frames sent that the server has not settled yet."""
+        return self._core.protocol.unacked
+
+    @property
+    def server_dropped(self) -> int:
+        """Frames that the server has dropped in favour of newer ones, as of the last result."""
+        return self._core.server_dropped

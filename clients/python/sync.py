@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from clients.python.core import MAX_SERVER_MESSAGE_BYTES, ClientCore, Event, StreamOptions, stream_url
+from clients.python.core import MAX_SERVER_MESSAGE_BYTES, ClientCore, Event, StreamFigures, StreamOptions, stream_url
 from clients.python.errors import ClientClosed, ClientError, ConnectionFailed
 from clients.python.reconnect import Backoff, as_refusal
 from clients.wire import Phase, Policy, Ready
@@ -21,7 +21,7 @@ from clients.wire import Phase, Policy, Ready
 _CONNECTION_ERRORS = (OSError, TimeoutError, ConnectionClosed, InvalidHandshake, InvalidURI)
 
 
-class StreamClient:
+class StreamClient(StreamFigures):
     """One stream over one WebSocket, reconnecting by itself; for one thread.
 
     Use as `with StreamClient(url, "door") as client:`, then `send` and `receive`, or `for event in
@@ -38,26 +38,6 @@ class StreamClient:
         self._failure: ClientError | None = None
         self.reconnections = 0
         self.skipped = 0
-
-    @property
-    def ready(self) -> Ready | None:
-        """What the server said when the stream was last opened."""
-        return self._core.ready
-
-    @property
-    def credits(self) -> int:
-        """How many frames can be sent at once without waiting, as of the last message read."""
-        return self._core.protocol.credits
-
-    @property
-    def unacked(self) -> int:
-        """Frames sent that the server has not settled yet, as of the last message read."""
-        return self._core.protocol.unacked
-
-    @property
-    def server_dropped(self) -> int:
-        """Frames that the server has dropped in favour of newer ones, as of the last result."""
-        return self._core.server_dropped
 
     def connect(self) -> Ready:
         """Open the stream and wait for the server's `ready`. Refused or ConnectionFailed if that fails."""

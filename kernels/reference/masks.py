@@ -36,8 +36,3 @@ def list_pixels(stale: np.ndarray, block: int, pixels: np.ndarray) -> tuple[int,
     if listed:
         pixels[: len(listed)] = listed
     return len(listed), len(set(listed))
-
-
-def any_written(mask: np.ndarray) -> bool:
-    """Whether any pixel is set."""
-    return bool(np.any(mask))

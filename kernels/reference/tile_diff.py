@@ -12,9 +12,3 @@ def changed_tiles(frame: np.ndarray, reference: np.ndarray, tile: int, limit: in
         part = difference[y * tile : (y + 1) * tile, x * tile : (x + 1) * tile]
         tiles[y, x] = part.sum() * tile * tile > limit * part.size
     return int(np.count_nonzero(tiles))
-
-
-def differing_pixels(frame: np.ndarray, reference: np.ndarray, mask: np.ndarray) -> int:
-    """Whether any channel differs."""
-    mask[:] = np.any(frame != reference, axis=2)
-    return int(np.count_nonzero(mask))

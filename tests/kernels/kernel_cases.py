@@ -290,17 +290,6 @@ def changed_tiles(draw: Any) -> Case:
     return {"frame": frame, "reference": reference, "tile": tile, "limit": limit, "tiles": tiles}
 
 
-@case
-def differing_pixels(draw: Any) -> Case:
-    """Frames that differ nowhere, here and there, or everywhere."""
-    m, frame, reference = _frames(draw)
-    return {
-        "frame": frame,
-        "reference": reference,
-        "mask": m.rng.integers(0, 2, frame.shape[:2]).astype(np.uint8),
-    }
-
-
 def _ingest(draw: Any, lanes: int | None) -> Case:
     m, frame, reference = _frames(draw)
     tile = draw(st.sampled_from([4, 8, 16]))
@@ -390,9 +379,3 @@ def list_pixels(draw: Any) -> Case:
     block = draw(st.sampled_from([1, 2, 4, 8]))
     capacity = -(-stale.shape[0] // block) * -(-stale.shape[1] // block) * block * block
     return {"stale": stale, "block": block, "pixels": np.zeros((capacity, 2), np.int32)}
-
-
-@case
-def any_written(draw: Any) -> Case:
-    """Nothing, a pixel, or everything."""
-    return {"mask": _mask(draw, np.random.default_rng(draw(st.integers(0, 2**32 - 1))))}
