@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kernels import cache_folder, target
+from kernels import cache_folder, target, writable
 
 AVX512 = frozenset({"avx2", "fma", "avx512f", "avx512vl", "avx512bw", "avx512dq"})
 X86, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
@@ -67,3 +67,15 @@ def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("AFTERIMAGE_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "afterimage"
+
+
+def test_a_cache_folder_that_cannot_be_written_is_replaced(tmp_path: Path) -> None:
+    made = tmp_path / "new" / "kernels"
+    assert writable(made) == made
+    assert made.is_dir()
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.warns(RuntimeWarning, match="cannot be written"):
+        other = writable(blocked / "kernels")
+    assert other.is_dir()
+    other.rmdir()
