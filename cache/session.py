@@ -128,11 +128,7 @@ class Session:
             self._ingest(frame)
             self._run(decision == "keyframe")
         self._valid = self._reference_valid = True
-        done = time.perf_counter_ns()
-        return FrameResult(
-            self._outputs(), self._fraction(), changed, self._tiles.astype(bool), decision, reason,
-            compared - start, done - compared,
-        )  # fmt: skip
+        return self._result(decision, reason, changed, start, compared)
 
     def push_tensor(self, x: npt.NDArray[np.float32]) -> FrameResult:
         """Run one frame given as numbers instead of pixels: float32[1, C, H, W], normalised already.
@@ -146,8 +142,7 @@ class Session:
         self._clear_masks(not valid)
         image = self.plan.maps[0]
         mask = self._state.written[0]
-        lanes = image.pixel
-        ingest_tensor(np.ascontiguousarray(x[0]), self._state.arena, image.layout, lanes, mask)
+        ingest_tensor(np.ascontiguousarray(x[0]), self._state.arena, image.layout, image.pixel, mask)
         if not valid:
             mask[:] = 1
         rows = np.add.reduceat(mask, np.arange(0, mask.shape[0], self._grid.tile), axis=0, dtype=np.int64)
@@ -159,15 +154,15 @@ class Session:
             self._state.touched[0] = True
             self._run(decision == "keyframe")
         self._valid = True
-        done = time.perf_counter_ns()
+        return self._result(decision, reason, changed, start, compared)
+
+    def _result(self, decision: Decision, reason: str, changed: int, start_ns: int, compared_ns: int) -> FrameResult:
+        """The result of a frame that is done now."""
+        infer_ns = time.perf_counter_ns() - compared_ns
         return FrameResult(
             self._outputs(), self._fraction(), changed, self._tiles.astype(bool), decision, reason,
-            compared - start, done - compared,
+            compared_ns - start_ns, infer_ns,
         )  # fmt: skip
-
-    def stored(self, tensor: str) -> npt.NDArray[np.float32]:
-        """A copy of what an output or tail input holds, float32[1, C, H, W]. Raises KeyError for other tensors."""
-        return self._tensors[tensor].copy()
 
     def _clear_masks(self, everything: bool) -> None:
         """Forget what the last frame wrote; `everything` after an error, which may have left marks untold."""

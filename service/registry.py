@@ -75,14 +75,14 @@ class ModelState(StrEnum):
 class Model:
     """A loaded model.
 
-    compile : plan size (W, H) -> what makes sessions of it; slow, called once
+    size : of the plan, (W, H). compile : gives what makes sessions of it; slow, called once
     """
 
     name: str
     spec: ModelSpec
     family: Family
     size: Size
-    compile: Callable[[Size], SessionFactory]
+    compile: Callable[[], SessionFactory]
     _factory: SessionFactory | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -95,7 +95,7 @@ class Model:
         """A new session; compiles the plan on first use (seconds). Not for the event loop."""
         with self._lock:
             if self._factory is None:
-                self._factory = self.compile(self.size)
+                self._factory = self.compile()
             factory = self._factory
         return factory()
 
@@ -116,7 +116,7 @@ def load(name: str, source: ModelSource, *, exact: bool = False) -> Model:
     except (ModelError, SpecError, FamilyError, GraphError, OSError) as error:
         raise ModelFailed(f"{name}: {error}") from error
 
-    def compile_plan(_: Size) -> SessionFactory:
+    def compile_plan() -> SessionFactory:
         try:
             plan = opened.compile()
         except (ModelError, FamilyError, GraphError, TailError) as error:

@@ -64,7 +64,6 @@ class _Follower:
             if node.op in _VIEWS:
                 for position, name in enumerate(node.outputs):
                     self._sources[name] = (node, position)
-        self._memo: tuple[str, Indices] | None = None
 
     def root_of(self, node: Node) -> str | None:
         """The map at the start of a chain: the first tensor on the way back that no view op makes."""

@@ -6,6 +6,7 @@ It knows nothing of the network, of streams or of ONNX; it identifies heads by c
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -161,7 +162,7 @@ class Level:
         return (index % self.width).astype(np.float32), (index // self.width).astype(np.float32)
 
 
-class SpatialFamily:
+class SpatialFamily(abc.ABC):
     """A family that decodes from the spatial NCHW heads and so runs at any multiple of its stride."""
 
     name: ClassVar[str]
@@ -181,9 +182,9 @@ class SpatialFamily:
             raise FamilyError(f"{self.name}: expected spatial output tensors, found none in this model")
         self._post = MappingProxyType({head.tensor: head.post for head in heads})
 
+    @abc.abstractmethod
     def candidates(self, outputs: Outputs, spec: ModelSpec, size: Size) -> Detections:
         """Boxes with score > spec.min_confidence, before NMS, in plan pixels, level by level."""
-        raise NotImplementedError
 
     def decode(self, outputs: Outputs, spec: ModelSpec, size: Size) -> Detections:
         """The boxes left after class-aware NMS at spec.iou, best first."""

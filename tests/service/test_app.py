@@ -43,7 +43,7 @@ def test_not_ready_while_compiling(make_client, engine: FakeEngine) -> None:
     assert client.get("/healthz").status_code == 200
 
 
-def broken(size):
+def broken():
     raise ModelFailed("broken: expected an image input, got none")
 
 

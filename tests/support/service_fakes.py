@@ -58,7 +58,7 @@ class FakeEngine:
         fields = {"labels": labels, "colour": "BGR", "fit": "letterbox", **spec}
         return Model(name, ModelSpec(**fields), FakeFamily(kind), SIZE, self.compile)
 
-    def compile(self, size: tuple[int, int]):
+    def compile(self):
         self.compiles += 1
         return self.open
 
