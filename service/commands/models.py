@@ -1,40 +1,163 @@
-"""`afterimage models`: what a model becomes here."""
+"""`afterimage models`: which models there are, getting them, and what a model becomes here."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
 from cache.graph import GraphError
 from cache.onnx_import import ModelError
 from cache.plan import Plan
 from cache.report import Row, describe, totals
-from service.commands.common import SizeOption, SpecOption, out, parse_size, plain_errors
+from service.catalogue import (
+    BUILT_IN,
+    BUILT_IN_LICENCE,
+    CATALOGUE_VARIABLE,
+    FOLDER_VARIABLE,
+    Catalogue,
+    CatalogueError,
+    Entry,
+    built_in,
+    find_model,
+)
+from service.commands.common import SizeOption, SpecOption, err, out, parse_size, plain_errors
 from service.opened import OpenedModel, open_model
 
-app = typer.Typer(no_args_is_help=True, help="Look at models.")
+app = typer.Typer(no_args_is_help=True, help="List models, get them, and look at them.")
+
+CatalogueOption = Annotated[
+    Path | None, typer.Option("--catalogue", envvar=CATALOGUE_VARIABLE, help="Another catalogue, a TOML file.")
+]
+FolderOption = Annotated[
+    Path | None,
+    typer.Option("--folder", envvar=FOLDER_VARIABLE, help="Pulled models. Default: models in the user's cache."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 
 @app.callback()
 def models() -> None:
-    """Look at models."""
+    """List models, get them, and look at them."""
+
+
+@app.command("list")
+def list_models(catalogue: CatalogueOption = None, folder: FolderOption = None, as_json: JsonOption = False) -> None:
+    """List the built-in model and the public ones that can be pulled."""
+    with plain_errors():
+        known = Catalogue.load(catalogue, folder)
+    missing, row = _built_in_row()
+    rows = [row, *(_row(known, entry) for entry in known.entries.values())]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table()
+    for name in ("name", "task", "licence", "size", "here"):
+        table.add_column(name, justify="right" if name == "size" else "left", overflow="fold")
+    for row in rows:
+        size = "" if row["size_bytes"] is None else _megabytes(row["size_bytes"])
+        there = "[yellow]no[/]" if not row["path"] else ("[green]pulled[/]" if row["url"] else "[green]built in[/]")
+        table.add_row(row["name"], escape(row["task"]), row["licence"], size, there)
+    out.print(table)
+    if missing:
+        out.print(escape(missing), highlight=False, soft_wrap=True)
+    out.print(f"Pulled models are kept in {escape(str(known.folder))}.", highlight=False, soft_wrap=True)
+
+
+@app.command("pull")
+def pull(
+    name: Annotated[str, typer.Argument(help="A name that `afterimage models list` shows.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Download it again, and write its specification anew.")
+    ] = False,
+    catalogue: CatalogueOption = None,
+    folder: FolderOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Download a public model from its authors, check it, and keep it for use by its name."""
+    with plain_errors():
+        if name == BUILT_IN:
+            path = built_in()
+            fields = {"name": name, "licence": BUILT_IN_LICENCE, "path": str(path), "downloaded": False}
+            print(json.dumps(fields)) if as_json else out.print(f"{name} is built in: there is nothing to pull.")
+            return
+        known = Catalogue.load(catalogue, folder)
+        entry = known.entry(name)
+        with _progress(entry) as moved:
+            done = known.pull(name, force=force, on_progress=moved, on_wait=lambda: _say_waiting(name))
+    if as_json:
+        print(json.dumps(_row(known, entry) | {"spec": str(done.spec), "downloaded": done.downloaded}))
+        return
+    how = f"pulled, {_megabytes(entry.size_bytes)}" if done.downloaded else "here already, nothing downloaded"
+    out.print(f"{name}: {how}; SHA-256 verified. Licence: {entry.licence}.", highlight=False, soft_wrap=True)
+    out.print(escape(str(done.path)), highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _progress(entry: Entry) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal's stderr, else nothing; gives the function that moves it to so many bytes."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task(escape(entry.name), total=entry.size_bytes)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def _say_waiting(name: str) -> None:
+    err.print(f"another process pulls {name}; waiting for it", highlight=False)
+
+
+def _row(known: Catalogue, entry: Entry) -> dict[str, Any]:
+    path = str(known.path(entry.name)) if known.is_pulled(entry.name) else None
+    fields = entry.model_dump(include={"name", "task", "licence", "size_bytes", "url", "sha256", "source", "authors"})
+    return {**fields, "family": entry.spec["family"], "path": path}
+
+
+def _built_in_row() -> tuple[str, dict[str, Any]]:
+    """What is wrong with the built-in model, if anything, and its row."""
+    path, missing = None, ""
+    try:
+        path = built_in()
+    except CatalogueError as error:
+        missing = str(error)
+    return missing, {
+        "name": BUILT_IN,
+        "task": "people and faces",
+        "licence": BUILT_IN_LICENCE,
+        "size_bytes": None if path is None else path.stat().st_size,
+        "url": None,
+        "family": "afterimage",
+        "path": None if path is None else str(path),
+    }
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.1f} MB"
 
 
 @app.command("show")
 def show(
-    file: Annotated[Path, typer.Argument(help="ONNX file.")],
+    model: Annotated[str, typer.Argument(help="ONNX file, or a name that `afterimage models list` shows.")],
     size: SizeOption = None,
     spec: SpecOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show which nodes are cached, which run in a tail, and why."""
     with plain_errors():
-        opened = open_model(file, parse_size(size), spec)
+        opened = open_model(find_model(model), parse_size(size), spec)
         plan, whole = _plan(opened)
     rows = describe(plan.graph, plan.partition)
     if as_json:

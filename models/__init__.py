@@ -1,0 +1,1 @@
+"""The default model with its recipe, and the catalogue of public ones."""
