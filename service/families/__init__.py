@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from cache.onnx_import import import_graph, native_shape
+from service.families.afterimage import Afterimage
 from service.families.base import (
     Classification,
     Detections,
@@ -53,6 +54,7 @@ FAMILIES: Mapping[str, type[Family]] = MappingProxyType(
     {
         family.name: family
         for family in (
+            Afterimage,
             YoloX,
             NanoDet,
             FastestDet,

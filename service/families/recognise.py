@@ -68,6 +68,14 @@ def literal(text: str | None) -> Any:
         return None
 
 
+def afterimage(facts: ModelFacts) -> Fields | None:
+    """The product's own models name their family and their labels in the metadata."""
+    if facts.metadata.get("afterimage.family") != "afterimage":
+        return None
+    names = [name.strip() for name in facts.metadata.get("labels", "").split(",")]
+    return {"family": "afterimage", "labels": [name for name in names if name]}
+
+
 def ultralytics(facts: ModelFacts) -> Fields | None:
     """Ultralytics writes names, stride, imgsz and task (YOLOv5: names and stride) into the metadata."""
     names, stride = literal(facts.metadata.get("names")), literal(facts.metadata.get("stride"))
@@ -197,6 +205,7 @@ def _coco(classes: int) -> Fields:
 
 
 _RECOGNISERS: tuple[Callable[[ModelFacts], Fields | None], ...] = (
+    afterimage,
     ultralytics,
     anchor_rows,
     per_stride_rows,

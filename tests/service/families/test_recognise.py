@@ -44,6 +44,14 @@ def test_grids_count_cells_of_any_aspect():
     assert recognise(facts((1, priors, 4), (1, priors, 2)))["family"] == "ultraface"
 
 
+def test_own_models_say_their_family_and_labels():
+    own = {"afterimage.family": "afterimage", "labels": "person, face"}
+    fields = recognise(facts((1, 10, 32, 40), (1, 10, 16, 20), (1, 10, 8, 10), **own))
+    assert fields == {"family": "afterimage", "labels": ["person", "face"]}
+    assert recognise(facts((1, 10, 32, 40), **{"afterimage.family": "afterimage"}))["labels"] == []
+    assert recognise(facts((1, 10, 32, 40), labels="person,face"))["family"] != "afterimage"
+
+
 def test_coco_labels_only_for_eighty_classes():
     assert recognise(facts((1, 1680, 85)))["labels"] == "coco80"
     assert "labels" not in recognise(facts((1, 1680, 25)))
