@@ -1,0 +1,1 @@
+"""The default model: its recipe, its evaluation and its file."""
