@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# An ONNX file or a name that `afterimage models list` shows; empty: the built-in model.
 MODEL ?=
 HOST ?= 127.0.0.1
 PORT ?= 8000
@@ -18,8 +19,7 @@ $(READY): requirements.lock pyproject.toml
 	touch $(READY)
 
 run: setup
-	@test -n "$(MODEL)" || { echo "no model: give an ONNX file, as in  make run MODEL=path/to/yolox_nano.onnx"; exit 2; }
-	$(BIN)/afterimage serve "$(MODEL)" --host $(HOST) --port $(PORT)
+	$(BIN)/afterimage serve $(if $(MODEL),"$(MODEL)") --host $(HOST) --port $(PORT)
 
 test: setup
 	$(BIN)/python -m pytest

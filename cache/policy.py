@@ -6,7 +6,7 @@ Defaults: tight early, loose late (thresholds), coarse early, fine late (blocks)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,20 @@ class Policy:
             raise ValueError(f"expected levels by ascending stride, got {strides}")
         if self.levels[-1].stride != float("inf"):
             raise ValueError("expected the last level to cover every stride")
+
+    def scaled(self, factor: float) -> Policy:
+        """The same policy with every threshold of a node times `factor`; tiles and blocks stay.
+
+        Raises ValueError for a factor that is not above 0.
+        """
+        if not 0 < factor < float("inf"):
+            raise ValueError(f"expected a factor above 0, got {factor}")
+        return replace(
+            self,
+            levels=tuple(replace(level, epsilon=level.epsilon * factor) for level in self.levels),
+            global_epsilon=self.global_epsilon * factor,
+            nodes={name: replace(level, epsilon=level.epsilon * factor) for name, level in self.nodes.items()},
+        )
 
     def level(self, node: str, stride: float, is_vector: bool) -> Level:
         """The rule for a node whose map has `stride`; `is_vector` for 1 x 1 maps."""

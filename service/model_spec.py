@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cache.onnx_import import OnnxModel
 
 FamilyName = Literal[
+    "afterimage",
     "yolox",
     "nanodet",
     "fastestdet",
@@ -93,6 +94,9 @@ class ModelSpec(BaseModel):
     iou: float = Field(0.45, gt=0, le=1)
     """NMS drops a box that overlaps a better one of its class by this or more."""
     class_agnostic: bool = False
+    tolerance: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """Factor on the engine's default thresholds that this network bears without loss; networks trained with noise in
+    the place of stale features bear more."""
     max_detections: int = Field(300, ge=1)
     top_k: int = Field(5, ge=1)
     scores: Literal["auto", "probability", "logits"] = "auto"
@@ -134,6 +138,7 @@ class ModelSpec(BaseModel):
 
 
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "afterimage": {"colour": "BGR", "mean": 0, "std": 1, "fit": "letterbox", "pad_value": 114},
     "yolox": {"colour": "BGR", "mean": 0, "std": 1, "fit": "letterbox", "pad_value": 114},
     "nanodet": {"colour": "BGR", "mean": IMAGENET_MEAN[::-1], "std": (57.375, 57.12, 58.395)},
     "fastestdet": {"colour": "BGR"},

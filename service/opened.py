@@ -24,7 +24,11 @@ class OpenedModel:
     outputs: Sequence[str] | None
 
     def compile(self, policy: Policy | None = None) -> Plan:
-        """The plan; takes a moment. Raises ModelError or GraphError with the reason."""
+        """The plan; takes a moment. Raises ModelError or GraphError with the reason.
+
+        policy : None takes the default one with its thresholds times the specification's tolerance.
+        """
+        policy = policy or Policy().scaled(self.spec.tolerance)
         shape = (1, self.spec.channels, self.size[1], self.size[0])
         return Plan.compile(self.model, shape, self.outputs, self.spec.normalisation(), policy)
 

@@ -6,11 +6,13 @@ session's shape can be registered.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -20,6 +22,7 @@ from cache.graph import GraphError
 from cache.onnx_import import ModelError
 from cache.session import Session
 from cache.tail import TailError
+from service.catalogue import BUILT_IN, CatalogueError, find_model
 from service.families import Family, FamilyError, Size
 from service.model_spec import ModelSpec, SpecError
 from service.opened import open_model
@@ -110,9 +113,11 @@ class Model:
 
 
 def load(name: str, source: ModelSource, *, exact: bool = False) -> Model:
-    """Load an ONNX file and its specification. Raises ModelFailed with the reason."""
+    """Load an ONNX file, or a model by its name, and its specification. Raises ModelFailed with the reason."""
     try:
-        opened = open_model(source.path, source.size, source.spec)
+        opened = open_model(find_model(str(source.path)), source.size, source.spec)
+    except CatalogueError as error:
+        raise ModelFailed(str(error)) from error
     except (ModelError, SpecError, FamilyError, GraphError, OSError) as error:
         raise ModelFailed(f"{name}: {error}") from error
 
@@ -145,9 +150,10 @@ class ModelRegistry:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ModelRegistry:
-        """A registry of the models that the settings name; none is loaded yet."""
+        """A registry of the models that the settings name, else of the built-in one; none is loaded yet."""
         registry = cls(default=settings.default_model, max_models=settings.max_models)
-        for name, source in settings.models.items():
+        models = settings.models or {BUILT_IN: ModelSource(path=Path(BUILT_IN))}
+        for name, source in models.items():
             registry.register_source(name, source, exact=settings.exact)
         return registry
 
@@ -199,7 +205,9 @@ class ModelRegistry:
         if chosen is None:
             raise UnknownModel("no model is registered; start the server with one")
         if chosen not in self._entries:
-            raise UnknownModel(f"unknown model {chosen!r}; expected one of {', '.join(self._entries) or 'none'}")
+            near = difflib.get_close_matches(chosen, self._entries, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UnknownModel(f"unknown model {chosen!r}; expected one of {', '.join(self._entries) or 'none'}{hint}")
         return chosen
 
     def describe(self) -> list[dict[str, Any]]:

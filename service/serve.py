@@ -19,6 +19,8 @@ log = logging.getLogger("afterimage.serve")
 
 BACKLOG = 128
 STALLED_PEER_MS = 60_000
+DEFAULT_ADDRESS = ("127.0.0.1", 8000)
+"""Where the clients of the command line look for a server."""
 
 
 def make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
@@ -48,7 +50,20 @@ def make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 
 
 class Server(uvicorn.Server):
-    """Drains before uvicorn closes connections: frames under way are answered, clients told to return."""
+    """Drains before uvicorn closes connections: frames under way are answered, clients told to return.
+
+    hint : what is logged once the default model is warm
+    """
+
+    hint = ""
+
+    async def on_tick(self, counter: int) -> bool:
+        """Say once that the server is ready to be tried; whether to stop, as uvicorn decides."""
+        service = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]
+        if self.hint and isinstance(service, Service) and service.warm:
+            log.info("%s", self.hint)
+            self.hint = ""
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, drain, then shut down as uvicorn does."""
@@ -82,11 +97,17 @@ def make_server(settings: Settings, registry: ModelRegistry | None = None) -> Se
     return Server(make_config(create_app(settings, registry), settings))
 
 
-def serve(settings: Settings, registry: ModelRegistry | None = None) -> None:
-    """Serve until SIGINT or SIGTERM. Raises OSError if the address cannot be listened on."""
+def serve(settings: Settings, registry: ModelRegistry | None = None, *, try_next: str = "") -> None:
+    """Serve until SIGINT or SIGTERM. Raises OSError if the address cannot be listened on.
+
+    try_next : a command that is logged once the server is ready; it gets the server's --url if it needs one
+    """
     server = make_server(settings, registry)
     with bind(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         log.info("listening on http://%s:%d", shown, port)
+        if try_next:
+            url = "" if (host, port) == DEFAULT_ADDRESS else f" --url http://{shown}:{port}"
+            server.hint = f"try: {try_next}{url}"
         asyncio.run(server.serve(sockets=[listener]))

@@ -20,7 +20,7 @@ class ModelSource(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: Path = Field(
-        description="ONNX file",
+        description="ONNX file, or the name of a model that `afterimage models list` shows",
     )
     spec: Path | None = Field(
         default=None,
@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     )
     models: dict[ModelName, ModelSource] = Field(
         default_factory=dict,
-        description="models by name",
+        description="models by name; none: the built-in one",
     )
     default_model: ModelName | None = Field(
         default=None,

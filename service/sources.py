@@ -1,4 +1,4 @@
-"""Where a clip's frames come from: a video file, an image, a folder of images, or a camera.
+"""Where a clip's frames come from: a video file, an image, a folder of images, a camera, or the built-in scene.
 
 For the command line, on files that its user chose. The server's process must not import this: containers that
 strangers upload are never decoded there.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import codec
+from service.scene import FPS, Scene
 
 Image: TypeAlias = NDArray[np.uint8]
 
@@ -41,7 +43,7 @@ class Frame:
     image : uint8[H, W, 3] BGR, C-contiguous
     sequence : 0, 1, 2... over the frames handed out
     position : the frame's number in the source, from 0
-    timestamp_ns : from the start of a file or folder; of the monotonic clock for a camera
+    timestamp_ns : from the start of a file, folder or scene; of the monotonic clock for a camera
     """
 
     image: Image
@@ -102,10 +104,14 @@ class Source:
         self.close()
 
 
-def open_source(source: str | Path | int, *, start: int = 0, frames: int | None = None, every: int = 1) -> Source:
-    """Open a camera index (an int or digits), a folder of images, an image, or a video file.
+def open_source(
+    source: str | Path | int, *, start: int = 0, frames: int | None = None, every: int = 1, loop: bool = False
+) -> Source:
+    """Open a camera index (an int or digits), a folder of images, an image, a video file, or "scene" (endless).
 
+    "scene:7" is another place with other people than "scene", which is "scene:0".
     start : frames to pass over first; frames : at most so many (None: all); every : take each every-th
+    loop : begin a file or a folder again when it ends; positions and timestamps go on
     Raises SourceError for a source that is missing, has no video, or cannot be opened, ValueError for a
     negative start or frames, or every below 1. Iterating raises SourceError where decoding fails.
     """
@@ -113,14 +119,64 @@ def open_source(source: str | Path | int, *, start: int = 0, frames: int | None 
         wanted = "start and frames of 0 or more and every of 1 or more"
         raise ValueError(f"expected {wanted}, got start {start}, frames {frames}, every {every}")
     text = str(source)
-    if text.isdigit() and not Path(text).exists():
-        pending, close, fps, length = _camera(int(text))
+    if is_camera(text):
+        opened = _camera(int(text))
+    elif is_endless(text):
+        opened = _scene(text)
     else:
-        pending, close, fps, length = _stored(Path(source) if isinstance(source, Path) else Path(text))
-    return Source(text, pending, close, fps=fps, length=length, start=start, frames=frames, every=every)
+        path = Path(source) if isinstance(source, Path) else Path(text)
+        opened = _looped(path) if loop else _stored(path)
+    pending, close, fps, length = opened
+    made = Source(text, pending, close, fps=fps, length=length, start=start, frames=frames, every=every)
+    if loop or is_endless(text):
+        made.total = frames
+    return made
+
+
+def is_camera(source: str) -> bool:
+    """Whether a source is a camera's number, and not a file of that name."""
+    return source.isdigit() and not Path(source).exists()
+
+
+def is_endless(source: str) -> bool:
+    """Whether a source ends only when its reader does: a camera or the built-in scene."""
+    return is_camera(source) or (source.partition(":")[0] == "scene" and not Path(source).exists())
 
 
 _Opened: TypeAlias = tuple[Iterator[_Pending], Callable[[], None], float | None, int | None]
+
+
+def _scene(name: str) -> _Opened:
+    word, colon, seed = name.partition(":")
+    if colon and not (seed.isdecimal() and len(seed) < 10):
+        raise SourceError(f"{name}: expected {word} or {word}:SEED with a whole number, as in {word}:7")
+    scene = Scene(int(seed or 0))
+
+    def pending() -> Iterator[_Pending]:
+        for index in count():
+            yield (lambda index=index: scene.frame(index)), round(index * 1e9 / FPS)  # type: ignore[misc]
+
+    return pending(), lambda: None, float(FPS), None
+
+
+def _looped(path: Path) -> _Opened:
+    """A file or a folder over and over."""
+    first = _stored(path)
+    current = [first]
+
+    def pending() -> Iterator[_Pending]:
+        step = round(1e9 / first[2]) if first[2] else _FOLDER_STEP_NS
+        begins = 0
+        while True:
+            last = -step
+            for image, stamp in current[0][0]:
+                yield image, begins + stamp
+                last = stamp
+            begins += last + step
+            current[0][1]()
+            current[0] = _stored(path)
+
+    return pending(), lambda: current[0][1](), first[2], None
 
 
 def _stored(path: Path) -> _Opened:

@@ -14,7 +14,6 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 from service_fakes import FakeEngine, make_registry, make_settings, running_server
 
 ROOT = Path(__file__).parents[1]
-DATA = ROOT.parent / "shared/data"
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
@@ -24,11 +23,7 @@ def test_there_are_two_blocks() -> None:
     assert "StreamClient" in BLOCKS[1]
 
 
-@pytest.mark.data
-@pytest.mark.skipif(not DATA.exists(), reason="the real clips and models are not beside the checkout")
 def test_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "yolox_nano.onnx").symlink_to(DATA / "models/yolox_nano.onnx")
-    (tmp_path / "clip.mp4").symlink_to(DATA / "videos/intel_one-by-one-person-detection.mp4")
     monkeypatch.chdir(tmp_path)
     exec(compile(BLOCKS[0], "README.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from socket import create_connection
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -15,19 +17,21 @@ from cache.onnx_import import ModelError
 from cache.tail import TailError
 from clients.python import ClientError
 from clients.wire import WireError
+from service.catalogue import CatalogueError
 from service.codec import CodecError
 from service.evaluate import EvaluationError
 from service.families import FamilyError, Size
 from service.model_spec import SpecError
+from service.recorder import RecorderError
 from service.registry import ModelFailed, UnknownModel
 from service.sources import SourceError
 
-out = Console()
-err = Console(stderr=True)
+out = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
 
 EXPECTED_ERRORS = (
-    ClientError, CodecError, EvaluationError, FamilyError, GraphError, ModelError, ModelFailed, OSError, SourceError,
-    SpecError, TailError, UnknownModel, WireError,
+    CatalogueError, ClientError, CodecError, EvaluationError, FamilyError, GraphError, ModelError, ModelFailed,
+    OSError, RecorderError, SourceError, SpecError, TailError, UnknownModel, WireError,
 )  # fmt: skip
 
 
@@ -41,6 +45,9 @@ def parse_size(text: str | None) -> Size | None:
     return int(width), int(height)
 
 
+SOURCE_HELP = (
+    "Video file, folder of images, camera number, or scene: the built-in moving scene (scene:SEED for another)."
+)
 SizeOption = Annotated[
     str | None, typer.Option("--size", metavar="WxH", help="Input of the network, pixels. Default: the model's own.")
 ]
@@ -60,6 +67,26 @@ def plain_errors() -> Iterator[None]:
     except EXPECTED_ERRORS as error:
         err.print(f"[bold red]error:[/] {_say(error)}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
+
+
+_ANSWER_S = 10.0
+
+
+def require_server(url: str) -> None:
+    """Raise ConnectionError, saying how to start one, if nothing listens at a URL of a server or a stream."""
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise ConnectionError(f"{url}: expected a URL such as http://127.0.0.1:8000")
+    secure = parts.scheme in ("https", "wss")
+    shown = f"{'https' if secure else 'http'}://{parts.netloc.rpartition('@')[2]}"
+    try:
+        create_connection((parts.hostname, parts.port or (443 if secure else 80)), _ANSWER_S).close()
+    except ConnectionRefusedError as error:
+        raise ConnectionError(
+            f"nothing listens at {shown}; start a server with: afterimage serve  (or: make run)"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ConnectionError(f"{shown} does not answer: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _say(error: Exception) -> str:

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from service import codec
 from service.annotate import annotate
-from service.commands.common import SizeOption, SpecOption, err, out, parse_size, plain_errors
+from service.catalogue import BUILT_IN, find_model
+from service.commands.common import SizeOption, SpecOption, err, out, parse_size, plain_errors, require_server
 from service.pipeline import FramePipeline, Outcome
 from service.registry import load
 from service.settings import ModelSource
@@ -25,7 +26,10 @@ TIMEOUT_S = 60.0
 def command(
     image: Annotated[Path, typer.Argument(help="JPEG, PNG or WebP file.")],
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="ONNX file; with --url, the name of a model there.")
+        str | None,
+        typer.Option(
+            "--model", "-m", help="ONNX file, or a model's name; with --url, the name of one there. Default: people."
+        ),
     ] = None,
     url: Annotated[str | None, typer.Option(help="Ask this server, as in http://127.0.0.1:8000.")] = None,
     size: SizeOption = None,
@@ -42,10 +46,9 @@ def command(
                 raise typer.BadParameter("--save draws here and needs a local --model")
             reply = ask(url, data, model, min_confidence)
         else:
-            if model is None:
-                raise typer.BadParameter("give a model, as in  --model yolox_nano.onnx, or a server's --url")
+            file = find_model(model or BUILT_IN)
             try:
-                source = ModelSource(path=Path(model), spec=spec, size=parse_size(size))
+                source = ModelSource(path=file, spec=spec, size=parse_size(size))
             except ValidationError as error:
                 raise typer.BadParameter(error.errors()[0]["msg"], param_hint="--size") from error
             outcome = run(source, data, min_confidence)
@@ -90,6 +93,8 @@ def ask(url: str, data: bytes, model: str | None, min_confidence: float | None) 
             trust_env=False,
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
+        if isinstance(error, httpx.ConnectError):
+            require_server(url)
         raise ConnectionError(f"{url}: {error}") from error
     try:
         reply: dict[str, Any] = answer.json()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +14,7 @@ from pydantic import ValidationError
 from rich.logging import RichHandler
 
 from service import serve as server
+from service.catalogue import BUILT_IN, find_model
 from service.commands.common import SizeOption, err, parse_size, plain_errors
 from service.registry import ModelRegistry
 from service.settings import ModelSource, Settings
@@ -18,7 +22,12 @@ from service.settings import ModelSource, Settings
 
 def command(
     models: Annotated[
-        list[Path] | None, typer.Argument(metavar="MODEL...", help="ONNX files; the first is the default model.")
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL...",
+            help="ONNX files, or names that `afterimage models list` shows; the first is the default model. "
+            "Without any: the built-in one.",
+        ),
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="TCP port. Default: 8000.")] = None,
@@ -27,25 +36,30 @@ def command(
 ) -> None:
     """Serve models over WebSocket and HTTP. Other settings come from the environment, as AFTERIMAGE_NAME."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", datefmt="%X", handlers=[RichHandler(console=err)])
+    pixels = parse_size(size)
     given: dict[str, object] = {"host": host, "port": port, "exact": exact or None}
     if models:
-        pixels = parse_size(size)
-        for path in models:
-            if not path.is_file():
-                raise typer.BadParameter(f"no such file: {path}")
-        names = [path.stem for path in models]
+        with plain_errors():
+            files = [find_model(reference) for reference in models]
+        names = [path.stem for path in files]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise typer.BadParameter(f"two models are called {twice!r}; rename one of the files")
-        given["models"] = {path.stem: ModelSource(path=path, size=pixels) for path in models}
+        given["models"] = {path.stem: ModelSource(path=path, size=pixels) for path in files}
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         problem = error.errors()[0]
         raise typer.BadParameter(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
     if not settings.models:
-        raise typer.BadParameter("no model: give an ONNX file, as in  afterimage serve yolox_nano.onnx")
+        built_in = ModelSource(path=Path(BUILT_IN), size=pixels)
+        settings = settings.model_copy(update={"models": {BUILT_IN: built_in}})
     with plain_errors():
         registry = ModelRegistry.from_settings(settings)
         registry.get()  # a default model that cannot be loaded is said at once, before anything listens
-        server.serve(settings, registry)
+        server.serve(settings, registry, try_next=f"{_own_name()} stream scene")
+
+
+def _own_name() -> str:
+    """How to call this program from where it was called."""
+    return "afterimage" if shutil.which("afterimage") else os.path.relpath(sys.argv[0])

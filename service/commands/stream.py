@@ -1,10 +1,12 @@
-"""`afterimage stream`: send a camera, a file or a folder to a server, and sum up what came back."""
+"""`afterimage stream`: send a camera, a file, a folder or the scene to a server, and sum up what came back."""
 
 from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -15,8 +17,19 @@ from rich.table import Table
 from clients.python import Event, FrameRefused, FrameResult, FramesLost, StreamClient, StreamOptions
 from clients.wire import Policy
 from service import codec
-from service.commands.common import EveryOption, FramesOption, StartOption, err, out, plain_errors
-from service.sources import Source, open_source
+from service.annotate import annotate
+from service.commands.common import (
+    SOURCE_HELP,
+    EveryOption,
+    FramesOption,
+    StartOption,
+    err,
+    out,
+    plain_errors,
+    require_server,
+)
+from service.recorder import Recorder, open_recorder
+from service.sources import Frame, Source, is_camera, is_endless, open_source
 
 STREAM_ID = "cli"
 
@@ -83,32 +96,42 @@ def _percentile(values: list[float], share: float) -> float | None:
 
 
 def command(
-    source: Annotated[str, typer.Argument(help="Video file, image folder, or camera number.")],
+    source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
     url: Annotated[str, typer.Option(help="The server, or a stream's ws_url.")] = "http://127.0.0.1:8000",
     model: Annotated[str | None, typer.Option("--model", "-m", help="Name of a model of the server.")] = None,
     token: Annotated[str | None, typer.Option(envvar="AFTERIMAGE_TOKEN", help="Token of the stream.")] = None,
     start: StartOption = 0,
     frames: FramesOption = None,
     every: EveryOption = 1,
-    fps: Annotated[float | None, typer.Option(min=0.1, help="Send at this rate. Default: as the server can.")] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=0.1, help="Send at this rate. Default: the scene's own, else as the server can.")
+    ] = None,
     policy: Annotated[
         Policy | None, typer.Option(help="latest: drop what is late; all: wait. Default: all for files.")
     ] = None,
     quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality.")] = 90,
     min_confidence: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out weaker results.")] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Begin a file again when it ends, until stopped.")] = False,
+    save: Annotated[
+        Path | None, typer.Option(help="Keep the frames with what was found drawn: a video file, or a new folder.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one result a line, then the summary.")] = False,
 ) -> None:
     """Stream frames to a server over WebSocket."""
-    with plain_errors(), open_source(source, start=start, frames=frames, every=every) as clip:
-        chosen = policy or (Policy.LATEST if source.isdigit() else Policy.ALL)
+    with plain_errors(), open_source(source, start=start, frames=frames, every=every, loop=loop) as clip:
+        live = is_endless(source)
+        chosen = policy or (Policy.LATEST if live else Policy.ALL)
+        if fps is None and live and not is_camera(source):
+            fps = clip.fps  # the scene can be drawn faster than its people should walk
         options = StreamOptions(model=model, token=token, policy=chosen, min_confidence=min_confidence)
         stream_id = None if "/ws" in url else f"{STREAM_ID}-{time.time_ns():x}"
         try:
             opening = StreamClient(url, stream_id, options)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--url") from error
-        with opening as client:
-            tally, seconds, offered = run(client, clip, Sending(chosen, quality, fps), as_json)
+        require_server(url)
+        with opening as client, open_recorder(save) if save is not None else nullcontext() as recorder:
+            tally, seconds, offered = run(client, clip, Sending(chosen, quality, fps), as_json, recorder)
     figures = tally.summary(seconds, offered)
     if as_json:
         print(json.dumps({"summary": figures}))
@@ -116,15 +139,50 @@ def command(
         out.print(_table(figures))
 
 
-def run(client: StreamClient, clip: Source, sending: Sending, lines: bool) -> tuple[Tally, float, int]:
+class Drawing:
+    """Draws results on the frames that they belong to, and hands them to a recorder (None: does nothing)."""
+
+    def __init__(self, recorder: Recorder | None) -> None:
+        self._recorder = recorder
+        self._frames: dict[int, Frame] = {}
+
+    def sent(self, seq: int, frame: Frame) -> None:
+        """Remember a frame until its result comes."""
+        if self._recorder is not None:
+            self._frames[seq] = frame
+
+    def take(self, event: Event) -> None:
+        """Keep the frame of a result; forget a frame that has none."""
+        if isinstance(event, FramesLost):
+            self._forget(*event.seqs)
+        elif isinstance(event, FrameRefused):
+            self._forget(*[] if event.seq is None else [event.seq])
+        elif self._recorder is not None and event.seq in self._frames:
+            frame = self._frames[event.seq]
+            self._recorder.add(annotate(frame.image, event.result.detections, event.result.classes), frame.timestamp_ns)
+            # Results come in the order of sending: what was sent before and has none was dropped.
+            self._forget(*[seq for seq in self._frames if seq <= event.seq])
+
+    def _forget(self, *seqs: int) -> None:
+        for seq in seqs:
+            self._frames.pop(seq, None)
+
+
+def run(
+    client: StreamClient, clip: Source, sending: Sending, lines: bool, recorder: Recorder | None = None
+) -> tuple[Tally, float, int]:
     """Send every frame, show progress; returns the tally, the seconds it took, and the frames offered."""
+    client.connect()  # it may take a while, and is no part of the stream's time
     tally, begun, offered = Tally(), time.monotonic(), 0
+    due = begun
+    drawing = Drawing(recorder)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as progress:
         bar = progress.add_task(clip.name, total=clip.total)
 
         def take(event: Event) -> None:
             tally.add(event)
+            drawing.take(event)
             if lines and isinstance(event, FrameResult):
                 print(json.dumps(_line(event)))
             recent = tally.fractions[-1] if tally.fractions else 1.0
@@ -133,14 +191,16 @@ def run(client: StreamClient, clip: Source, sending: Sending, lines: bool) -> tu
         try:
             for frame in clip:
                 image = codec.encode_jpeg(frame.image, sending.quality)
-                due = begun + offered / sending.fps if sending.fps else 0.0
                 while (event := client.receive(max(0.0, due - time.monotonic()))) is not None:
                     take(event)
-                if sending.policy is Policy.ALL:
-                    client.send(image)
-                elif client.try_send(image) is None:
+                seq = client.send(image) if sending.policy is Policy.ALL else client.try_send(image)
+                if seq is None:
                     tally.skipped += 1
+                else:
+                    drawing.sent(seq, frame)
                 offered += 1
+                if sending.fps:  # what is late is not made up for in a burst
+                    due = max(due + 1 / sending.fps, time.monotonic() - 1 / sending.fps)
             while (event := client.receive()) is not None:
                 take(event)
         except KeyboardInterrupt:

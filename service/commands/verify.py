@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress
 from rich.table import Table
 
+from service.catalogue import find_model
 from service.commands.common import (
+    SOURCE_HELP,
     EveryOption,
     FramesOption,
     SizeOption,
@@ -22,13 +23,15 @@ from service.commands.common import (
     plain_errors,
 )
 from service.opened import open_model
-from service.sources import open_source
+from service.sources import is_endless, open_source
 from service.verification import verify
+
+ENDLESS_FRAMES = 200
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="ONNX file.")],
-    clip: Annotated[str, typer.Argument(help="Video file, folder of images, or camera number.")],
+    model: Annotated[str, typer.Argument(help="ONNX file, or a name that `afterimage models list` shows.")],
+    clip: Annotated[str, typer.Argument(help=SOURCE_HELP)],
     size: SizeOption = None,
     start: StartOption = 0,
     frames: FramesOption = None,
@@ -39,9 +42,9 @@ def command(
 ) -> None:
     """Run a clip incrementally and densely, and compare the two with each other and with ONNX Runtime."""
     with plain_errors():
-        opened = open_model(model, parse_size(size), spec)
+        opened = open_model(find_model(model), parse_size(size), spec)
         with (
-            open_source(clip, start=start, frames=frames, every=every) as source,
+            open_source(clip, start=start, frames=frames or default_frames(clip), every=every) as source,
             Progress(console=err, transient=True) as progress,
         ):
             bar = progress.add_task(f"{opened.model.name} on {source.name}", total=source.total)
@@ -57,6 +60,11 @@ def command(
         out.print(_table(report))
     if exact and not report["bit_identical"]:
         raise typer.Exit(1)
+
+
+def default_frames(clip: str) -> int | None:
+    """How many frames are compared where none are asked for: all, of a clip that has an end."""
+    return ENDLESS_FRAMES if is_endless(clip) else None
 
 
 def _table(report: dict[str, Any]) -> Table:

@@ -25,6 +25,22 @@ def test_rules_by_stride_node_and_vector():
     assert policy.level("special", 2, False) is own
 
 
+def test_a_policy_is_scaled_in_what_nodes_tolerate():
+    policy = Policy(nodes={"a": Level(8, 0.1, 2)}, global_epsilon=0.07, tile=4)
+    double = policy.scaled(2)
+    assert [level.epsilon for level in double.levels] == [2 * level.epsilon for level in policy.levels]
+    assert (double.global_epsilon, double.nodes["a"]) == (0.14, Level(8, 0.2, 2))
+    assert (double.tile, double.tile_difference) == (policy.tile, policy.tile_difference)
+    assert [level.block for level in double.levels] == [level.block for level in policy.levels]
+    assert policy.scaled(1) == policy
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_factor_that_scales_nothing_is_refused(factor):
+    with pytest.raises(ValueError, match="expected a factor above 0, got"):
+        Policy().scaled(factor)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

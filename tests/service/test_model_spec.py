@@ -160,6 +160,7 @@ def test_grey_in_toml_needs_no_other_field(tmp_path):
         ('size = "640"', 'size: expected a size such as "640x384"'),
         ("min_confidence = 3", "min_confidence: .*less than or equal to 1, got 3"),
         ('labels = "coco"', "labels: no label list 'coco'; there are"),
+        ("tolerance = 0", "tolerance: .*greater than 0, got 0"),
         ("std = 0", "std: expected values above 0, got 0"),
         ("mean = [1, 2]", "mean: expected 1 or 3 values for RGB, got 2"),
         ("mean = ", "not valid TOML"),

@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from cache.onnx_import import ModelError
+from cache.policy import Policy
 from cache.session import Session
 from service.families import FamilyError
 from service.opened import open_model
@@ -61,6 +62,24 @@ def test_an_image_model_is_opened_at_its_own_size_and_at_no_other(tmp_path: Path
     np.testing.assert_array_equal(y[0, 1], plan.table[frame[:, :, 1], 1])
     with pytest.raises(FamilyError, match="this file takes only"):
         open_model(path, (32, 8))
+
+
+def test_the_specification_says_what_a_network_tolerates(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.onnx", ("x", FLOAT, IMAGE))
+    assert open_model(path).compile().policy == Policy()
+    path.with_suffix(".toml").write_text("tolerance = 3.0\n")
+    opened = open_model(path)
+    assert opened.compile().policy == Policy().scaled(3)
+    tight = Policy(tile=16)
+    assert opened.compile(tight).policy == tight  # a policy that is given is taken as it is
+
+
+def test_streams_of_the_service_run_with_the_models_tolerance(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.onnx", ("x", FLOAT, IMAGE))
+    path.with_suffix(".toml").write_text('tolerance = 2.0\nfamily = "raw"\n')
+    session = load("x", ModelSource(path=path)).open_session()
+    assert isinstance(session, Session)
+    assert session.plan.policy == Policy().scaled(2)
 
 
 def test_a_dynamic_model_is_opened_at_the_size_given(tmp_path: Path) -> None:

@@ -28,6 +28,28 @@ def test_names_and_default(engine: FakeEngine) -> None:
         registry.register(engine.model("a"))
 
 
+def test_a_misspelt_name_gets_the_nearest_one(engine: FakeEngine) -> None:
+    registry = ModelRegistry()
+    registry.register(engine.model("people"))
+    registry.register(engine.model("cars"))
+    with pytest.raises(
+        UnknownModel, match=r"unknown model 'peple'; expected one of people, cars; did you mean 'people'"
+    ):
+        registry.resolve("peple")
+
+
+def test_without_models_the_built_in_one_is_served() -> None:
+    registry = ModelRegistry.from_settings(Settings())
+    assert (registry.names(), registry.default) == (("people",), "people")
+    with pytest.raises(UnknownModel, match="expected one of people"):
+        ModelRegistry.from_settings(Settings(default_model="door")).resolve(None)
+
+
+def test_a_model_may_be_given_by_its_name() -> None:
+    with pytest.raises(ModelFailed, match="no model 'peple'; did you mean people"):
+        load("x", ModelSource(path=Path("peple")))
+
+
 def test_number_of_models_is_bounded(engine: FakeEngine) -> None:
     registry = ModelRegistry(max_models=1)
     registry.register(engine.model("a"))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,7 +29,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from service.app import create_app
-from service.serve import bind, make_config
+from service.serve import Server, bind, make_config, make_server
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,6 +89,35 @@ def test_sigterm_answers_what_is_under_way_and_closes_with_1012() -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_says_once_what_to_try_when_it_is_ready(engine: FakeEngine, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "afterimage.serve")
+    engine.gate.clear()
+    with running_server_with_hint(engine) as server:
+        time.sleep(0.3)
+        assert "try: me" not in caplog.text, "not ready yet"
+        engine.gate.set()
+        wait_until(lambda: "try: me" in caplog.text)
+        time.sleep(0.3)
+        assert caplog.text.count("try: me") == 1
+        assert server.hint == ""
+
+
+@contextmanager
+def running_server_with_hint(engine: FakeEngine) -> Iterator[Server]:
+    server = make_server(make_settings(), make_registry(engine.model()))
+    server.hint = "try: me"
+    listener = bind("127.0.0.1", 0)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        engine.gate.set()
+        server.should_exit = True
+        thread.join(15)
+        listener.close()
 
 
 def ready(port: int) -> bool:

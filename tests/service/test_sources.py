@@ -1,5 +1,6 @@
 """Clips: which frames come, with which numbers and times, and what is said when none do."""
 
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -7,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from service.sources import SourceError, open_source
+from service.scene import Scene
+from service.sources import SourceError, is_endless, open_source
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "videos"
 
@@ -121,6 +123,47 @@ def test_refuses_a_range_that_makes_no_sense(video):
         open_source(video, every=0)
     with pytest.raises(ValueError, match="got start -1"):
         open_source(video, start=-1)
+
+
+def test_the_scene_has_no_end_unless_one_is_asked_for():
+    with open_source("scene", start=40, every=2, frames=3) as source:
+        frames = list(source)
+        assert (source.fps, source.total, source.name) == (25.0, 3, "scene")
+    assert [f.position for f in frames] == [40, 42, 44]
+    assert [f.timestamp_ns for f in frames] == [1_600_000_000, 1_680_000_000, 1_760_000_000]
+    np.testing.assert_array_equal(frames[1].image, Scene().frame(42))
+    with open_source("scene:7") as source:
+        assert source.total is None
+        np.testing.assert_array_equal(next(iter(source)).image, Scene(7).frame(0))
+
+
+@pytest.mark.parametrize("name", ["scene:", "scene:x", "scene:-1", "scene:1.5"])
+def test_a_scene_needs_a_whole_number(name):
+    with pytest.raises(SourceError, match=rf"{name}: expected scene or scene:SEED"):
+        open_source(name)
+
+
+def test_a_file_called_scene_is_a_file(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    assert is_endless("scene")
+    (tmp_path / "scene").mkdir()
+    cv2.imwrite(str(tmp_path / "scene" / "a.png"), np.zeros((8, 12, 3), np.uint8))
+    assert not is_endless("scene")
+    with open_source("scene") as source:
+        assert [f.image.shape for f in source] == [(8, 12, 3)]
+
+
+def test_a_loop_begins_again_and_its_time_goes_on(video, folder):
+    with open_source(video, loop=True, start=18, frames=45) as source:
+        frames = list(source)
+        assert source.total == 45
+    assert [f.position for f in frames] == list(range(18, 63))
+    assert [f.timestamp_ns for f in frames] == [n * 100_000_000 for n in range(18, 63)]
+    np.testing.assert_array_equal(frames[2].image, frames[22].image)
+    with open_source(folder, loop=True) as source:
+        assert source.total is None
+        levels = [f.image.mean() for f in islice(source, 7)]
+    np.testing.assert_allclose(levels, [0, 40, 80, 0, 40, 80, 0], atol=2)
 
 
 def test_a_real_clip_gives_the_frames_that_opencv_gives():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +12,14 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+from own_model import write_model
 from service_fakes import FakeEngine, make_registry, make_settings, running_server
 from typer.testing import CliRunner
 
 from service.cli import app
 from service.commands.common import parse_size
-from service.sources import Frame, Source
+from service.commands.verify import ENDLESS_FRAMES, default_frames
+from service.sources import Frame, Source, open_source
 from tests.cache.random_models import ModelMaker
 
 runner = CliRunner()
@@ -104,12 +108,106 @@ def test_what_goes_wrong_is_said_in_one_line(model: Path, clip: Path, tmp_path: 
     assert "at least one frame" in fail("verify", model, clip, "--start", 99)
     assert "expected a whole JPEG image, got" in fail("detect", cut, "-m", model)
     assert "JPEG, PNG or WebP" in fail("detect", text, "--model", model)
-    assert "give a model" in fail("detect", clip / "00.png")
-    assert "no model" in fail("serve")
-    assert "no such file" in fail("serve", tmp_path / "none.onnx")
+    assert "No such file" in fail("serve", tmp_path / "none.onnx")
     assert "text.onnx: not an ONNX model" in fail("serve", text)
     assert "two models are called 'small'" in fail("serve", model, model)
     assert "no such file or folder" in fail("stream", tmp_path / "none.mp4")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("serve", "peple"),
+        ("verify", "peple", "scene"),
+        ("detect", "00.png", "-m", "peple"),
+        ("models", "show", "peple"),
+    ],
+)
+def test_a_misspelt_model_gets_the_nearest_name(command: tuple[str, ...], clip: Path) -> None:
+    arguments = [clip / word if word == "00.png" else word for word in command]
+    assert "no model 'peple'; did you mean people?" in fail(*arguments)
+
+
+def test_nothing_that_listens_is_said_with_how_to_start_it(clip: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        begun = time.monotonic()
+        for said in (fail("stream", "scene", "--url", url), fail("detect", clip / "00.png", "--url", url)):
+            assert f"nothing listens at {url}; start a server with: afterimage serve (or: make run)" in said
+        assert time.monotonic() - begun < 5
+    assert "does not answer" in fail("stream", "scene", "--url", "http://127.0.0.1:99999")
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with running_server(make_registry(FakeEngine().model()), make_settings()) as running:
+        yield running.url
+
+
+def test_the_scene_is_streamed_at_its_pace(server: str) -> None:
+    lines = say("stream", "scene:3", "--frames", 8, "--url", server, "--json").splitlines()
+    summary = json.loads(lines[-1])["summary"]
+    assert summary["frames"] == 8
+    assert summary["results"] + summary["skipped_without_credit"] + summary["dropped_by_server"] == 8
+    assert summary["seconds"] > 7 / 25 * 0.9
+
+
+def test_a_stream_is_kept_with_its_boxes_drawn(server: str, clip: Path, tmp_path: Path) -> None:
+    folder, video = tmp_path / "kept", tmp_path / "kept.mp4"
+    say("stream", clip, "--save", folder, "--url", server)
+    kept = [cv2.imread(str(path)) for path in sorted(folder.iterdir())]
+    assert len(kept) == 6
+    original = cv2.imread(str(clip / "00.png"))
+    assert np.abs(kept[0].astype(int) - original).max() > 100, "a box of the fake model is drawn"
+    say("stream", clip, "--loop", "--frames", 9, "--save", video, "--url", server)
+    with open_source(video) as source:
+        assert [f.image.shape for f in source] == [(32, 48, 3)] * 9
+    assert "expected a new or empty folder" in fail("stream", clip, "--save", folder, "--url", server)
+    assert "no such folder" in fail("stream", clip, "--save", tmp_path / "x" / "a.mp4", "--url", server)
+
+
+@pytest.fixture
+def built_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model in the place of the built-in one."""
+    path = write_model(tmp_path / "people.onnx")
+    monkeypatch.setattr("service.catalogue.built_in", lambda: path)
+    return path
+
+
+def test_the_built_in_model_needs_no_name(built_in: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reply = json.loads(say("detect", clip / "00.png", "--min-confidence", 0, "--json"))
+    assert {box["label"] for box in reply["detections"]} <= {"person", "face", "vehicle"}
+    assert reply["detections"]
+    served = []
+    monkeypatch.setattr(
+        "service.serve.serve", lambda settings, registry, try_next: served.append((registry, registry.get(), try_next))
+    )
+    say("serve", "--size", "128x96")
+    registry, model, hint = served[0]
+    assert (registry.names(), model.name, model.spec.family, model.size) == (
+        ("people",),
+        "people",
+        "afterimage",
+        (128, 96),
+    )
+    assert hint.endswith(" stream scene")
+    say("serve")
+    say("serve", "people")
+    assert served[1][1].size == served[2][1].size == (96, 64)
+
+
+def test_the_built_in_model_is_verified_on_the_scene(built_in: Path) -> None:
+    report = json.loads(say("verify", "people", "scene", "--frames", 4, "--size", "320x192", "--exact", "--json"))
+    assert (report["frames"], report["bit_identical"]) == (4, True)
+    assert report["onnxruntime_error"] < 1e-4
+
+
+def test_verify_takes_the_scene(model: Path) -> None:
+    report = json.loads(say("verify", model, "scene:2", "--frames", 3, "--json"))
+    assert report["frames"] == 3
+    assert default_frames("scene") == ENDLESS_FRAMES
+    assert default_frames("clip.mp4") is None
 
 
 def test_a_wrong_url_or_size_is_said_in_one_line(model: Path, clip: Path) -> None:
