@@ -1,6 +1,6 @@
 """What caching leaves of a model's work on clips: the frontier that networks are chosen by.
 
-    python -m models.default.clips MODEL.onnx [MORE.onnx ...] --data ../shared/data [--clip NAME ...] [--frames 40]
+    python -m models.default.clips MODEL.onnx [MORE.onnx ...] --data DATA [--clip NAME ...] [--frames 40]
         [--rounds 20] [--factor 1 ...] [--json out.json]
 
 At 640x384, for every clip and every factor k on the thresholds of the default policy: the compute fraction (of all
@@ -57,17 +57,18 @@ class Window:
 
 WINDOWS: Mapping[str, Window] = MappingProxyType(
     {
-        "one_by_one": Window("intel_one-by-one-person-detection.mp4", 220),
-        "bottle": Window("intel_bottle-detection.mp4", 100, 3),
-        "car": Window("intel_car-detection.mp4", 100),
+        "one_by_one": Window("intel_one-by-one-person-detection.mp4", 1180),
+        "bottle": Window("intel_bottle-detection.mp4", 800, 3),
+        "car": Window("intel_car-detection.mp4", 245),
         "car_exposure": Window("intel_car-detection.mp4", 325),
         "juggle": Window("sam2_05_default_juggle.mp4", 50),
-        "vehicles": Window("ahm_vehicle_survaillance.mp4", 20),
-        "asl_walk": Window("intel_asl_walk.mkv", 10),
-        "bedroom": Window("sam2_bedroom.mp4", 20),
+        "vehicles": Window("ahm_vehicle_survaillance.mp4", 185),
+        "asl_walk": Window("intel_asl_walk.mkv", 60),
+        "bedroom": Window("sam2_bedroom.mp4", 130),
         "dashcam": Window("carnd_solidWhiteRight.mp4", 20),
     }
 )
+"""Parts that training did not see (`models.default.data.CLIPS`), of clips of every kind."""
 USUAL = ("one_by_one", "bottle", "juggle", "asl_walk", "bedroom")
 """What a model of people is chosen by: four fixed cameras and a hand-held one."""
 

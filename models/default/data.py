@@ -1,6 +1,6 @@
 """The training material in one file: JPEGs as they are, labels as arrays, and where each picture comes from.
 
-    python -m models.default.data --data ../shared/data --out build/pack.npz
+    python -m models.default.data --data DATA --out build/pack.npz
 
 It holds the labelled pack, frames of the clips (unlabelled: the teachers label them while training) and rendered
 frames of the built-in test scene. Of each clip only the first part is used, so that the rest can be tested on; clips

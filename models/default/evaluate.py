@@ -1,6 +1,6 @@
 """How good a model's boxes are, on the pack's validation pictures and on clips.
 
-    python -m models.default.evaluate MODEL.onnx [MORE.onnx ...] --data ../shared/data [--json out.json]
+    python -m models.default.evaluate MODEL.onnx [MORE.onnx ...] --data DATA [--json out.json]
         [--engine onnxruntime|ours] [--threshold 0.4] [--no-references] [--no-clips]
 
 Everything goes through the product's own pipeline at 640x384. Average precision is COCO's at IoU 0.5, sizes are

@@ -1,12 +1,14 @@
 """Trains one or several networks on the same canvases, in legs that can be cut off and resumed.
 
-    python -m models.default.data  --data ../shared/data --out build/pack.npz
-    python -m models.default.train --pack build/pack.npz --teachers ../shared/data/models --out build/leg1 \
+    python -m models.default.data  --data DATA --out build/pack.npz
+    python -m models.default.train --pack build/pack.npz --teachers DATA/models --out build/leg1 \
         --networks plain --steps 20000 --minutes 9
     python -m models.default.train ... --out build/leg2 --resume build/leg1      # the same options, until it is done
 
 A leg ends after --minutes and leaves what the next one needs; the last one writes NAME.onnx. The learning rate and all
-other schedules follow the step, so that legs of any length give the same training. README.md is the model card.
+other schedules follow the step; layouts are drawn by the step too, but noise is drawn anew from where a leg starts. --replan
+sets a longer or shorter schedule in mid-training, and moves the learning rate accordingly. README.md is the model card, and
+says what DATA must hold.
 """
 
 from __future__ import annotations
@@ -59,6 +61,7 @@ class Student:
 
     def __init__(self, name: str, device: torch.device, classes: int, stale: float) -> None:
         self.name, self.steps, self.total = name, 0, 0
+        self.box_weight: float = CONFIG["loss"]["box"]
         description = network.ARCHITECTURES[name.split("-")[0]](classes)
         self.net = network.Network(description, classes, stale=stale if "-stale" in name else 0.0)
         self.net.to(device, memory_format=_memory(device))
@@ -87,7 +90,7 @@ class Student:
         logits, found = cells.boxes(heads, self.net.classes)
         aim = loss.goal(logits.detach(), found.detach(), cells, truth, soft, labelled)
         score, box = loss.detection_loss(logits, found, aim)
-        total = score + weights["box"] * box
+        total = score + self.box_weight * box
         pretext = torch.zeros_like(score)
         left = min(1.0, share / weights["pretext_share"])
         if left < 1:
@@ -115,8 +118,10 @@ class Student:
             return
         state = {"net": self.net.state_dict(), "pretext": self.pretext.state_dict(), "steps": (self.steps, self.total)}
         optimiser = self.optimiser.state_dict()
-        for entry in optimiser["state"].values():
-            entry["exp_avg"], entry["exp_avg_sq"] = entry["exp_avg"].bfloat16(), entry["exp_avg_sq"].bfloat16()
+        moments = ("exp_avg", "exp_avg_sq")
+        optimiser["state"] = {
+            key: entry | {name: entry[name].bfloat16() for name in moments} for key, entry in optimiser["state"].items()
+        }
         torch.save({**state, "optimiser": optimiser}, folder / f"{self.name}.resume.pt")
 
     def load(self, folder: Path, fresh: bool = False) -> None:
@@ -152,6 +157,11 @@ def _pretext_head(channels: int) -> nn.Conv2d:
 def _memory(device: torch.device) -> torch.memory_format:
     """Channels last is faster on a GPU; on a CPU, PyTorch 2.13's backward pass of it corrupts the heap."""
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
+def chosen(pictures: list[data.Picture], tiers: str) -> list[data.Picture]:
+    """The pictures to train on, of these licence tiers only, and all that validate."""
+    return [p for p in pictures if p.tier in tiers or p.split == "val"]
 
 
 def weights_of(pictures: list[data.Picture]) -> np.ndarray:
@@ -228,7 +238,7 @@ def run(options: argparse.Namespace) -> None:
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     classes = options.classes
-    pictures = [p for p in data.load(options.pack) if p.tier in options.tiers or p.split == "val"]
+    pictures = chosen(data.load(options.pack), options.tiers)
     train = [p for p in pictures if p.split == "train"]
     val = [p for p in pictures if p.split == "val"]
     pool = render.Pool([p.jpeg for p in train], device)
@@ -236,6 +246,7 @@ def run(options: argparse.Namespace) -> None:
     composer = layout.Composer(train, pool.sizes, weights_of(train))
     students = [Student(name, device, classes, options.stale) for name in options.networks]
     for student in students:
+        student.box_weight = options.box_weight
         if options.resume:
             student.load(options.resume, fresh=options.fresh)
     teachers = Teachers(options.teachers, device, torch.float16 if device.type == "cuda" else torch.float32)
@@ -261,7 +272,8 @@ def run(options: argparse.Namespace) -> None:
         if (total and step >= total) or seconds > options.minutes * 60 - options.spare:
             break
         moment = time.monotonic() if step % 200 else _settled(device)
-        share = min(1.0, step / total) if total else 0.0
+        planned = total or students[0].total  # until the pace is known, the schedule of the leg before goes on
+        share = min(1.0, step / planned) if planned else 0.0
         width, height = batch.pop("size")
         batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
         cells = grids[int(width), int(height)]
@@ -340,6 +352,7 @@ def main() -> None:
     parser.add_argument("--tiers", default="AB", help="licence tiers of the pictures to train on")
     parser.add_argument("--classes", type=int, default=3, help="2: person and face; 3: vehicle too")
     parser.add_argument("--stale", type=float, default=1.0, help="thresholds of noise for networks named NAME-stale")
+    parser.add_argument("--box-weight", type=float, default=CONFIG["loss"]["box"], help="of the box loss")
     parser.add_argument("--workers", type=int, default=8)
     run(parser.parse_args())
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cache.onnx_import import extract
+from cache.policy import Policy
 from cache.session import Session
 from cache.tail import TailRunner
-from models.default.detector import to_tensor
+from models.default.detector import Detector, to_tensor
+from models.default.evaluate import REFERENCE, Clip, clip_figures, compare_on_clip, pair_at_input
+from models.default.metrics import average_precision
+from models.default.pack import LABELS, read_pack
 from service.catalogue import BUILT_IN, built_in, find_model
 from service.families import boxes_of
 from service.opened import open_model
@@ -21,6 +26,11 @@ SIZE = (640, 384)
 FRAMES = (230, 260, 290, 320, 350, 470, 620, 650, 680, 740)
 """Of the built-in scene: one person, whole or nearly so, whose face is to be seen, far, near and in between."""
 ENOUGH = 8
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+needs_data = pytest.mark.skipif(
+    not DATA.exists(), reason="the pack, the clips and the teachers are not beside the checkout"
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +62,11 @@ def test_it_opens_as_the_products_own_detector(opened):
     assert list(opened.outputs) == ["head8", "head16", "head32"]
 
 
+def test_its_specification_reaches_the_plan(opened, plan):
+    assert opened.spec.min_confidence == 0.4
+    assert plan.policy == Policy().scaled(1.5)
+
+
 def test_its_cost_is_within_bounds_and_all_of_it_is_cached(plan):
     assert 0.5e9 <= plan.total_macs <= 1.5e9
     assert not plan.tails
@@ -63,7 +78,6 @@ def test_other_sizes_work(opened):
     plan = other.compile()
     outputs = Session(plan).push(np.full((192, 320, 3), 114, np.uint8)).outputs
     assert [outputs[f"head{s}"].shape[2:] for s in (8, 16, 32)] == [(24, 40), (12, 20), (6, 10)]
-    assert plan.policy.levels[0].epsilon > 0
 
 
 def test_the_engine_equals_onnxruntime(opened, plan, scene):
@@ -116,3 +130,26 @@ def test_caching_leaves_a_part_of_the_work_on_the_scene(plan, scene, opened):
     ]
     assert fractions[0] == 1
     assert 0 < np.mean(fractions[1:]) < 0.6
+
+
+@pytest.mark.data
+@needs_data
+def test_its_average_precision_on_the_validation_pictures():
+    detector = Detector(built_in())
+    pairs = [pair_at_input(detector, picture) for picture in read_pack(DATA / "training", "val")]
+    found = {label: average_precision(pairs, class_id) for class_id, label in enumerate(LABELS)}
+    assert found["face"] >= 0.75
+    assert found["person"] >= 0.55
+    assert found["vehicle"] >= 0.5
+
+
+@pytest.mark.data
+@needs_data
+def test_it_agrees_with_the_reference_on_a_clip():
+    detector, reference = Detector(built_in()), Detector(DATA / "models" / f"{REFERENCE}.onnx")
+    clip = Clip("intel_one-by-one-person-detection.mp4", "person", 15)
+    tally = compare_on_clip(clip, DATA / "videos" / clip.file, reference, {"people": detector})["people"]
+    figures = clip_figures(clip, tally, detector.threshold)["parts"]["all"]
+    assert figures["frames"] == 93
+    assert figures["truths"] >= 50
+    assert figures["f1"] >= 0.85

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -12,10 +13,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed; only training needs it")
 
+from models.default.loss import pair_iou
+from models.default.pack import LABELS, read_pack
+from models.default.render import PAD_VALUE
 from models.default.teachers import STRIDES, OnnxNet, Teachers
 
 CPU = torch.device("cpu")
-TEACHERS = Path(__file__).parents[3] / "shared" / "data" / "models"
+DATA = Path(__file__).parents[3] / "shared" / "data"
+TEACHERS = DATA / "models"
+WIDTH, HEIGHT = 640, 384
 
 
 def write(path: Path, *last) -> Path:
@@ -81,3 +87,25 @@ def test_targets_have_one_box_a_cell_for_each_class():
     assert ((soft.scores >= 0) & (soft.scores <= 1)).all()
     assert (soft.boxes[..., 2:] > soft.boxes[..., :2]).all()
     assert torch.equal(soft.scores[:, 0], soft.objects[:, 0])  # a COCO person is a person
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not TEACHERS.exists(), reason="the teachers' files are not beside the checkout")
+@pytest.mark.skipif(not (DATA / "training").exists(), reason="the training pack is not beside the checkout")
+def test_their_best_boxes_are_the_labelled_ones():
+    one_of_each = (
+        picture
+        for picture in read_pack(DATA / "training", "val")
+        if sorted(picture.truth.class_id) == [0, 1] and not picture.truth.ignore.any()
+    )
+    picture = next(one_of_each)
+    image = picture.image()
+    ratio = min(WIDTH / image.shape[1], HEIGHT / image.shape[0])
+    resized = cv2.resize(image, None, fx=ratio, fy=ratio)
+    canvas = np.full((HEIGHT, WIDTH, 3), PAD_VALUE, np.float32)
+    canvas[: resized.shape[0], : resized.shape[1]] = resized
+    soft = Teachers(TEACHERS, CPU, torch.float32)(torch.from_numpy(canvas).permute(2, 0, 1)[None])
+    for c, label in enumerate(LABELS[:2]):
+        best = soft.boxes[0, c, soft.scores[0, c].argmax()]
+        labelled = torch.from_numpy(picture.truth.xyxy[picture.truth.class_id == c][0] * ratio).float()
+        assert pair_iou(best, labelled)[0] >= 0.5, label
