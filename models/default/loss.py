@@ -1,8 +1,8 @@
 """What a student is told to say at each cell: the pack's labels and the teachers' scores, as one target.
 
 Labels choose their cells by task alignment (TOOD, Feng et al. 2021, arXiv:2108.07755): the cells whose score and box
-already fit best. Everywhere else, and on pictures without labels, the target is the teacher's own score at that cell; so
-too in regions that the labels leave out, at half the weight: the labels do not know, the teacher may.
+already fit best. Everywhere else, and on pictures without labels, the target is the teacher's own score at that cell;
+so too in regions that the labels leave out, at half the weight: the labels do not know, the teacher may.
 All shapes are static, nothing waits for the GPU.
 """
 

@@ -6,9 +6,9 @@
     python -m models.default.train ... --out build/leg2 --resume build/leg1      # the same options, until it is done
 
 A leg ends after --minutes and leaves what the next one needs; the last one writes NAME.onnx. The learning rate and all
-other schedules follow the step; layouts are drawn by the step too, but noise is drawn anew from where a leg starts. --replan
-sets a longer or shorter schedule in mid-training, and moves the learning rate accordingly. README.md is the model card, and
-says what DATA must hold.
+other schedules follow the step; layouts are drawn by the step too, but noise is drawn anew from where a leg starts.
+--replan sets a longer or shorter schedule in mid-training, and moves the learning rate accordingly. README.md is the
+model card, and says what DATA must hold.
 """
 
 from __future__ import annotations
