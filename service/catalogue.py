@@ -37,10 +37,22 @@ FOLDER_VARIABLE = "AFTERIMAGE_MODELS_DIR"
 
 _MAX_MODEL_BYTES = 2 << 30
 _NAME_CUTOFF = 0.5
+_NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]*$"
 
 
 class CatalogueError(Exception):
     """A name stands for no model, a model is not here or cannot be had, or a catalogue is wrong; says which."""
+
+
+class NotPulled(CatalogueError):
+    """A name is known and its model is not in the folder; `name` is what is to be pulled."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        super().__init__(f"{name} is not in {folder} yet")
+        self.name = name
+
+
+_Line = Annotated[str, Field(min_length=1, max_length=200, pattern=_NO_CONTROL)]
 
 
 class Entry(BaseModel):
@@ -49,14 +61,14 @@ class Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ModelName
-    task: str = Field(min_length=1, max_length=200)
+    task: _Line
     licence: Literal["Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause"]
     """SPDX identifier; only permissive licences are let in."""
     url: str
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     size_bytes: int = Field(gt=0, le=_MAX_MODEL_BYTES)
-    source: str = Field(min_length=1, max_length=500)
-    authors: str = Field(min_length=1, max_length=200)
+    source: Annotated[str, Field(min_length=1, max_length=500, pattern=_NO_CONTROL)]
+    authors: _Line
     spec: Mapping[str, Any]
 
     @field_validator("url")
@@ -108,7 +120,7 @@ class Catalogue:
         file : None takes AFTERIMAGE_CATALOGUE, else the one of the product.
         folder : None takes AFTERIMAGE_MODELS_DIR, else `models` in the user's cache folder.
         """
-        file = file or _from_environment(CATALOGUE_VARIABLE) or _packaged("catalogue.toml")
+        file = file or default_catalogue()
         try:
             tables = tomllib.loads(file.read_text(encoding="utf-8"))
         except OSError as error:
@@ -116,7 +128,7 @@ class Catalogue:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise CatalogueError(f"{file}: not valid TOML: {error}") from error
         entries = {name: _entry(file, name, table) for name, table in tables.items()}
-        return cls(entries, folder or _from_environment(FOLDER_VARIABLE) or cache_folder() / "models")
+        return cls(entries, folder or default_folder())
 
     def names(self) -> tuple[str, ...]:
         """Every name that stands for a model, the built-in one first."""
@@ -137,10 +149,10 @@ class Catalogue:
         return self.entries[name]
 
     def find(self, name: str) -> Path:
-        """The pulled file of a name. Raises CatalogueError: not pulled, or unknown."""
+        """The pulled file of a name. Raises NotPulled, or CatalogueError for an unknown name."""
         self.entry(name)
         if not self.is_pulled(name):
-            raise CatalogueError(f"{name} is not here yet; get it with: afterimage models pull {name}")
+            raise NotPulled(name, self.folder)
         return self.path(name)
 
     def pull(
@@ -186,11 +198,21 @@ class Catalogue:
         return f"{name}: No such file; {hint}" if is_path else f"no model {name!r}; {hint}"
 
 
+def default_catalogue() -> Path:
+    """The catalogue file that names are looked up in: AFTERIMAGE_CATALOGUE, else the one of the product."""
+    return _from_environment(CATALOGUE_VARIABLE) or _packaged("catalogue.toml")
+
+
+def default_folder() -> Path:
+    """The folder that pulled models are looked for in: AFTERIMAGE_MODELS_DIR, else one in the user's cache."""
+    return _from_environment(FOLDER_VARIABLE) or cache_folder() / "models"
+
+
 def find_model(reference: str) -> Path:
     """The ONNX file that a reference stands for; its TOML specification, if it has one, lies beside it.
 
     reference : the path of an existing file; "people" for the built-in model; or the name of a pulled one.
-    Raises CatalogueError: not pulled yet (and how to), not in this installation, or unknown (and what is near).
+    Raises NotPulled, or CatalogueError: not in this installation, or unknown (and what is near).
     """
     path = Path(reference)
     if path.is_file():
@@ -209,8 +231,17 @@ def built_in() -> Path:
 def specification(entry: Entry) -> str:
     """TOML of an entry's specification; says where the model comes from."""
     lines = [f"# {entry.task}; {entry.authors}, {entry.licence}", f"# {entry.source}", f"# {entry.url}"]
-    # JSON's strings, numbers, booleans and arrays are TOML's as well.
-    return "\n".join(lines + [f"{field} = {json.dumps(value)}" for field, value in entry.spec.items()]) + "\n"
+    return "\n".join(lines + [f"{field} = {_toml(value)}" for field, value in entry.spec.items()]) + "\n"
+
+
+def _toml(value: object) -> str:
+    """A string, number, boolean or array of them, as TOML writes it."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, float):
+        return repr(value)  # JSON has no inf and nan
+    # JSON's strings are TOML's but for pairs of surrogates, hence no escapes, and one control character left as it is.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _entry(file: Path, name: str, table: object) -> Entry:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import re
 import shutil
 import sys
@@ -30,6 +31,7 @@ else:
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _LOCK_POLL_S = 0.05
+_PROXY_VARIABLES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 
 
 class DownloadError(Exception):
@@ -115,7 +117,7 @@ def size_of(path: Path) -> int:
     """Bytes of a file; 0 where there is none."""
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0
 
 
@@ -152,6 +154,7 @@ def _try_lock(file: IO[bytes]) -> bool:
 
 
 def _client(remote: Remote, limits: Limits) -> httpx.Client:
+    """A client that never leaves https, and asks no proxy for what is on this machine."""
     local = is_loopback(httpx.URL(remote.url).host)
 
     def stay_safe(request: httpx.Request) -> None:
@@ -159,13 +162,21 @@ def _client(remote: Remote, limits: Limits) -> httpx.Client:
         if request.url.scheme != "https" and not (local and is_loopback(request.url.host)):
             raise DownloadError(f"{remote.url} redirects to {request.url}: expected https")
 
-    return httpx.Client(
-        headers={"User-Agent": "afterimage", "Accept-Encoding": "identity"},
-        timeout=httpx.Timeout(limits.read_s, connect=limits.connect_s),
-        follow_redirects=True,
-        max_redirects=limits.redirects,
-        event_hooks={"request": [stay_safe]},
-    )
+    try:
+        return httpx.Client(
+            headers={"User-Agent": "afterimage", "Accept-Encoding": "identity"},
+            timeout=httpx.Timeout(limits.read_s, connect=limits.connect_s),
+            follow_redirects=True,
+            max_redirects=limits.redirects,
+            event_hooks={"request": [stay_safe]},
+            trust_env=not local,
+        )
+    except (ImportError, ValueError, httpx.InvalidURL) as error:  # a kind of proxy that it has no transport for
+        named = [name for name in _PROXY_VARIABLES if os.environ.get(name) or os.environ.get(name.lower())]
+        raise DownloadError(
+            f"the proxy that {', '.join(named) or 'the system'} names cannot be used: expected one such as "
+            f"http://HOST:PORT; change or unset it"
+        ) from error
 
 
 def _complete(
@@ -264,7 +275,7 @@ def _remember_tag(part: Path, response: httpx.Response) -> None:
 
 
 def _cut(remote: Remote, part: Path, failure: httpx.TransportError | None, limits: Limits) -> str:
-    host = httpx.URL(remote.url).host
+    host = httpx.URL(remote.url).netloc.decode("ascii")  # with the port, unless it is the scheme's own
     had = size_of(part)
     kept = f"; {had} of {remote.size_bytes} bytes are kept, pull again to go on" if had else ""
     if isinstance(failure, httpx.ConnectTimeout):

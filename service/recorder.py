@@ -28,11 +28,16 @@ class RecorderError(ValueError):
 
 
 class Recorder(abc.ABC):
-    """Takes pictures in order; close when done (or use `with`), else a video is not complete."""
+    """Takes pictures in order; close when done (or use `with`), else a video is not complete.
+
+    count : pictures kept so far
+    """
+
+    count = 0
 
     @abc.abstractmethod
     def add(self, image: Image, timestamp_ns: int) -> None:
-        """Keep a picture, uint8[H, W, 3] BGR, taken at a time that only rises."""
+        """Keep a picture, uint8[H, W, 3] BGR, taken at a time that only rises. Raises RecorderError."""
 
     def close(self) -> None:  # noqa: B027  # a folder has nothing to close
         """Finish."""
@@ -44,6 +49,22 @@ class Recorder(abc.ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def refuse_source(save: Path, source: str | Path) -> None:
+    """Raise RecorderError if writing to `save` would destroy `source`, by whatever names or links they are given."""
+    origin = Path(source)
+    if save.exists() and origin.exists() and save.samefile(origin):
+        raise RecorderError(f"{save}: expected another file than the source, which would be overwritten")
+
+
+def write_jpeg(path: Path, image: Image) -> None:
+    """Write uint8[H, W, 3] BGR as a JPEG file. Raises RecorderError, which names the file."""
+    data = codec.encode_jpeg(image)
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise RecorderError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def open_recorder(path: Path) -> Recorder:
@@ -68,11 +89,11 @@ def open_recorder(path: Path) -> Recorder:
 
 class _Folder(Recorder):
     def __init__(self, path: Path) -> None:
-        self._path, self._count = path, 0
+        self._path = path
 
     def add(self, image: Image, timestamp_ns: int) -> None:
-        (self._path / f"{self._count:06}.jpg").write_bytes(codec.encode_jpeg(image))
-        self._count += 1
+        write_jpeg(self._path / f"{self.count:06}.jpg", image)
+        self.count += 1
 
 
 class _Video(Recorder):
@@ -80,12 +101,15 @@ class _Video(Recorder):
         self._path = path
         self._stream: Any = None
         self._begin_ns, self._last = 0, -1
+        self._broken = False  # whether a write has failed: the encoder must not be touched any more
         try:
             self._container = av.open(str(path), "w")
         except (av.FFmpegError, OSError) as error:
             raise RecorderError(f"{path}: cannot be written: {error.strerror or error}") from error
 
     def add(self, image: Image, timestamp_ns: int) -> None:
+        if self._broken:
+            raise RecorderError(f"{self._path}: cannot be written: an earlier picture failed")
         if self._stream is None:
             self._begin_ns = timestamp_ns
             self._stream = self._open_stream(image)
@@ -96,19 +120,32 @@ class _Video(Recorder):
         self._last = max(self._last + 1, (timestamp_ns - self._begin_ns) * _TICKS // 1_000_000_000)
         frame.pts, frame.time_base = self._last, Fraction(1, _TICKS)
         self._mux(frame)
+        self.count += 1
 
     def close(self) -> None:
         try:
-            if self._stream is not None:
+            if self._stream is not None and not self._broken:
                 self._mux(None)
         finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Write the rest and close the file; after a failure, that one has been raised and is not raised again."""
+        try:
             self._container.close()
+        except (av.FFmpegError, OSError) as error:
+            if not self._broken:
+                raise self._failed(error) from error
 
     def _mux(self, frame: Any) -> None:
         try:
             self._container.mux(self._stream.encode(frame))
         except (av.FFmpegError, OSError) as error:
-            raise RecorderError(f"{self._path}: cannot be written: {error.strerror or error}") from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: av.FFmpegError | OSError) -> RecorderError:
+        self._broken = True
+        return RecorderError(f"{self._path}: cannot be written: {error.strerror or error}")
 
     def _open_stream(self, image: Image) -> Any:
         name = next(name for name in _CODECS if name in av.codecs_available)

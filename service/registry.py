@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -22,7 +21,7 @@ from cache.graph import GraphError
 from cache.onnx_import import ModelError
 from cache.session import Session
 from cache.tail import TailError
-from service.catalogue import BUILT_IN, CatalogueError, find_model
+from service.catalogue import BUILT_IN, CatalogueError, built_in, find_model
 from service.families import Family, FamilyError, Size
 from service.model_spec import ModelSpec, SpecError
 from service.opened import open_model
@@ -131,6 +130,15 @@ def load(name: str, source: ModelSource, *, exact: bool = False) -> Model:
     return Model(name, opened.spec, opened.family, opened.size, compile_plan)
 
 
+def load_built_in(*, exact: bool = False) -> Model:
+    """Load the model that travels with the product. Raises ModelFailed with the reason."""
+    try:
+        source = ModelSource(path=built_in())
+    except CatalogueError as error:
+        raise ModelFailed(str(error)) from error
+    return load(BUILT_IN, source, exact=exact)
+
+
 @dataclass
 class _Entry:
     loader: Callable[[], Model]
@@ -152,8 +160,9 @@ class ModelRegistry:
     def from_settings(cls, settings: Settings) -> ModelRegistry:
         """A registry of the models that the settings name, else of the built-in one; none is loaded yet."""
         registry = cls(default=settings.default_model, max_models=settings.max_models)
-        models = settings.models or {BUILT_IN: ModelSource(path=Path(BUILT_IN))}
-        for name, source in models.items():
+        if not settings.models:
+            registry._add(BUILT_IN, _Entry(lambda: load_built_in(exact=settings.exact)))
+        for name, source in settings.models.items():
             registry.register_source(name, source, exact=settings.exact)
         return registry
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import sys
 
 import uvicorn
 from fastapi import FastAPI
@@ -52,7 +53,7 @@ def make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 class Server(uvicorn.Server):
     """Drains before uvicorn closes connections: frames under way are answered, clients told to return.
 
-    hint : what is logged once the default model is warm
+    hint : what is printed on stderr once the default model is warm, in one line that can be copied
     """
 
     hint = ""
@@ -61,7 +62,7 @@ class Server(uvicorn.Server):
         """Say once that the server is ready to be tried; whether to stop, as uvicorn decides."""
         service = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]
         if self.hint and isinstance(service, Service) and service.warm:
-            log.info("%s", self.hint)
+            print(self.hint, file=sys.stderr, flush=True)  # a log handler may wrap it
             self.hint = ""
         return await super().on_tick(counter)
 
@@ -100,14 +101,22 @@ def make_server(settings: Settings, registry: ModelRegistry | None = None) -> Se
 def serve(settings: Settings, registry: ModelRegistry | None = None, *, try_next: str = "") -> None:
     """Serve until SIGINT or SIGTERM. Raises OSError if the address cannot be listened on.
 
-    try_next : a command that is logged once the server is ready; it gets the server's --url if it needs one
+    try_next : a command that is printed once the server is ready; it gets the server's --url if it needs one.
+        Left out where streams need a token
     """
     server = make_server(settings, registry)
     with bind(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         log.info("listening on http://%s:%d", shown, port)
-        if try_next:
-            url = "" if (host, port) == DEFAULT_ADDRESS else f" --url http://{shown}:{port}"
-            server.hint = f"try: {try_next}{url}"
+        if try_next and settings.anonymous_allowed:
+            server.hint = f"try: {try_next}{_url_option(host, port)}"
         asyncio.run(server.serve(sockets=[listener]))
+
+
+def _url_option(host: str, port: int) -> str:
+    """How a client on this machine names a listening address; nothing where its default does."""
+    near = DEFAULT_ADDRESS[0] if host in ("0.0.0.0", "::") else host
+    if (near, port) == DEFAULT_ADDRESS:
+        return ""
+    return f" --url http://{f'[{near}]' if ':' in near else near}:{port}"

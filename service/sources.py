@@ -185,11 +185,16 @@ def _stored(path: Path) -> _Opened:
     if path.is_dir():
         images = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         if not images:
-            raise SourceError(f"{path}: expected JPEG, PNG or WebP images in this folder, found none")
+            raise SourceError(f"{path}: expected JPEG, PNG or WebP images in this folder, found none{_hides(path)}")
         return _images(images)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return _images([path])
     return _video(path)
+
+
+def _hides(path: Path) -> str:
+    """What to add where a file or a folder stands in the way of the built-in scene."""
+    return "; it hides the built-in scene, which is scene:0 as well" if path == Path("scene") else ""
 
 
 def _images(paths: list[Path]) -> _Opened:
@@ -213,7 +218,7 @@ def _video(path: Path) -> _Opened:
     try:
         container = av.open(str(path))
     except (av.FFmpegError, OSError) as error:
-        raise SourceError(f"{path}: not a video that can be opened: {error.strerror or error}") from error
+        raise SourceError(f"{path}: not a video that can be opened: {error.strerror or error}{_hides(path)}") from error
     if not container.streams.video:
         container.close()
         raise SourceError(f"{path}: expected a video stream, found none in this file")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from cache.graph import GraphError
@@ -17,13 +21,14 @@ from cache.onnx_import import ModelError
 from cache.tail import TailError
 from clients.python import ClientError
 from clients.wire import WireError
-from service.catalogue import CatalogueError
+from service.catalogue import CatalogueError, NotPulled
 from service.codec import CodecError
 from service.evaluate import EvaluationError
 from service.families import FamilyError, Size
 from service.model_spec import SpecError
 from service.recorder import RecorderError
 from service.registry import ModelFailed, UnknownModel
+from service.settings import ModelSource
 from service.sources import SourceError
 
 out = Console(emoji=False)
@@ -43,6 +48,24 @@ def parse_size(text: str | None) -> Size | None:
     if not cross or not width.strip().isdigit() or not height.strip().isdigit():
         raise typer.BadParameter(f"expected a size such as 640x384, got {text!r}")
     return int(width), int(height)
+
+
+def model_source(path: Path, size: Size | None, spec: Path | None = None) -> ModelSource:
+    """A model file with what the options say about it. Raises typer.BadParameter for a size out of bounds."""
+    try:
+        return ModelSource(path=path, size=size, spec=spec)
+    except ValidationError as error:
+        raise typer.BadParameter(error.errors()[0]["msg"], param_hint="--size") from error
+
+
+def own_name() -> str:
+    """How to call this program from where it was called."""
+    if shutil.which("afterimage"):
+        return "afterimage"
+    try:
+        return os.path.relpath(sys.argv[0])
+    except (OSError, ValueError):  # the current folder is gone, or on another drive
+        return sys.argv[0]
 
 
 SOURCE_HELP = (
@@ -83,14 +106,17 @@ def require_server(url: str) -> None:
         create_connection((parts.hostname, parts.port or (443 if secure else 80)), _ANSWER_S).close()
     except ConnectionRefusedError as error:
         raise ConnectionError(
-            f"nothing listens at {shown}; start a server with: afterimage serve  (or: make run)"
+            f"nothing listens at {shown}; start a server with: {own_name()} serve  (or: make run)"
         ) from error
     except (OSError, ValueError) as error:
         raise ConnectionError(f"{shown} does not answer: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _say(error: Exception) -> str:
+    said = str(error)
     if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}".replace("[", r"\[")
-    return str(error).replace("[", r"\[")
+        said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    missing = error if isinstance(error, NotPulled) else error.__cause__
+    if isinstance(missing, NotPulled):
+        said += f"; get it with: {own_name()} models pull {missing.name}"
+    return said.replace("[", r"\[")

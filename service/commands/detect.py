@@ -14,13 +14,15 @@ from rich.table import Table
 
 from service import codec
 from service.annotate import annotate
-from service.catalogue import BUILT_IN, find_model
+from service.catalogue import built_in, find_model
 from service.commands.common import SizeOption, SpecOption, err, out, parse_size, plain_errors, require_server
 from service.pipeline import FramePipeline, Outcome
+from service.recorder import RecorderError, refuse_source, write_jpeg
 from service.registry import load
 from service.settings import ModelSource
 
 TIMEOUT_S = 60.0
+JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 
 def command(
@@ -35,18 +37,22 @@ def command(
     size: SizeOption = None,
     spec: SpecOption = None,
     min_confidence: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out weaker results.")] = None,
-    save: Annotated[Path | None, typer.Option(help="Write the image with the results drawn, as JPEG.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Write the image with the results drawn, as JPEG: a .jpg file.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Detect, classify or segment one image."""
     with plain_errors():
+        if save is not None:
+            if url is not None:
+                raise typer.BadParameter("--save draws here and needs a local --model")
+            check_save(save, image)
         data = image.read_bytes()
         if url is not None:
-            if save is not None:
-                raise typer.BadParameter("--save draws here and needs a local --model")
             reply = ask(url, data, model, min_confidence)
         else:
-            file = find_model(model or BUILT_IN)
+            file = find_model(model) if model else built_in()
             try:
                 source = ModelSource(path=file, spec=spec, size=parse_size(size))
             except ValidationError as error:
@@ -54,12 +60,18 @@ def command(
             outcome = run(source, data, min_confidence)
             reply = as_reply(outcome)
             if save is not None:
-                drawn = annotate(outcome.image, outcome.found.detections, outcome.found.classes)
-                save.write_bytes(codec.encode_jpeg(drawn))
+                write_jpeg(save, annotate(outcome.image, outcome.found.detections, outcome.found.classes))
     if as_json:
         print(json.dumps(reply))
     else:
         show(reply)
+
+
+def check_save(save: Path, image: Path) -> None:
+    """Raise RecorderError unless `save` is named as a JPEG and is not the image itself."""
+    if save.suffix.lower() not in JPEG_SUFFIXES:
+        raise RecorderError(f"{save}: expected a JPEG file (.jpg or .jpeg), got {save.suffix or 'no suffix'}")
+    refuse_source(save, image)
 
 
 def run(source: ModelSource, data: bytes, min_confidence: float | None) -> Outcome:

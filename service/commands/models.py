@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -26,10 +27,14 @@ from service.catalogue import (
     Catalogue,
     CatalogueError,
     Entry,
+    Pulled,
     built_in,
+    default_catalogue,
+    default_folder,
     find_model,
 )
 from service.commands.common import SizeOption, SpecOption, err, out, parse_size, plain_errors
+from service.download import file_sha256
 from service.opened import OpenedModel, open_model
 
 app = typer.Typer(no_args_is_help=True, help="List models, get them, and look at them.")
@@ -43,6 +48,9 @@ FolderOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
+_INTERRUPTED = 130
+"""Exit status of a program that SIGINT ends, as shells state it."""
+
 
 @app.callback()
 def models() -> None:
@@ -54,8 +62,8 @@ def list_models(catalogue: CatalogueOption = None, folder: FolderOption = None, 
     """List the built-in model and the public ones that can be pulled."""
     with plain_errors():
         known = Catalogue.load(catalogue, folder)
-    missing, row = _built_in_row()
-    rows = [row, *(_row(known, entry) for entry in known.entries.values())]
+        missing, row = _built_in_row()
+        rows = [row, *(_row(known, entry) for entry in known.entries.values())]
     if as_json:
         print(json.dumps(rows))
         return
@@ -86,12 +94,12 @@ def pull(
     with plain_errors():
         if name == BUILT_IN:
             path = built_in()
-            fields = {"name": name, "licence": BUILT_IN_LICENCE, "path": str(path), "downloaded": False}
+            fields = _built_in_fields(path) | {"spec": str(path.with_suffix(".toml")), "downloaded": False}
             print(json.dumps(fields)) if as_json else out.print(f"{name} is built in: there is nothing to pull.")
             return
         known = Catalogue.load(catalogue, folder)
         entry = known.entry(name)
-        with _progress(entry) as moved:
+        with _stoppable(), _progress(entry) as moved:
             done = known.pull(name, force=force, on_progress=moved, on_wait=lambda: _say_waiting(name))
     if as_json:
         print(json.dumps(_row(known, entry) | {"spec": str(done.spec), "downloaded": done.downloaded}))
@@ -99,6 +107,27 @@ def pull(
     how = f"pulled, {_megabytes(entry.size_bytes)}" if done.downloaded else "here already, nothing downloaded"
     out.print(f"{name}: {how}; SHA-256 verified. Licence: {entry.licence}.", highlight=False, soft_wrap=True)
     out.print(escape(str(done.path)), highlight=False, soft_wrap=True)
+    by_name = _by_name(done, catalogue, folder)
+    if by_name:
+        out.print(escape(by_name), highlight=False, soft_wrap=True)
+
+
+def _by_name(done: Pulled, catalogue: Path | None, folder: Path | None) -> str:
+    """What other commands need to find a model that was pulled by way of options; empty if they find it as it is."""
+    given = ((FOLDER_VARIABLE, folder, default_folder()), (CATALOGUE_VARIABLE, catalogue, default_catalogue()))
+    unlike = [(name, path) for name, path, default in given if path and path.resolve() != default.resolve()]
+    settings = " ".join(f"{name}={shlex.quote(str(path.resolve()))}" for name, path in unlike)
+    return f"To use it by name set {settings}, or give its path: {done.path}" if settings else ""
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Say what Ctrl-C leaves."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print("stopped; what came is kept, pull again to go on", highlight=False)
+        raise typer.Exit(_INTERRUPTED) from None
 
 
 @contextmanager
@@ -128,17 +157,23 @@ def _row(known: Catalogue, entry: Entry) -> dict[str, Any]:
 
 def _built_in_row() -> tuple[str, dict[str, Any]]:
     """What is wrong with the built-in model, if anything, and its row."""
-    path, missing = None, ""
     try:
-        path = built_in()
+        return "", _built_in_fields(built_in())
     except CatalogueError as error:
-        missing = str(error)
-    return missing, {
+        return str(error), _built_in_fields(None)
+
+
+def _built_in_fields(path: Path | None) -> dict[str, Any]:
+    """The built-in model as `_row` has the others. path : None where this installation lacks it."""
+    return {
         "name": BUILT_IN,
-        "task": "people and faces",
+        "task": "people, faces, vehicles",
         "licence": BUILT_IN_LICENCE,
-        "size_bytes": None if path is None else path.stat().st_size,
         "url": None,
+        "sha256": None if path is None else file_sha256(path),
+        "size_bytes": None if path is None else path.stat().st_size,
+        "source": None,
+        "authors": "Afterimage",
         "family": "afterimage",
         "path": None if path is None else str(path),
     }

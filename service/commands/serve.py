@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,10 +10,10 @@ from pydantic import ValidationError
 from rich.logging import RichHandler
 
 from service import serve as server
-from service.catalogue import BUILT_IN, find_model
-from service.commands.common import SizeOption, err, parse_size, plain_errors
+from service.catalogue import BUILT_IN, built_in, find_model
+from service.commands.common import SizeOption, err, model_source, own_name, parse_size, plain_errors
 from service.registry import ModelRegistry
-from service.settings import ModelSource, Settings
+from service.settings import Settings
 
 
 def command(
@@ -45,21 +41,17 @@ def command(
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise typer.BadParameter(f"two models are called {twice!r}; rename one of the files")
-        given["models"] = {path.stem: ModelSource(path=path, size=pixels) for path in files}
+        given["models"] = {path.stem: model_source(path, pixels) for path in files}
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         problem = error.errors()[0]
         raise typer.BadParameter(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
     if not settings.models:
-        built_in = ModelSource(path=Path(BUILT_IN), size=pixels)
-        settings = settings.model_copy(update={"models": {BUILT_IN: built_in}})
+        with plain_errors():
+            own = model_source(built_in(), pixels)
+        settings = settings.model_copy(update={"models": {BUILT_IN: own}})
     with plain_errors():
         registry = ModelRegistry.from_settings(settings)
         registry.get()  # a default model that cannot be loaded is said at once, before anything listens
-        server.serve(settings, registry, try_next=f"{_own_name()} stream scene")
-
-
-def _own_name() -> str:
-    """How to call this program from where it was called."""
-    return "afterimage" if shutil.which("afterimage") else os.path.relpath(sys.argv[0])
+        server.serve(settings, registry, try_next=f"{own_name()} stream scene")

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event as Flag
+from threading import Thread
 from typing import Annotated, Any
 
 import numpy as np
@@ -28,10 +33,11 @@ from service.commands.common import (
     plain_errors,
     require_server,
 )
-from service.recorder import Recorder, open_recorder
+from service.recorder import Recorder, RecorderError, open_recorder, refuse_source
 from service.sources import Frame, Source, is_camera, is_endless, open_source
 
 STREAM_ID = "cli"
+_WATCH_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class Tally:
     server_ms: list[float] = field(default_factory=list)
     dropped: int = 0
     skipped: int = 0
+    reconnections: int = 0
 
     def add(self, event: Event) -> None:
         """Count one event."""
@@ -82,6 +89,7 @@ class Tally:
             "dropped_by_server": self.dropped,
             "refused": self.refused,
             "lost": self.lost,
+            "reconnections": self.reconnections,
             "seconds": round(seconds, 3),
             "frames_per_second": round(self.results / seconds, 2) if seconds else None,
             "compute_fraction_mean": round(float(np.mean(after_first)), 4) if after_first else None,
@@ -129,14 +137,19 @@ def command(
             opening = StreamClient(url, stream_id, options)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--url") from error
+        if save is not None:
+            refuse_source(save, source)
         require_server(url)
         with opening as client, open_recorder(save) if save is not None else nullcontext() as recorder:
             tally, seconds, offered = run(client, clip, Sending(chosen, quality, fps), as_json, recorder)
-    figures = tally.summary(seconds, offered)
-    if as_json:
-        print(json.dumps({"summary": figures}))
-    else:
-        out.print(_table(figures))
+        figures = tally.summary(seconds, offered)
+        if as_json:
+            _print_line({"summary": figures})
+        else:
+            out.print(_table(figures))
+        if recorder is not None and not recorder.count:
+            missing = "result" if offered else "frame"
+            raise RecorderError(f"{save}: no {missing} came, and nothing was saved")
 
 
 class Drawing:
@@ -177,14 +190,14 @@ def run(
     due = begun
     drawing = Drawing(recorder)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
+    with Progress(*columns, console=err, transient=True) as progress, _losses_said(client, tally):
         bar = progress.add_task(clip.name, total=clip.total)
 
         def take(event: Event) -> None:
             tally.add(event)
             drawing.take(event)
             if lines and isinstance(event, FrameResult):
-                print(json.dumps(_line(event)))
+                _print_line(_line(event))
             recent = tally.fractions[-1] if tally.fractions else 1.0
             progress.update(bar, completed=tally.results, description=f"{clip.name}  recomputed {recent:4.0%}")
 
@@ -205,7 +218,42 @@ def run(
                 take(event)
         except KeyboardInterrupt:
             err.print("stopped; frames under way are not waited for")
+    tally.reconnections = client.reconnections
     return tally, time.monotonic() - begun, offered
+
+
+@contextmanager
+def _losses_said(client: StreamClient, tally: Tally) -> Iterator[None]:
+    """Say on stderr that the connection is lost, once until results come again.
+
+    From a thread of its own: the client's calls do not return while it tries to come back.
+    """
+    done, known = Flag(), client.reconnections
+
+    def watch() -> None:
+        seen, results_when_said = known, -1
+        while not done.wait(_WATCH_S):
+            if client.reconnections > seen and tally.results != results_when_said:
+                err.print("the connection to the server was lost; trying again", highlight=False)
+                results_when_said = tally.results
+            seen = client.reconnections
+
+    watcher = Thread(target=watch, name="losses", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _print_line(value: dict[str, Any]) -> None:
+    """Print JSON at once; end quietly, as other tools do, when nobody reads it any more."""
+    try:
+        print(json.dumps(value), flush=True)
+    except BrokenPipeError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left has nowhere to go
+        raise typer.Exit(1) from error
 
 
 def _line(event: FrameResult) -> dict[str, Any]:

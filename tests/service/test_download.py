@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import numpy as np
 import pytest
 from file_server import Served, serving
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.download import DownloadError, Limits, Remote, check_url, download, exclusive
+from service.download import DownloadError, Limits, Remote, _cut, check_url, download, exclusive, size_of
 
 BODY = np.random.default_rng(3).integers(0, 256, 300_000, dtype=np.uint8).tobytes()
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -87,7 +88,7 @@ def test_a_cut_that_no_length_tells_of_is_seen(served: Served, part: Path) -> No
 def test_a_later_call_goes_on(served: Served, part: Path) -> None:
     served.cuts = [120_000]
     told = refused(served, part, ONCE)
-    assert told == "127.0.0.1 ended the connection early; 120000 of 300000 bytes are kept, pull again to go on"
+    assert told == f"{served.host} ended the connection early; 120000 of 300000 bytes are kept, pull again to go on"
     assert fetch(served, part)[0] > 120_000
     assert served.requests[1]["Range"] == "bytes=120000-"
 
@@ -197,16 +198,58 @@ def test_a_redirect_off_https_is_not_followed(served: Served, part: Path, elsewh
 def test_a_server_that_goes_quiet_is_given_up(served: Served, part: Path) -> None:
     served.stall_s = 0.6
     told = refused(served, part, ONCE)
-    assert told == "127.0.0.1 sent nothing for 0.2 s; 150000 of 300000 bytes are kept, pull again to go on"
+    assert told == f"{served.host} sent nothing for 0.2 s; 150000 of 300000 bytes are kept, pull again to go on"
 
 
 def test_no_one_there(part: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}/model"
-        with pytest.raises(DownloadError, match=r"^cannot reach 127\.0\.0\.1: .*refused"):
+        host = f"127.0.0.1:{closed.getsockname()[1]}"
+        url = f"http://{host}/model"
+        with pytest.raises(DownloadError, match=rf"^cannot reach {host}: .*refused"):
             download(Remote(url, SHA256, len(BODY)), part, limits=QUICK)
     assert left(part) == []
+
+
+def test_a_port_is_said_where_it_is_not_the_schemes_own() -> None:
+    def said(url: str) -> str:
+        return _cut(Remote(url, SHA256, 1), Path("none"), httpx.ConnectError("no route"), QUICK)
+
+    assert said("https://example.com:443/m") == "cannot reach example.com: no route"
+    assert said("https://example.com:8443/m") == "cannot reach example.com:8443: no route"
+    assert said("http://[::1]:9/m") == "cannot reach [::1]:9: no route"
+
+
+@pytest.mark.parametrize(
+    ("variable", "proxy"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:9"),
+        ("all_proxy", "socks://127.0.0.1:9"),
+        ("HTTPS_PROXY", "http://127.0.0.1:port"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_said(
+    part: Path, monkeypatch: pytest.MonkeyPatch, variable: str, proxy: str
+) -> None:
+    monkeypatch.setenv(variable, proxy)
+    with pytest.raises(DownloadError, match=rf"^the proxy that {variable.upper()} names cannot be used: expected one"):
+        download(Remote("https://example.com/m", SHA256, len(BODY)), part, limits=QUICK)
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9"])
+def test_no_proxy_is_asked_for_this_machine(
+    served: Served, part: Path, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    for variable in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable in ("ALL_PROXY", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(variable, proxy)
+    fetch(served, part)
+
+
+def test_where_a_file_stands_in_for_a_folder_there_is_nothing(part: Path) -> None:
+    part.write_bytes(BODY)
+    assert (size_of(part), size_of(part / "x"), size_of(part.with_name("none"))) == (len(BODY), 0, 0)
 
 
 def test_too_little_space_is_said_before_anything_is_asked(

@@ -1,11 +1,16 @@
 """Keeping pictures: in a folder one by one, in a video at their times."""
 
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
 import av
 import cv2
 import numpy as np
 import pytest
 
-from service.recorder import RecorderError, open_recorder
+from service.recorder import RecorderError, open_recorder, refuse_source, write_jpeg
 from service.sources import open_source
 
 
@@ -60,3 +65,82 @@ def test_what_cannot_be_written_is_named(tmp_path):
     assert (tmp_path / "full" / "a.txt").read_text() == "here already"
     with pytest.raises(OSError, match="No such file"):
         open_recorder(tmp_path / "nowhere" / "folder")
+
+
+FULL_DISK = """
+import sys
+from pathlib import Path
+import numpy as np
+from service.recorder import RecorderError, open_recorder
+noise = np.random.default_rng(0)
+with open_recorder(Path(sys.argv[1])) as recorder:
+    try:
+        for number in range(80):
+            recorder.add(noise.integers(0, 256, (240, 320, 3), np.uint8), number * 40_000_000)
+    except RecorderError as error:
+        print("first:", error)
+        recorder.add(np.zeros((240, 320, 3), np.uint8), 10**10)
+"""
+
+
+def test_a_full_disk_ends_a_video_with_a_message_and_not_a_crash(tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    path = tmp_path / "full.mp4"
+    path.symlink_to("/dev/full")
+    root = Path(__file__).parents[2]
+    ended = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, path], cwd=root, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1, ended
+    assert f"first: {path}: cannot be written: No space left on device" in ended.stdout
+    assert ended.stderr.strip().endswith(f"{path}: cannot be written: an earlier picture failed")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_disk_that_fills_as_the_video_ends_is_said(tmp_path, suffix):
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    path = tmp_path / f"full{suffix}"
+    path.symlink_to("/dev/full")
+    recorder = open_recorder(path)
+    recorder.add(picture(9), 0)
+    with pytest.raises(RecorderError, match=f"full{suffix}: cannot be written: No space left"):
+        recorder.close()
+
+
+def test_a_picture_that_cannot_be_written_is_named(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with open_recorder(tmp_path / "out") as recorder:
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+            with pytest.raises(RecorderError, match=r"out/000000\.jpg: cannot be written: File too large"):
+                recorder.add(picture(9), 0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert recorder.count == 0
+    with pytest.raises(RecorderError, match=r"nowhere/a\.jpg: cannot be written: No such file"):
+        write_jpeg(tmp_path / "nowhere" / "a.jpg", picture(9))
+
+
+def test_pictures_kept_are_counted(tmp_path):
+    for name in ("folder", "video.mp4"):
+        with open_recorder(tmp_path / name) as recorder:
+            assert recorder.count == 0
+            recorder.add(picture(9), 0)
+            recorder.add(picture(9), 40_000_000)
+        assert recorder.count == 2
+
+
+def test_the_source_is_known_by_any_name(tmp_path):
+    source, link, hard = (tmp_path / name for name in ("clip.mp4", "link.mp4", "hard.mp4"))
+    source.write_bytes(b"precious")
+    link.symlink_to(source)
+    hard.hardlink_to(source)
+    for save, origin in ((source, source), (link, source), (hard, source), (source, link), (source, str(source))):
+        with pytest.raises(RecorderError, match="expected another file than the source"):
+            refuse_source(save, origin)
+    refuse_source(tmp_path / "new.mp4", source)
+    refuse_source(source, "scene")
+    (tmp_path / "other.mp4").write_bytes(b"precious")
+    refuse_source(tmp_path / "other.mp4", source)

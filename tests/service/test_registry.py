@@ -45,6 +45,23 @@ def test_without_models_the_built_in_one_is_served() -> None:
         ModelRegistry.from_settings(Settings(default_model="door")).resolve(None)
 
 
+def test_a_file_called_as_the_built_in_model_does_not_stand_in_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "people").write_text("no model")
+    assert ModelRegistry.from_settings(Settings()).get().spec.family == "afterimage"
+
+
+def test_an_installation_without_the_built_in_model_says_so_once_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.catalogue.resources.files", lambda package: tmp_path / package)
+    registry = ModelRegistry.from_settings(Settings())
+    with pytest.raises(ModelFailed, match=r"^this installation has no built-in model"):
+        registry.get()
+
+
 def test_a_model_may_be_given_by_its_name() -> None:
     with pytest.raises(ModelFailed, match="no model 'peple'; did you mean people"):
         load("x", ModelSource(path=Path("peple")))

@@ -29,9 +29,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from service.app import create_app
-from service.serve import Server, bind, make_config, make_server
+from service.serve import Server, bind, make_config, make_server, serve
 
 ROOT = Path(__file__).parents[2]
+LONG_HINT = f"try: {'very/' * 30}long stream scene --url http://127.0.0.1:65000"
 
 PROCESS = """
 import sys
@@ -91,23 +92,63 @@ def test_sigterm_answers_what_is_under_way_and_closes_with_1012() -> None:
         process.communicate()
 
 
-def test_says_once_what_to_try_when_it_is_ready(engine: FakeEngine, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "afterimage.serve")
+def test_says_once_what_to_try_when_it_is_ready(engine: FakeEngine, capfd: pytest.CaptureFixture[str]) -> None:
+    said = ""
+
+    def heard() -> str:
+        nonlocal said
+        said += capfd.readouterr().err
+        return said
+
     engine.gate.clear()
     with running_server_with_hint(engine) as server:
         time.sleep(0.3)
-        assert "try: me" not in caplog.text, "not ready yet"
+        assert LONG_HINT not in heard(), "not ready yet"
         engine.gate.set()
-        wait_until(lambda: "try: me" in caplog.text)
+        wait_until(lambda: f"{LONG_HINT}\n" in heard())
         time.sleep(0.3)
-        assert caplog.text.count("try: me") == 1
+        assert heard().count(LONG_HINT) == 1, "in one line, and once"
         assert server.hint == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "address", "expected"),
+    [
+        ({}, ("127.0.0.1", 8000), "try: a stream scene"),
+        ({}, ("127.0.0.1", 9), "try: a stream scene --url http://127.0.0.1:9"),
+        ({"host": "::1"}, ("::1", 8000), "try: a stream scene --url http://[::1]:8000"),
+        ({"host": "0.0.0.0"}, ("0.0.0.0", 8000), ""),
+        ({"host": "0.0.0.0", "anonymous_streams": True}, ("0.0.0.0", 8000), "try: a stream scene"),
+        ({"host": "::", "anonymous_streams": True}, ("::", 9), "try: a stream scene --url http://127.0.0.1:9"),
+        ({"anonymous_streams": False}, ("127.0.0.1", 8000), ""),
+    ],
+)
+def test_what_to_try_works_as_it_is_printed(
+    settings: dict, address: tuple[str, int], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing listens here: the address is only said to be bound."""
+
+    class Listener(socket.socket):
+        def getsockname(self) -> tuple[str, int]:
+            return address
+
+    class Stub:
+        hint = ""
+
+        async def serve(self, sockets: list[socket.socket]) -> None:
+            assert len(sockets) == 1
+
+    stub = Stub()
+    monkeypatch.setattr("service.serve.bind", lambda host, port: Listener())
+    monkeypatch.setattr("service.serve.make_server", lambda *_: stub)
+    serve(make_settings(**settings), try_next="a stream scene")
+    assert stub.hint == expected
 
 
 @contextmanager
 def running_server_with_hint(engine: FakeEngine) -> Iterator[Server]:
     server = make_server(make_settings(), make_registry(engine.model()))
-    server.hint = "try: me"
+    server.hint = LONG_HINT
     listener = bind("127.0.0.1", 0)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
     thread.start()

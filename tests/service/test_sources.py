@@ -153,6 +153,19 @@ def test_a_file_called_scene_is_a_file(tmp_path, monkeypatch, folder):
         assert [f.image.shape for f in source] == [(8, 12, 3)]
 
 
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_what_hides_the_scene_is_said(tmp_path, monkeypatch, is_folder):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scene").mkdir() if is_folder else (tmp_path / "scene").write_text("no video")
+    with pytest.raises(SourceError, match=r"^scene: .*; it hides the built-in scene, which is scene:0 as well$"):
+        open_source("scene")
+    with open_source("scene:0", frames=1) as source:
+        assert len(list(source)) == 1
+    (tmp_path / "clip").mkdir()
+    with pytest.raises(SourceError, match=r"found none$"):
+        open_source("clip")
+
+
 def test_a_loop_begins_again_and_its_time_goes_on(video, folder):
     with open_source(video, loop=True, start=18, frames=45) as source:
         frames = list(source)

@@ -35,6 +35,11 @@ class Served:
     requests: list[Message] = field(default_factory=list)
     sent_bytes: int = 0
 
+    @property
+    def host(self) -> str:
+        """As messages name it, with its port."""
+        return self.url.split("/")[2]
+
 
 @contextmanager
 def serving(body: bytes) -> Iterator[Served]:
@@ -70,6 +75,7 @@ def _answer(request: BaseHTTPRequestHandler, served: Served) -> None:
         request.send_response(302)
         request.send_header("Location", served.redirects.pop(0))
         request.send_header("Content-Length", "0")
+        request.send_header("Connection", "close")
         request.end_headers()
         return
     start, status = _start(request, served), served.status

@@ -17,7 +17,7 @@ from service_fakes import FakeEngine, make_registry, make_settings, running_serv
 from typer.testing import CliRunner
 
 from service.cli import app
-from service.commands.common import parse_size
+from service.commands.common import own_name, parse_size
 from service.commands.verify import ENDLESS_FRAMES, default_frames
 from service.sources import Frame, Source, open_source
 from tests.cache.random_models import ModelMaker
@@ -134,7 +134,7 @@ def test_nothing_that_listens_is_said_with_how_to_start_it(clip: Path) -> None:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
         begun = time.monotonic()
         for said in (fail("stream", "scene", "--url", url), fail("detect", clip / "00.png", "--url", url)):
-            assert f"nothing listens at {url}; start a server with: afterimage serve (or: make run)" in said
+            assert f"nothing listens at {url}; start a server with: {own_name()} serve (or: make run)" in said
         assert time.monotonic() - begun < 5
     assert "does not answer" in fail("stream", "scene", "--url", "http://127.0.0.1:99999")
 
@@ -170,9 +170,10 @@ def test_a_stream_is_kept_with_its_boxes_drawn(server: str, clip: Path, tmp_path
 @pytest.fixture
 def built_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model in the place of the built-in one."""
-    path = write_model(tmp_path / "people.onnx")
-    monkeypatch.setattr("service.catalogue.built_in", lambda: path)
-    return path
+    folder = tmp_path / "models" / "default"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr("service.catalogue.resources.files", lambda package: tmp_path / package)
+    return write_model(folder / "people.onnx")
 
 
 def test_the_built_in_model_needs_no_name(built_in: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,6 +198,19 @@ def test_the_built_in_model_needs_no_name(built_in: Path, clip: Path, monkeypatc
     assert served[1][1].size == served[2][1].size == (96, 64)
 
 
+def test_a_file_called_as_the_built_in_model_is_not_served_in_its_place(
+    built_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "people").write_text("no model")
+    served = []
+    monkeypatch.setattr("service.serve.serve", lambda settings, registry, try_next: served.append(registry.get()))
+    say("serve")
+    say("serve", "--size", "128x96")
+    assert [model.size for model in served] == [(96, 64), (128, 96)]
+    assert "people: not an ONNX model" in fail("serve", "people"), "a file that is named stands for itself"
+
+
 def test_the_built_in_model_is_verified_on_the_scene(built_in: Path) -> None:
     report = json.loads(say("verify", "people", "scene", "--frames", 4, "--size", "320x192", "--exact", "--json"))
     assert (report["frames"], report["bit_identical"]) == (4, True)
@@ -212,6 +226,8 @@ def test_verify_takes_the_scene(model: Path) -> None:
 
 def test_a_wrong_url_or_size_is_said_in_one_line(model: Path, clip: Path) -> None:
     assert "expected a URL such as" in fail("stream", clip, "--url", "foo")
+    for said in (fail("serve", "--size", "4x4"), fail("serve", model, "--size", "4x4")):
+        assert "Invalid value for --size: Input should be greater than or equal to 8" in said
     assert "greater than or equal to 8" in fail("detect", clip / "00.png", "-m", model, "--size", "4x4")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Iterator
@@ -61,10 +62,14 @@ def row(output: str, name: str) -> list[str]:
     return [cell.strip() for cell in line.strip("│").split("│")]
 
 
-def test_a_model_is_listed_pulled_and_used_by_its_name(served: Served, tmp_path: Path) -> None:
+def test_a_model_is_listed_pulled_and_used_by_its_name(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     size = f"{len(served.body) / 1e6:.1f} MB"
     assert row(say("list"), "small") == ["small", "faces [small]", "BSD-3-Clause", size, "no"]
-    assert "small is not here yet; get it with: afterimage models pull small" in fail("show", "small")
+    monkeypatch.setattr("service.commands.common.own_name", lambda: "bin/afterimage")
+    told = f"error: small is not in {tmp_path / 'pulled'} yet; get it with: bin/afterimage models pull small"
+    assert told in fail("show", "small")
     assert f"small: pulled, {size}; SHA-256 verified. Licence: BSD-3-Clause." in say("pull", "small")
     assert row(say("list"), "small")[-1] == "pulled"
     assert "family: afterimage" in say("show", "small")
@@ -84,6 +89,45 @@ def test_both_speak_json(served: Served, tmp_path: Path) -> None:
     assert (done["licence"], done["family"], done["size_bytes"]) == ("BSD-3-Clause", "afterimage", len(served.body))
     assert json.loads(say("pull", "small", "--json"))["downloaded"] is False
     assert json.loads(say("list", "--json"))[1] == listed["small"] | {"path": str(path)}
+
+
+def test_the_built_in_model_has_the_fields_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "own.onnx"
+    monkeypatch.setattr("service.commands.models.built_in", lambda: path)
+    people, small = json.loads(say("list", "--json"))
+    assert list(people) == list(small)
+    assert people["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (people["task"], people["source"]) == ("people, faces, vehicles", None)
+    pulled = json.loads(say("pull", "people", "--json"))
+    assert pulled == people | {"spec": str(path.with_suffix(".toml")), "downloaded": False}
+    assert list(pulled) == list(json.loads(say("pull", "small", "--json")))
+
+
+def test_what_options_lead_astray_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "by name" not in say("pull", "small")
+    assert "by name" not in say("pull", "small", "--folder", "pulled", "--catalogue", "catalogue.toml")
+    shown = say("pull", "small", "--folder", "my models")
+    path = Path("my models") / "small.onnx"
+    assert f"To use it by name set AFTERIMAGE_MODELS_DIR='{tmp_path / path.parent}', or give its path: {path}" in shown
+    other = tmp_path / "other.toml"
+    other.write_bytes((tmp_path / "catalogue.toml").read_bytes())
+    assert f"set AFTERIMAGE_CATALOGUE={other}, or give" in say("pull", "small", "--catalogue", other)
+    shown = say("pull", "small", "--catalogue", other, "--folder", "else")
+    assert f"set AFTERIMAGE_MODELS_DIR={tmp_path / 'else'} AFTERIMAGE_CATALOGUE={other}, or give" in shown
+
+
+def test_a_pull_that_is_stopped_says_that_it_can_go_on(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **fields: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("rich.progress.Progress.update", interrupt)
+        result = runner.invoke(app, ["models", "pull", "small"])
+    assert result.exit_code == 130
+    assert result.output == "stopped; what came is kept, pull again to go on\n"
+    say("pull", "small")
+    assert served.requests[1]["Range"], "what came is kept"
 
 
 def test_options_go_before_the_environment(tmp_path: Path) -> None:
@@ -119,4 +163,13 @@ def test_what_goes_wrong_is_said_in_one_line(served: Served, tmp_path: Path) -> 
     assert "expected SHA-256" in fail("pull", "small")
     assert "none.toml: cannot be read" in fail("list", "--catalogue", tmp_path / "none.toml")
     (tmp_path / "file").touch()
+    assert row(say("list", "--folder", tmp_path / "file"), "small")[-1] == "no"
     assert "file: " in fail("pull", "small", "--folder", tmp_path / "file")
+
+
+def test_a_folder_that_may_not_be_read_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("service.catalogue.size_of", refuse)
+    assert fail("list") == f"error: {tmp_path / 'pulled' / 'small.onnx'}: Permission denied"

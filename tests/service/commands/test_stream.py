@@ -1,0 +1,114 @@
+"""`afterimage stream`: what it saves, what it must not destroy, and a server or a reader that goes away."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from service_fakes import FakeEngine, RunningServer, make_registry, make_settings, running_server, wait_until
+from typer.testing import CliRunner
+
+from service.cli import app
+from service.recorder import open_recorder
+from service.sources import open_source
+
+ROOT = Path(__file__).parents[3]
+runner = CliRunner()
+
+
+@pytest.fixture
+def server() -> Iterator[RunningServer]:
+    with running_server(make_registry(FakeEngine().model()), make_settings()) as running:
+        yield running
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    path = tmp_path / "clip.mp4"
+    with open_recorder(path) as recorder:
+        for number in range(12):
+            recorder.add(np.full((48, 64, 3), 10 * number, np.uint8), number * 40_000_000)
+    return path
+
+
+def stream(*arguments: object) -> tuple[int, str]:
+    result = runner.invoke(app, ["stream", *[str(a) for a in arguments]])
+    assert "Traceback" not in result.output
+    return result.exit_code, " ".join(result.output.split())
+
+
+def test_the_source_is_not_overwritten(server: RunningServer, clip: Path, tmp_path: Path) -> None:
+    before = clip.read_bytes()
+    link = tmp_path / "link.mp4"
+    link.symlink_to(clip)
+    for source, save in ((clip, clip), (clip, link), (link, clip)):
+        code, said = stream(source, "--save", save, "--url", server.url)
+        assert (code, "expected another file than the source" in said) == (1, True), said
+    assert clip.read_bytes() == before
+    code, said = stream(clip, "--save", tmp_path / "other.mp4", "--url", server.url)
+    assert code == 0, said
+    with open_source(tmp_path / "other.mp4") as kept:
+        assert len(list(kept)) == 12
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out"])
+def test_nothing_to_save_is_said(server: RunningServer, clip: Path, tmp_path: Path, name: str) -> None:
+    code, said = stream(clip, "--start", 99999, "--save", tmp_path / name, "--url", server.url)
+    assert code == 1, said
+    assert f"{name}: no frame came, and nothing was saved" in said
+    assert stream(clip, "--start", 99999, "--url", server.url)[0] == 0, "without --save the summary says it"
+
+
+def test_frames_without_results_save_nothing(clip: Path, tmp_path: Path) -> None:
+    with running_server(make_registry(FakeEngine().model()), make_settings(max_pixels=64)) as server:
+        code, said = stream(clip, "--save", tmp_path / "out.mp4", "--url", server.url)
+    assert code == 1, said
+    assert "no result came, and nothing was saved" in said
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(server: RunningServer) -> None:
+    command = [sys.executable, "-m", "service.cli", "stream", "scene", "--json", "--frames", "200", "--url", server.url]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert json.loads(process.stdout.readline())["seq"] == 1
+            process.stdout.close()
+            said = process.stderr.read().decode()
+            assert process.wait(20) == 1
+            assert "error" not in said.lower(), said
+        finally:
+            process.kill()
+    wait_until(lambda: not server.service.connections)
+
+
+def test_a_lost_connection_is_said_and_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "0.png"), np.zeros((48, 64, 3), np.uint8))
+    engine = FakeEngine()
+    ended: list[tuple[int, str]] = []
+
+    def run(url: str) -> None:
+        ended.append(stream(folder, "--loop", "--frames", 60, "--fps", 20, "--url", url, "--json"))
+
+    with running_server(make_registry(engine.model()), make_settings(drain_s=0.2, retry_after_ms=0)) as first:
+        thread = threading.Thread(target=run, args=(first.url,))
+        thread.start()
+        wait_until(lambda: first.service.connections)
+        wait_until(lambda: sum(len(session.decisions) for session in engine.sessions) > 6)
+    with running_server(make_registry(FakeEngine().model()), make_settings(), port=first.port):
+        thread.join(30)
+    code, said = ended[0]
+    assert code == 0, said
+    summary = json.loads(said[said.rindex('{"summary"') :])["summary"]
+    assert summary["reconnections"] >= 1
+    assert summary["results"] > 0
+    assert said.count("the connection to the server was lost; trying again") == 1
