@@ -29,11 +29,13 @@ _KINDS = {
 class Builder:
     """The growing plan: values by tensor name, maps, and steps still waiting for addresses.
 
-    live : by map, int64[C]: the lanes (block * 16 + lane) that hold a channel of its tensor.
+    strict : every product is computed directly. live : by map, int64[C]: the lanes (block * 16 + lane) that hold a
+    channel of its tensor.
     """
 
     graph: Graph
     input_height: int
+    strict: bool = False
     arena: ArenaBuilder = field(default_factory=ArenaBuilder)
     values: dict[str, Value] = field(default_factory=dict)
     steps: list[Finish] = field(default_factory=list)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from cache.steps import Step
 from cache.tail import TailRunner
 from cache.values import Value
 from kernels.layout import scratch_elements
+from kernels.masks import list_pixels
 
 Shape = tuple[int, int, int, int]
 MAX_ARENA_ELEMENTS = 1 << 30
@@ -35,12 +37,14 @@ class PlannedStep:
     """A step with its rule. epsilon : threshold in units of the node's spread; 0 passes every change on.
 
     lanes : int64[C], lanes of the target (block * 16 + lane) that hold a channel; the others count for nothing.
+    everything : int32[n, 2], every pixel of the target, as `kernels.masks.list_pixels` lists a map that is all stale.
     """
 
     step: Step
     epsilon: float
     block: int
     lanes: npt.NDArray[np.int64]
+    everything: npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +82,7 @@ class Plan:
     maps: tuple[MapInfo, ...]
     arena_elements: int
     scratch_elements: int
+    work_elements: int
     steps: tuple[PlannedStep, ...]
     taps: Mapping[str, Tap]
     tails: tuple[TailRunner, ...]
@@ -143,7 +148,7 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     if table.shape != (256, shape[1]):
         raise ValueError(f"expected a normalisation table float32[256, {shape[1]}], got shape {table.shape}")
     parts = partition(graph, lowering.unsupported)
-    builder = Builder(graph, shape[2])
+    builder = Builder(graph, shape[2], policy.precision == "strict")
     image = declare_input(builder, graph.inputs[0], shape, parts.cached)
     for node in parts.cached:
         lowering.lower(node, builder)
@@ -164,7 +169,8 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     return Plan(
         name=model.name, graph=graph, partition=parts, policy=policy, input_name=image, input_shape=shape,
         output_names=graph.outputs, table=np.ascontiguousarray(table, np.float32), maps=maps,
-        arena_elements=elements, scratch_elements=scratch_elements(max(blocks, default=1)), steps=steps, taps=taps,
+        arena_elements=elements, scratch_elements=scratch_elements(max(blocks, default=1)),
+        work_elements=max((s.step.work_elements for s in steps), default=0), steps=steps, taps=taps,
         tails=tails, constants={n: graph.constants[n] for n in graph.outputs if n in graph.constants},
     )  # fmt: skip
 
@@ -196,7 +202,18 @@ def plan_step(
     """Give a step its threshold and block."""
     target = maps[step.target]
     level: Level = policy.level(step.name, target.stride, target.height * target.width == 1)
-    return PlannedStep(step, level.epsilon if step.tested else 0.0, level.block, live[step.target])
+    block = max(level.block, step.grain)
+    everything = every_pixel(target.height, target.width, block)
+    return PlannedStep(step, level.epsilon if step.tested else 0.0, block, live[step.target], everything)
+
+
+@lru_cache(maxsize=256)
+def every_pixel(height: int, width: int, block: int) -> npt.NDArray[np.int32]:
+    """int32[n, 2], the (y, x) of all blocks of a map; shared by steps of one shape, never written to."""
+    blocks = -(-height // block) * -(-width // block)
+    pixels = np.empty((blocks * block * block, 2), np.int32)
+    list_pixels(np.ones((height, width), np.uint8), block, pixels)
+    return pixels
 
 
 def make_tap(name: str, value: Value, maps: Sequence[MapInfo]) -> Tap:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Policy:
     levels : by stride, ascending. global_epsilon : for pooled vectors (1 x 1 maps), whose change makes a whole map
     stale. nodes : a Level for a node by name, before any other rule. tile : differencing tile, px (4, 8 or 16).
     tile_difference : mean absolute difference of a tile's values (0-255) above which it has changed.
-    keyframe_fraction : share of changed tiles from which a frame is recomputed whole.
+    keyframe_fraction : share of changed tiles from which a frame is recomputed whole. precision : "fast" takes
+    Winograd's method where it pays (a few 1e-6 of a layer's largest output); "strict" computes every product directly.
     """
 
     levels: tuple[Level, ...] = DEFAULT_LEVELS
@@ -47,6 +49,7 @@ class Policy:
     tile: int = 8
     tile_difference: float = 2.0
     keyframe_fraction: float = 0.95
+    precision: Literal["fast", "strict"] = "fast"
 
     def __post_init__(self) -> None:
         if self.tile not in (4, 8, 16):
@@ -56,6 +59,8 @@ class Policy:
                 raise ValueError(f"expected a block of 1, 2 or 4 px, got {level.block}")
             if not level.epsilon >= 0:
                 raise ValueError(f"expected a threshold of 0 or more, got {level.epsilon}")
+        if self.precision not in ("fast", "strict"):
+            raise ValueError(f'expected a precision of "fast" or "strict", got {self.precision!r}')
         strides = [level.stride for level in self.levels]
         if strides != sorted(strides):
             raise ValueError(f"expected levels by ascending stride, got {strides}")

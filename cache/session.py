@@ -12,7 +12,7 @@ and with exact=True the outputs are those of a full recompute, bit for bit.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from cache.arena import LANES, aligned_zeros
 from cache.change import ChangeDetector, Frame, TileGrid
 from cache.plan import Plan, PlannedStep, Tap
-from cache.steps import State
+from cache.steps import Pixels, Read, State
 from kernels.image import ingest_blocked, ingest_tensor, ingest_tiles, unpack
 from kernels.layout import Test
 from kernels.masks import list_pixels, project
@@ -78,8 +78,9 @@ class Session:
         self._detector = ChangeDetector(self._grid, plan.channels, 0.0 if exact else policy.tile_difference)
         masks = [np.zeros((m.height, m.width), np.uint8) for m in plan.maps]
         self._state = State(
-            aligned_zeros(plan.arena_elements), masks, [False] * len(masks), aligned_zeros(plan.scratch_elements)
-        )
+            aligned_zeros(plan.arena_elements), masks, [False] * len(masks), aligned_zeros(plan.scratch_elements),
+            aligned_zeros(plan.work_elements),
+        )  # fmt: skip
         self._reference = np.zeros((plan.height, plan.width, plan.channels), np.uint8)
         self._tiles = np.zeros(self._grid.shape, np.uint8)
         self._stale = [np.zeros_like(masks[s.step.target]) for s in plan.steps]
@@ -94,8 +95,9 @@ class Session:
     @property
     def nbytes(self) -> int:
         """Memory held by this stream: feature maps, reference frame, masks, scratch and handed-out tensors."""
-        arrays: list[Array] = [self._state.arena, self._state.scratch, self._reference, self._tiles, self._pixels]
-        arrays += [*self._state.written, *self._stale, *self._tensors.values(), *self._tail_outputs.values()]
+        state = self._state
+        arrays: list[Array] = [state.arena, state.scratch, state.work, self._reference, self._tiles, self._pixels]
+        arrays += [*state.written, *self._stale, *self._tensors.values(), *self._tail_outputs.values()]
         return sum(a.nbytes for a in arrays)
 
     def reset(self) -> None:
@@ -190,26 +192,28 @@ class Session:
             reads = [r for r in planned.step.reads if state.touched[r.map]]
             if not reads and not keyframe:
                 continue
-            stale = self._stale[index]
-            if keyframe:
-                stale[:] = 1
-            else:
-                stale[:] = 0
-                for r in reads:
-                    project(
-                        state.written[r.map], r.rows.low, r.rows.high, r.rows.step, r.columns.low, r.columns.high,
-                        r.columns.step, stale,
-                    )  # fmt: skip
-            listed, pixels = list_pixels(stale, planned.block, self._pixels)
-            if listed == 0:
+            listed, share = (planned.everything, 1.0) if keyframe else self._list(index, planned, reads)
+            if len(listed) == 0:
                 continue
             test = self._test(index, planned, keyframe)
-            written = planned.step.compute(state, self._pixels[:listed], test)
+            written = planned.step.compute(state, listed, test)
             state.touched[planned.step.target] = written > 0
-            self._done += planned.step.macs * (pixels / stale.size)
+            self._done += planned.step.macs * share
             if keyframe and planned.epsilon > 0 and not self.exact:
                 self._spread[index] = self._measure_spread(planned)
         self._hand_out(keyframe)
+
+    def _list(self, index: int, planned: PlannedStep, reads: Sequence[Read]) -> tuple[Pixels, float]:
+        """The pixels that what was written makes stale, in whole blocks, and their share of the map."""
+        stale = self._stale[index]
+        stale[:] = 0
+        for r in reads:
+            project(
+                self._state.written[r.map], r.rows.low, r.rows.high, r.rows.step, r.columns.low, r.columns.high,
+                r.columns.step, stale,
+            )  # fmt: skip
+        listed, pixels = list_pixels(stale, planned.block, self._pixels)
+        return self._pixels[:listed], pixels / stale.size
 
     def _test(self, index: int, planned: PlannedStep, keyframe: bool) -> Test:
         if keyframe:

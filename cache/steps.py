@@ -22,12 +22,14 @@ class State:
 
     arena : float32[:], every stored feature map. written : per map uint8[H, W], 1 where this frame wrote.
     touched : per map, whether anything of it was written this frame. scratch : float32[:], candidates.
+    work : float32[:], what Winograd steps need besides; its first 48 stay zero.
     """
 
     arena: Floats
     written: list[Mask]
     touched: list[bool]
     scratch: Floats
+    work: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,16 @@ class Step(abc.ABC):
     macs: int
     channels: int
     tested: bool
+
+    @property
+    def grain(self) -> int:
+        """Pixels of the smallest square block that it can compute: 1, or 4 for Winograd tiles."""
+        return 1
+
+    @property
+    def work_elements(self) -> int:
+        """float32 elements of `State.work` that it needs."""
+        return 0
 
     @abc.abstractmethod
     def compute(self, state: State, pixels: Pixels, test: Test) -> int:

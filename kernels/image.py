@@ -17,27 +17,48 @@ __all__ = ["ingest_blocked", "ingest_tensor", "ingest_tiles", "unpack"]
 
 
 @jit
+def _bgr_run(
+    frame: np.ndarray, table: np.ndarray, y: int, left: int, right: int, arena: np.ndarray, start: int,
+    reference: np.ndarray,
+) -> None:  # fmt: skip
+    """Three channels side by side, from `left` to `right` of row y; start : element of the row's first pixel."""
+    at = np.uint64(start + left * 3)  # unsigned indices skip the check for negative ones
+    for x in range(np.uint64(left), np.uint64(right)):
+        b, g, r = frame[y, x, 0], frame[y, x, 1], frame[y, x, 2]
+        reference[y, x, 0], reference[y, x, 1], reference[y, x, 2] = b, g, r
+        arena[at], arena[at + np.uint64(1)], arena[at + np.uint64(2)] = table[b, 0], table[g, 1], table[r, 2]
+        at += np.uint64(3)
+
+
+@jit
 def _ingest(
     frame: np.ndarray, table: np.ndarray, tiles: np.ndarray, tile: int, arena: np.ndarray, target: Map,
     lanes: int, reference: np.ndarray, written: np.ndarray,
 ) -> int:  # fmt: skip
+    """Row by row, runs of marked tiles at a time."""
     height, width, channels = frame.shape
-    total = 0
-    for tile_y in range(tiles.shape[0]):
-        for tile_x in range(tiles.shape[1]):
+    columns, total = tiles.shape[1], 0
+    for y in range(height):
+        tile_y, tile_x, start = y // tile, 0, target.origin + y * target.row
+        while tile_x < columns:
             if tiles[tile_y, tile_x] == 0:
+                tile_x += 1
                 continue
-            left, right = tile_x * tile, min(tile_x * tile + tile, width)
-            for y in range(tile_y * tile, min(tile_y * tile + tile, height)):
-                start = target.origin + y * target.row
+            left = tile_x * tile
+            while tile_x < columns and tiles[tile_y, tile_x] != 0:
+                tile_x += 1
+            right = min(tile_x * tile, width)
+            if lanes == 3 and channels == 3 and target.pixel == 3:
+                _bgr_run(frame, table, y, left, right, arena, start, reference)
+            else:
                 for c in range(channels):
                     at = start + c // lanes * target.plane + c % lanes
                     for x in range(left, right):
                         value = frame[y, x, c]
                         reference[y, x, c] = value
                         arena[at + x * target.pixel] = table[value, c]
-                written[y, left:right] = 1
-                total += right - left
+            written[y, left:right] = 1
+            total += right - left
     return total
 
 

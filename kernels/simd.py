@@ -45,6 +45,7 @@ from kernels.emit import (
     splat,
     store,
 )
+from kernels.emit_winograd import emit_winograd_input, emit_winograd_output
 from kernels.jit import intrinsic
 from kernels.target import HOST
 
@@ -308,3 +309,25 @@ def table_get(typing_context: Any, table: Any, index: Any) -> Any:
         return load(b, pointer(b, args[0]), b.shl(args[1], I64(3)), I64, 8)
 
     return _I(_I, _I), codegen
+
+
+@intrinsic
+def winograd_input(typing_context: Any, source: Any, row: Any, target: Any, step: Any) -> Any:
+    """See `emit_winograd_input`; int64 addresses and strides in bytes."""
+
+    def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
+        emit_winograd_input(b, *args)
+        return context.get_dummy_value()
+
+    return types.void(_I, _I, _I, _I), codegen
+
+
+@intrinsic
+def winograd_output(typing_context: Any, source: Any, step: Any, bias: Any, target: Any, row: Any) -> Any:
+    """See `emit_winograd_output`; int64 addresses and strides in bytes."""
+
+    def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
+        emit_winograd_output(b, *args)
+        return context.get_dummy_value()
+
+    return types.void(_I, _I, _I, _I, _I), codegen

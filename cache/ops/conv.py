@@ -13,6 +13,7 @@ from cache.geometry import reach, window
 from cache.graph import Graph, Node, macs
 from cache.steps import Floats, Pixels, Read, State, Step
 from cache.values import Blocks, Value
+from cache.winograd import WinogradStep, arguments, suits, tile_border
 from kernels.conv import convolve, convolve_depthwise
 from kernels.layout import Act, Map, Test
 from kernels.target import MAX_VECTORS
@@ -121,7 +122,17 @@ def lower(node: Node, builder: Builder) -> None:
     act, slope = activation(node.activation, np.arange(channels), size)
     bias = lanes(np.arange(channels), size, bias_of(builder.graph, node, channels))
 
+    winograd = blocks is not None and suits(builder, node, weight, target)
+    if winograd:
+        tile_border(builder, node, value)
+
     def finish(maps: Maps) -> Step:
+        if blocks is not None and winograd:
+            source, planes, tap, span, packed = arguments(maps, blocks, weight, node.attrs["pads"][:2], pack_weights)
+            return WinogradStep(
+                node.name, node.op, target, reads, work, channels, True, source, maps[target].layout, planes, tap, span,
+                packed, aligned_copy(bias), aligned_copy(slope), act,
+            )  # fmt: skip
         if blocks is None:
             info = maps[int(value.maps[0])]
             tap, span, packed, width_lanes = pack_interleaved(

@@ -17,15 +17,17 @@ def largest_excess(session: Session) -> float:
     Each step is recomputed whole from the stored inputs on a copy of the arena. In units of the step's spread.
     """
     plan, state, worst = session.plan, session._state, -np.inf
-    copy = State(state.arena.copy(), [np.ones_like(m) for m in state.written], list(state.touched), state.scratch)
+    copy = State(
+        state.arena.copy(), [np.ones_like(m) for m in state.written], list(state.touched), state.scratch, state.work
+    )
     for index, planned in enumerate(plan.steps):
         step, info = planned.step, plan.maps[planned.step.target]
         stale = np.ones((info.height, info.width), np.uint8)
         pixels = np.empty((stale.size + 16 * (stale.shape[0] + stale.shape[1] + 16), 2), np.int32)
-        listed, _ = list_pixels(stale, 1, pixels)
+        listed, _ = list_pixels(stale, step.grain, pixels)
         for read in step.reads:
             copy.written[read.map][:] = 1
-        step.compute(copy, pixels[:listed], Test(STORE, 0.0, 1))
+        step.compute(copy, pixels[:listed], Test(STORE, 0.0, step.grain))
         stored, found = info.view(state.arena), info.view(copy.arena)
         rms = np.sqrt(((found.astype(np.float64) - stored) ** 2).sum(axis=(0, 3)) / step.channels)
         found[...] = stored  # the next step reads what is stored

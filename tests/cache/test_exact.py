@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from cache import winograd
 from cache.onnx_import import load_model
 from cache.plan import Plan
 from cache.session import FrameResult, Session
@@ -27,11 +28,20 @@ def runtime(model: bytes) -> Any:
     return ort.InferenceSession(model, options)
 
 
-@given(models(), st.integers(0, 2**31))
+def compile_plan(model: bytes, everywhere: bool) -> Plan:
+    """The model's plan; with Winograd's method wherever it is possible, also where it does not pay."""
+    with pytest.MonkeyPatch.context() as patch:
+        if everywhere:
+            patch.setattr(winograd, "NARROWEST", 1)
+            patch.setattr(winograd, "COARSEST_STRIDE", float("inf"))
+        return Plan.compile(load_model(model))
+
+
+@given(models(), st.integers(0, 2**31), st.booleans())
 @settings(max_examples=200, deadline=None, suppress_health_check=SLOW)
-def test_dense_outputs_agree_with_onnxruntime(made, seed):
+def test_dense_outputs_agree_with_onnxruntime(made, seed, everywhere):
     model, (channels, height, width) = made
-    plan = Plan.compile(load_model(model))
+    plan = compile_plan(model, everywhere)
     x = np.random.default_rng(seed).standard_normal((1, channels, height, width)).astype(np.float32)
     found = Session(plan).push_tensor(x).outputs
     expected = runtime(model).run(list(found), {"image": x})
@@ -44,10 +54,10 @@ def test_dense_outputs_agree_with_onnxruntime(made, seed):
 class StreamMachine(RuleBasedStateMachine):
     """One exact session through everything that happens to a stream; a fresh session recomputes each frame."""
 
-    @initialize(made=models(max_layers=8), seed=st.integers(0, 2**31))
-    def open(self, made: tuple[bytes, tuple[int, int, int]], seed: int) -> None:
+    @initialize(made=models(max_layers=8), seed=st.integers(0, 2**31), everywhere=st.booleans())
+    def open(self, made: tuple[bytes, tuple[int, int, int]], seed: int, everywhere: bool) -> None:
         model, (channels, height, width) = made
-        self.plan = Plan.compile(load_model(model))
+        self.plan = compile_plan(model, everywhere)
         self.session = Session(self.plan, exact=True)
         self.dense = Session(self.plan, exact=True)
         self.rng = np.random.default_rng(seed)

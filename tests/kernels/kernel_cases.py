@@ -14,8 +14,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 from kernels import constants as codes
-from kernels.constants import LANES
+from kernels.constants import LANES, VECTOR_BYTES
 from kernels.layout import Act, Map, Test, Window, scratch_elements
+from kernels.winograd import TILES, work_elements
 
 Array = np.ndarray
 Case = dict[str, Any]
@@ -126,6 +127,33 @@ def convolve(draw: Any) -> Case:
         "arena": m.arena(), "source": source, "taps": np.concatenate(taps), "spans": np.array(spans,
         np.int64), "lanes": lanes, "weights": m.integers(weight), "bias": m.integers(first * LANES),
         "stride_y": sy, "stride_x": sx,
+    }  # fmt: skip
+
+
+@case
+def convolve_winograd(draw: Any) -> Case:
+    """Blocks of four on the grid, clamped at the edges; groups of output blocks that see different input blocks."""
+    m = memory(draw)
+    height, width = output_size(draw)
+    inputs, vectors = draw(st.integers(1, 3)), draw(st.lists(st.integers(1, 3), min_size=1, max_size=2))
+    source, planes = m.place(inputs, height + 6, width + 6)
+    taps, spans, weight, first = [], [], 0, 0
+    for count in vectors:
+        seen = m.rng.permutation(inputs)[: m.some(1, inputs)]
+        spans.append([first, count, sum(map(len, taps)), seen.size, weight])
+        taps.append(seen * TILES * VECTOR_BYTES)
+        weight += seen.size * LANES * count * LANES
+        first += count
+    every = np.concatenate(taps).astype(np.int64) + np.arange(36)[:, None] * inputs * TILES * VECTOR_BYTES
+    corners = np.stack(np.mgrid[:height:4, :width:4], -1).reshape(-1, 1, 2)
+    corners = m.rng.permutation(corners)[: draw(st.integers(1, len(corners)))]
+    pixels = (corners + np.stack(np.mgrid[:4, :4], -1).reshape(1, 16, 2)).reshape(-1, 2)
+    ending = finishing(m, first, height, width)
+    return ending | {
+        "arena": m.arena(), "source": source, "planes": planes, "taps": every.reshape(-1), "spans": np.array(spans,
+        np.int64), "weights": m.integers(36 * weight, high=1), "bias": m.integers(first * LANES),
+        "pixels": np.minimum(pixels, [height - 1, width - 1]).astype(np.int32), "test":
+        ending["test"]._replace(block=4), "work": np.zeros(work_elements(inputs, first), np.float32),
     }  # fmt: skip
 
 
