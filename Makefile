@@ -36,6 +36,7 @@ format: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.kernels
+	$(BIN)/python -m benchmarks.winograd
 
 # Refresh the lock file from pyproject.toml (the only target that resolves versions).
 lock: setup

@@ -20,8 +20,8 @@ Ints = npt.NDArray[np.int64]
 Pack = Callable[[Floats, int, Blocks, Ints, int, tuple[int, int]], tuple[Ints, Ints, Floats]]
 
 TILE = 4
-COARSEST_STRIDE = 16
-"""Beyond it maps are so small, and decisions so fine, that whole tiles cost more than they save."""
+COARSEST_STRIDE = 8
+"""Beyond it decisions are finer than a tile: on frames that changed in part whole tiles cost more than they save."""
 NARROWEST = 32
 """Input channels below which transforms cost what products save."""
 
