@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from cache import winograd
 from cache.onnx_import import load_model
 from cache.plan import Plan
+from cache.policy import Policy
 from cache.session import FrameResult, Session
 from cache.steps import Step
 from tests.cache.random_models import models
@@ -37,18 +38,26 @@ def compile_plan(model: bytes, everywhere: bool) -> Plan:
         return Plan.compile(load_model(model))
 
 
+def largest_error(plan: Plan, model: bytes, x: np.ndarray) -> float:
+    """The largest difference from ONNX Runtime, in units of its largest magnitude, but at least of 1."""
+    found = Session(plan).push_tensor(x).outputs
+    errors = []
+    for name, value in zip(found, runtime(model).run(list(found), {"image": x}), strict=True):
+        assert found[name].shape == value.shape
+        assert np.isfinite(found[name]).all()
+        errors.append(float(np.abs(found[name] - value).max()) / max(1.0, float(np.abs(value).max())))
+    return max(errors)
+
+
 @given(models(), st.integers(0, 2**31), st.booleans())
 @settings(max_examples=200, deadline=None, suppress_health_check=SLOW)
 def test_dense_outputs_agree_with_onnxruntime(made, seed, everywhere):
     model, (channels, height, width) = made
-    plan = compile_plan(model, everywhere)
     x = np.random.default_rng(seed).standard_normal((1, channels, height, width)).astype(np.float32)
-    found = Session(plan).push_tensor(x).outputs
-    expected = runtime(model).run(list(found), {"image": x})
-    for name, value in zip(found, expected, strict=True):
-        assert found[name].shape == value.shape
-        scale = max(1.0, float(np.abs(value).max()))
-        np.testing.assert_allclose(found[name], value, atol=3e-5 * scale, rtol=0)
+    strict = Plan.compile(load_model(model), policy=Policy(precision="strict"))
+    assert largest_error(strict, model, x) <= 3e-5
+    # Winograd's method rounds more: 1e-4 of a layer's output scale is what it may cost.
+    assert largest_error(compile_plan(model, everywhere), model, x) <= 1e-4
 
 
 class StreamMachine(RuleBasedStateMachine):
