@@ -21,7 +21,7 @@ from numba.core import cgutils
 from rich.console import Console
 from rich.table import Table
 
-from cache.ops.conv import block_groups
+from cache.packing import block_groups
 from kernels.constants import LANES, RELU, STORE, TEST_RMS
 from kernels.conv import convolve
 from kernels.emit import fma, splat

@@ -133,6 +133,10 @@ class Plan:
         """Multiply-accumulates of a dense frame, tails left out."""
         return sum(s.step.macs for s in self.steps)
 
+    def tensor(self, frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """float32[1, C, H, W] of a frame uint8[H, W, C]: what another engine must be given."""
+        return np.stack([self.table[frame[:, :, c], c] for c in range(self.channels)])[None]
+
     @property
     def arena_bytes(self) -> int:
         """Memory of one stream's feature maps."""

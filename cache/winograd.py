@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,15 +10,15 @@ import numpy.typing as npt
 from cache.arena import LANES, aligned_copy
 from cache.builder import Builder, Maps, block_offsets
 from cache.graph import Node
+from cache.packing import pack_weights
 from cache.steps import Floats, Pixels, State, Step
 from cache.values import Blocks, Value
+from kernels.emit_winograd import PATCH, TILE
 from kernels.layout import Act, Map, Test
 from kernels.winograd import POINTS, TILES, convolve_winograd, work_elements
 
 Ints = npt.NDArray[np.int64]
-Pack = Callable[[Floats, int, Blocks, Ints, int, tuple[int, int]], tuple[Ints, Ints, Floats]]
 
-TILE = 4
 COARSEST_STRIDE = 8
 """Beyond it decisions are finer than a tile: on frames that changed in part whole tiles cost more than they save."""
 NARROWEST = 32
@@ -85,22 +84,30 @@ def tile_border(builder: Builder, node: Node, value: Value) -> None:
 
 
 def transformed(weight: Floats) -> npt.NDArray[np.float64]:
-    """float64[36, out, in], the weights at each point; computed in double precision, rounded once."""
-    every: npt.NDArray[np.float64] = np.einsum("ai,ocij,bj->aboc", _POINTS, weight.astype(np.float64), _POINTS)
-    return every.reshape(POINTS, *weight.shape[:2])
+    """float64[out, in, 6, 6], the weights at each point; computed in double precision, to be rounded once."""
+    points: npt.NDArray[np.float64] = np.einsum("ai,ocij,bj->ocab", _POINTS, weight.astype(np.float64), _POINTS)
+    return points
 
 
 def arguments(
-    maps: Maps, blocks: Blocks, weight: Floats, pads: tuple[int, int], pack: Pack
+    maps: Maps, blocks: Blocks, weight: Floats, pads: tuple[int, int]
 ) -> tuple[Map, Ints, Ints, Ints, Floats]:
-    """source, planes, taps, spans and weights of the kernel. pack : `cache.ops.conv.pack_weights`."""
+    """source, planes, taps, spans and weights of the kernel.
+
+    Packed as a 6x6 window over the transformed inputs, [36][inputs][tiles][16], then parted by point.
+    """
     info, planes = block_offsets(maps, blocks)
-    points = transformed(weight).astype(np.float32)
     place = np.arange(planes.size, dtype=np.int64) * TILES * LANES
-    taps, spans, packed = [], np.zeros((0, 5), np.int64), []
-    for number, point in enumerate(points):
-        offsets = place + number * planes.size * TILES * LANES
-        tap, spans, part = pack(point[:, :, None, None], 1, blocks, offsets, 0, (1, 1))
-        taps.append(tap)
-        packed.append(part)
-    return info.corner(*pads), planes, np.concatenate(taps), spans, aligned_copy(np.concatenate(packed))
+    step = planes.size * TILES  # pixels from a point's inputs to the next's
+    window = transformed(weight).astype(np.float32)
+    taps, spans, packed = pack_weights(window, 1, blocks, place, PATCH * LANES, (step, step))
+    ends = [*spans[1:, 4], packed.size]
+    tables = [taps[at : at + count].reshape(-1, POINTS).T for _, _, at, count, _ in spans]
+    parts = [
+        packed[at:end].reshape(-1, POINTS, LANES * vectors * LANES).transpose(1, 0, 2).reshape(POINTS, -1)
+        for (_, vectors, _, _, at), end in zip(spans, ends, strict=True)
+    ]
+    return (
+        info.corner(*pads), planes, np.concatenate(tables, axis=1).reshape(-1), spans // (1, 1, POINTS, POINTS, POINTS),
+        aligned_copy(np.concatenate(parts, axis=1).reshape(-1)),
+    )  # fmt: skip

@@ -33,18 +33,18 @@ def work_elements(inputs: int, outputs: int) -> int:
 
 @jit
 def _multiply(
-    points: int, step: int, bases: int, taps: np.ndarray, spans: np.ndarray, weights: np.ndarray, stride: int,
-    zeros: int, outs: int, calls: int, plane: int,
+    step: int, bases: int, taps: np.ndarray, spans: np.ndarray, weights: np.ndarray, zeros: int, outs: int, calls: int,
+    plane: int,
 ) -> None:  # fmt: skip
     """For each of the 36 points: the products of all blocks, one group of output blocks after another.
 
     step : bytes between the products of two points. plane : bytes of a block's products.
     """
-    for point in range(points):
+    for point in range(POINTS):
         for g in range(spans.shape[0]):
             first, vectors, tap, count = spans[g, 0], spans[g, 1], spans[g, 2], spans[g, 3]
-            read = taps.ctypes.data + (point * (taps.size // points) + tap) * 8
-            w = weights.ctypes.data + (point * stride + spans[g, 4]) * 4
+            read = taps.ctypes.data + (point * (taps.size // POINTS) + tap) * 8
+            w = weights.ctypes.data + (point * (weights.size // POINTS) + spans[g, 4]) * 4
             shift = point * step + first * VECTOR_BYTES
             for c in range(calls):
                 base, out = bases + c * PIXELS * 8, outs + c * PIXELS * 8
@@ -117,7 +117,7 @@ def convolve_winograd(
                     corner + planes[i] * 4, source.row * 4, transformed + (i * TILES + t) * VECTOR_BYTES, input_step
                 )
         calls = (count + PIXELS - 1) // PIXELS
-        _multiply(POINTS, output_step, bases, taps, spans, weights, weights.size // POINTS, zeros, outs, calls, row)
+        _multiply(output_step, bases, taps, spans, weights, zeros, outs, calls, row)
         for part in range(0, count, CHUNK // TILE_PIXELS):
             some = min(CHUNK // TILE_PIXELS, count - part)
             for t in range(some):

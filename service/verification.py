@@ -53,8 +53,7 @@ def verify(
 
     def reference(frame: Image) -> Any:
         image = prepared(frame)
-        values = np.stack([plan.table[image[:, :, c], c] for c in range(plan.channels)])
-        return runtime.run({plan.input_name: values[None]})
+        return runtime.run({plan.input_name: plan.tensor(image)})
 
     decoder = Decoder(opened.family, spec, size)
     return evaluate(frames, incremental, dense, decoder, reference=reference, progress=progress)

@@ -11,7 +11,8 @@ from cache.arena import LANES, aligned_copy
 from cache.builder import Builder, Maps, activation, block_offsets, lanes
 from cache.geometry import phase_taps, transposed_window
 from cache.graph import Node, macs
-from cache.ops.conv import bias_of, block_groups, supports
+from cache.ops.conv import bias_of, supports
+from cache.packing import block_groups
 from cache.steps import Floats, Pixels, Read, State, Step
 from cache.values import Blocks
 from kernels.conv import convolve

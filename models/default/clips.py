@@ -30,7 +30,7 @@ from cache.policy import Policy
 from cache.session import Session
 from cache.tail import TailRunner
 from models.default import tables
-from models.default.detector import SIZE, Image, names_of, to_tensor
+from models.default.detector import SIZE, Image, names_of
 from service.agreement import WEAK, Agreement
 from service.commands.common import plain_errors
 from service.evaluate import CAMERA_QUALITY, NOISE_QUALITY, summary, through_jpeg, to_plan_size
@@ -104,7 +104,7 @@ class Subject:
 
     def on_runtime(self, image: Image) -> Outputs:
         """ONNX Runtime, one thread."""
-        return self.runtime.run({self.plan.input_name: to_tensor(self.plan, image)})
+        return self.runtime.run({self.plan.input_name: self.plan.tensor(image)})
 
     def boxes(self, outputs: Outputs) -> Detections:
         """Boxes down to the weak score of `service.agreement`."""
@@ -217,7 +217,7 @@ def dense_times(subjects: Sequence[Subject], frame: Image, rounds: int) -> list[
     """
     times: list[dict[str, list[float]]] = [{"ours": [], "onnxruntime": []} for _ in subjects]
     images = [s.prepared(to_plan_size(frame, s.opened.size)) for s in subjects]
-    tensors = [{s.plan.input_name: to_tensor(s.plan, image)} for s, image in zip(subjects, images, strict=True)]
+    tensors = [{s.plan.input_name: s.plan.tensor(image)} for s, image in zip(subjects, images, strict=True)]
     for turn in range(rounds + 2):
         for subject, image, tensor, taken in zip(subjects, images, tensors, times, strict=True):
             start = time.perf_counter_ns()

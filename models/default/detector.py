@@ -89,7 +89,7 @@ def on_runtime(opened: OpenedModel, plan: Plan, threads: int) -> Forward:
     names = list(plan.output_names)
 
     def forward(image: Image) -> dict[str, Any]:
-        return dict(zip(names, session.run(names, {plan.input_name: to_tensor(plan, image)}), strict=True))
+        return dict(zip(names, session.run(names, {plan.input_name: plan.tensor(image)}), strict=True))
 
     return forward
 
@@ -103,11 +103,6 @@ def on_engine(plan: Plan) -> Forward:
         return session.push(image).outputs
 
     return forward
-
-
-def to_tensor(plan: Plan, image: Image) -> NDArray[np.float32]:
-    """float32[1, C, H, W], normalised as the plan does."""
-    return np.stack([plan.table[image[:, :, c], c] for c in range(plan.channels)])[None]
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:

@@ -38,9 +38,8 @@ def to_onnx(network: Network, labels: tuple[str, ...], width: int, height: int) 
             scale = INPUT_SCALE if node.inputs[0] == "images" else 1.0
             w = constant(name + "_weight", weight.detach().cpu().numpy() * scale)
             b = constant(name + "_bias", bias.detach().cpu().numpy())
-            pad = _padding(node.kernel, node.step)
             out = name + "_sum" if node.op == "conv" and node.relu else name
-            shape = {"kernel_shape": [node.kernel] * 2, "strides": [node.step] * 2, "pads": [pad] * 4}
+            shape = {"kernel_shape": [node.kernel] * 2, "strides": [node.step] * 2, "pads": [node.padding] * 4}
             nodes.append(helper.make_node("Conv", [node.inputs[0], w, b], [out], group=node.groups, **shape))
             if out != name:
                 nodes.append(helper.make_node("Relu", [out], [name]))
@@ -62,10 +61,6 @@ def to_onnx(network: Network, labels: tuple[str, ...], width: int, height: int) 
     helper.set_model_props(model, {"afterimage.family": "afterimage", "labels": ",".join(labels)})
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString(deterministic=True)
-
-
-def _padding(kernel: int, step: int) -> int:
-    return (kernel - step) // 2 if kernel % 2 == 0 else kernel // 2
 
 
 def write(network: Network, labels: tuple[str, ...], width: int, height: int, path: Path) -> str:

@@ -33,6 +33,11 @@ class Node:
     groups: int = 1
     relu: bool = True
 
+    @property
+    def padding(self) -> int:
+        """Pixels of zeros on every side, so that a map of whole strides stays one."""
+        return (self.kernel - self.step) // 2 if self.kernel % 2 == 0 else self.kernel // 2
+
 
 @dataclass
 class Description:
@@ -208,8 +213,8 @@ class Conv(nn.Module):
     def __init__(self, source: int, node: Node, branches: bool) -> None:
         super().__init__()
         self.node = node
-        k, pad = node.kernel, (node.kernel - node.step) // 2 if node.kernel % 2 == 0 else node.kernel // 2
-        self.main = nn.Conv2d(source, node.channels, k, node.step, pad, groups=node.groups, bias=False)
+        k = node.kernel
+        self.main = nn.Conv2d(source, node.channels, k, node.step, node.padding, groups=node.groups, bias=False)
         self.norm = nn.BatchNorm2d(node.channels)
         branches = branches and k == 3 and node.groups == 1
         self.point = nn.Conv2d(source, node.channels, 1, node.step, bias=False) if branches else None

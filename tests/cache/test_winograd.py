@@ -84,7 +84,7 @@ def test_an_unknown_precision_is_refused():
 
 def test_weights_at_a_point_are_the_sums_of_a_kernel_at_it():
     weight = weights(2, 3, 3, 3).astype(np.float64)
-    points = transformed(weight.astype(np.float32)).reshape(6, 6, 2, 3)
+    points = transformed(weight.astype(np.float32)).transpose(2, 3, 0, 1)
     np.testing.assert_allclose(points[0, 0] * 16, weight[:, :, 0, 0])  # the polynomial at 0, over 4 in each direction
     np.testing.assert_allclose(points[5, 5], weight[:, :, 2, 2])  # at infinity
     np.testing.assert_allclose(points[1, 1] * 36, weight.sum((2, 3)))  # at 1, over -6

@@ -12,7 +12,7 @@ from cache.onnx_import import extract
 from cache.policy import Policy
 from cache.session import Session
 from cache.tail import TailRunner
-from models.default.detector import Detector, to_tensor
+from models.default.detector import Detector
 from models.default.evaluate import REFERENCE, Clip, clip_figures, compare_on_clip, pair_at_input
 from models.default.metrics import average_precision
 from models.default.pack import LABELS, read_pack
@@ -89,7 +89,7 @@ def test_the_engine_equals_onnxruntime(opened, plan, scene):
     )
     for frame in FRAMES[:2]:
         image = fit(scene.frame(frame), opened.size, opened.spec)[0]
-        ours, theirs = session.push(image).outputs, runtime.run({plan.input_name: to_tensor(plan, image)})
+        ours, theirs = session.push(image).outputs, runtime.run({plan.input_name: plan.tensor(image)})
         for name in plan.output_names:
             np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=1e-4 * np.abs(theirs[name]).max())
 

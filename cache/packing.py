@@ -1,0 +1,87 @@
+"""Weights and tap tables of a convolution in the order in which its kernels read them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from cache.arena import LANES
+from cache.steps import Floats
+from cache.values import Blocks, Value
+from kernels.target import MAX_VECTORS
+
+Ints = npt.NDArray[np.int64]
+
+
+def window_taps(kernel: tuple[int, int], row: int, pixel: int, dilations: tuple[int, int]) -> Ints:
+    """int64[kh, kw]: byte offset of each tap from the window's first pixel."""
+    ky = np.arange(kernel[0], dtype=np.int64)[:, None] * dilations[0] * row
+    kx = np.arange(kernel[1], dtype=np.int64)[None, :] * dilations[1] * pixel
+    return (ky + kx) * 4
+
+
+def block_groups(blocks: int) -> list[tuple[int, int]]:
+    """Split output blocks into (first, count) groups of at most `MAX_VECTORS`, none alone where it can be helped."""
+    groups, at = [], 0
+    while at < blocks:
+        left = blocks - at
+        count = min(left, MAX_VECTORS)
+        if left == count + 1 and count > 2:
+            count -= 1
+        groups.append((at, count))
+        at += count
+    return groups
+
+
+def pack_weights(
+    weight: Floats, groups: int, blocks: Blocks, offsets: Ints, row: int, dilations: tuple[int, int]
+) -> tuple[Ints, Ints, Floats]:
+    """Tap table, spans and weights of `kernels.conv.convolve` for a view of blocked maps.
+
+    offsets : int64[blocks], element offset of each touched block from the source's origin. A group of output blocks
+    lists only the input blocks that its convolution groups see. Returns int64[taps], int64[groups, 5], float32[:].
+    """
+    outputs, per_group, kh, kw = weight.shape
+    share = outputs // groups
+    window_offsets = window_taps((kh, kw), row, LANES, dilations)
+    taps, spans, packed, tap_at, weight_at = [], [], [], 0, 0
+    for first, count in block_groups(-(-outputs // LANES)):
+        low, high = first * LANES, min((first + count) * LANES, outputs)
+        inputs = np.arange(low // share * per_group, ((high - 1) // share + 1) * per_group)
+        seen = np.unique(blocks.position[inputs] // LANES)
+        slot = np.full(len(blocks), -1, np.int64)
+        slot[seen] = np.arange(seen.size)
+        matrix = np.zeros((seen.size * LANES, kh, kw, count * LANES), np.float32)
+        for out in range(low, high):
+            source = np.arange(out // share * per_group, (out // share + 1) * per_group)
+            where = blocks.position[source]
+            np.add.at(matrix[..., out - low], slot[where // LANES] * LANES + where % LANES, weight[out])
+        group = matrix.reshape(seen.size, LANES, kh, kw, count * LANES).transpose(0, 2, 3, 1, 4)
+        table = (offsets[seen, None, None] * 4 + window_offsets).reshape(-1)
+        spans.append((first, count, tap_at, table.size, weight_at))
+        taps.append(table)
+        packed.append(group.reshape(-1))
+        tap_at += table.size
+        weight_at += group.size
+    return np.concatenate(taps), np.array(spans, np.int64), np.concatenate(packed)
+
+
+def pack_interleaved(
+    weight: Floats, row: int, pixel: int, dilations: tuple[int, int], value: Value
+) -> tuple[Ints, Ints, Floats, int]:
+    """The same for an interleaved map: three lanes per tap when it has three channels, else one; and that number."""
+    outputs, _, kh, kw = weight.shape
+    mixed = np.zeros((outputs, pixel, kh, kw), np.float32)
+    np.add.at(mixed.transpose(1, 0, 2, 3), value.channels, weight.transpose(1, 0, 2, 3))
+    width = 3 if pixel == 3 else 1
+    table = window_taps((kh, kw), row, pixel, dilations)[:, :, None] + np.arange(0, pixel, width) * 4
+    spans, packed, weight_at = [], [], 0
+    for first, count in block_groups(-(-outputs // LANES)):
+        part = np.zeros((count * LANES, pixel, kh, kw), np.float32)
+        chosen = mixed[first * LANES : (first + count) * LANES]
+        part[: len(chosen)] = chosen
+        group = part.transpose(2, 3, 1, 0)  # kh, kw, channel, output
+        spans.append((first, count, 0, table.size, weight_at))
+        packed.append(group.reshape(-1))
+        weight_at += group.size
+    return table.reshape(-1).astype(np.int64), np.array(spans, np.int64), np.concatenate(packed), width
