@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +20,8 @@ class MapInfo:
 
     blocks : 16-channel blocks; 0 for an interleaved map. pixel : elements from a pixel to the next (16, or the
     channel count of an interleaved map). origin : element of block 0 at (0, 0), inside the border.
-    stride : input pixels per map pixel, vertically.
+    stride : input pixels per map pixel, vertically. border : zeros around each block that its readers count on.
+    plane, row : elements from a block (a row) to the next.
     """
 
     index: int
@@ -70,49 +71,67 @@ class _Declared:
     width: int
     pixel: int
     stride: float
+    border: Border = (0, 0, 0, 0)
 
 
 @dataclass
 class ArenaBuilder:
     """Collects maps and the borders their readers need, then gives each its place.
 
-    Blocked maps of one size share one border, so that a tap table can walk several of them as one.
+    Zeros serve every neighbour: those right of a row are those left of the next one, those below a block are those
+    above the next block, or the next map. No kernel ever writes them. Maps that are read together, as one, get rows
+    of one length (`join`).
     """
 
     maps: list[_Declared] = field(default_factory=list)
-    borders: dict[tuple[int, int, int], Border] = field(default_factory=dict)
+    joined: list[int] = field(default_factory=list)
 
     def declare(self, name: str, blocks: int, height: int, width: int, stride: float, pixel: int = LANES) -> int:
         """Add a map; returns its index. `blocks` = 0 makes it interleaved with `pixel` channels."""
         self.maps.append(_Declared(name, blocks, height, width, pixel, stride))
+        self.joined.append(len(self.joined))
         return len(self.maps) - 1
 
-    def _key(self, index: int) -> tuple[int, int, int]:
-        m = self.maps[index]
-        return m.height, m.width, m.pixel if m.blocks == 0 else 0
+    def _group(self, index: int) -> int:
+        """The map that stands for all that are read together with this one."""
+        while self.joined[index] != index:
+            index = self.joined[index]
+        return index
+
+    def join(self, indices: Iterable[int]) -> None:
+        """Say that one step may read these maps, of one size, as if they were one."""
+        groups = {self._group(index) for index in indices}
+        for group in groups:
+            self.joined[group] = min(groups)
 
     def require_border(self, index: int, border: Border) -> None:
         """Ask for at least this border around a map."""
-        key = self._key(index)
-        old = self.borders.get(key, (0, 0, 0, 0))
-        self.borders[key] = (
+        old = self.maps[index].border
+        self.maps[index].border = (
             max(old[0], border[0]), max(old[1], border[1]), max(old[2], border[2]), max(old[3], border[3]),
         )  # fmt: skip
 
     def finish(self) -> tuple[tuple[MapInfo, ...], int]:
         """Places of all maps, and the arena's size in float32 elements."""
-        placed = []
-        at = 0
+        gaps: dict[int, int] = {}
         for index, m in enumerate(self.maps):
-            top, left, bottom, right = border = self.borders.get(self._key(index), (0, 0, 0, 0))
-            row = (m.width + left + right) * m.pixel
-            plane = (m.height + top + bottom) * row
-            origin = at + top * row + left * m.pixel
+            group = self._group(index)
+            gaps[group] = max(gaps.get(group, 0), m.border[1], m.border[3])
+        placed = []
+        at = zeros = 0  # the end of what lies there, and how many zeros it wants behind it
+        for index, m in enumerate(self.maps):
+            row = (m.width + gaps[self._group(index)]) * m.pixel
+            before, after = (m.border[i] * row + m.border[i + 1] * m.pixel for i in (0, 2))
+            body = (m.height - 1) * row + m.width * m.pixel
+            plane = body + max(before, after)
+            if m.blocks and plane // LANES % 2 == 0:
+                plane += LANES  # blocks an even number of cache lines apart would fall into the same few cache sets
+            origin = -(-(at + max(zeros, before)) // LANES) * LANES
             placed.append(
-                MapInfo(index, m.name, m.blocks, m.height, m.width, m.pixel, m.stride, border, origin, plane, row)
+                MapInfo(index, m.name, m.blocks, m.height, m.width, m.pixel, m.stride, m.border, origin, plane, row)
             )
-            at += math.ceil(plane * max(m.blocks, 1) / LANES) * LANES
-        return tuple(placed), at + LANES
+            at, zeros = origin + (max(m.blocks, 1) - 1) * plane + body, after
+        return tuple(placed), -(-(at + zeros) // LANES) * LANES + LANES
 
 
 def aligned_zeros(elements: int) -> npt.NDArray[np.float32]:

@@ -10,7 +10,7 @@ import numpy as np
 from cache.arena import LANES, ArenaBuilder, Border, MapInfo
 from cache.geometry import identity
 from cache.graph import Activation, Graph
-from cache.ops.pack import PackStep
+from cache.ops.pack import pack_method
 from cache.steps import Read, Step
 from cache.values import Blocks, Ints, Value
 from kernels.constants import CLIP, HARD_SIGMOID, HARD_SWISH, IDENTITY, PRELU, RELU, SIGMOID, SILU
@@ -85,7 +85,9 @@ class Builder:
             return value, blocks
         order = np.full(-(-len(value) // LANES) * LANES, -1, np.int64)
         order[: len(value)] = np.arange(len(value))
-        return self.pack(tensor, value, order)
+        packed, blocks = self.pack(tensor, value, order)
+        self.values[tensor] = packed  # whoever reads the tensor after this reads the copy, and makes no other
+        return packed, blocks
 
     def is_interleaved(self, value: Value) -> bool:
         """Whether a value lies in an interleaved map: the image, where only convolutions of one group read it."""
@@ -106,7 +108,8 @@ class Builder:
             table = np.full(order.size, -1, np.int64)
             table[live] = element_offsets(maps, value)[order[live]]
             source = Map(0, first.plane, first.row, first.pixel)
-            return PackStep(name, "pack", index, reads, 0, len(value), False, source, maps[index].layout, table)
+            made = pack_method(source, table, maps[index].layout, index)
+            return Step(name, "pack", index, reads, 0, len(value), False, made)
 
         self.emit(finish)
         return packed, packed.blocks()

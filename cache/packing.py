@@ -33,13 +33,19 @@ def block_groups(blocks: int) -> list[tuple[int, int]]:
     return groups
 
 
+def reads_single_lanes(blocks: Blocks) -> bool:
+    """Whether a view is cheaper to read lane by lane: a ninth of the lanes of its blocks, or more, hold none of it."""
+    return 9 * np.unique(blocks.position).size <= 8 * LANES * len(blocks)
+
+
 def pack_weights(
-    weight: Floats, groups: int, blocks: Blocks, offsets: Ints, row: int, dilations: tuple[int, int]
+    weight: Floats, groups: int, blocks: Blocks, offsets: Ints, row: int, dilations: tuple[int, int], lanes: int = LANES
 ) -> tuple[Ints, Ints, Floats]:
     """Tap table, spans and weights of `kernels.conv.convolve` for a view of blocked maps.
 
     offsets : int64[blocks], element offset of each touched block from the source's origin. A group of output blocks
-    lists only the input blocks that its convolution groups see. Returns int64[taps], int64[groups, 5], float32[:].
+    lists only the input blocks that its convolution groups see. lanes : per tap, 16; or 1, which lists only the lanes
+    that hold a channel, in the same order. Returns int64[taps], int64[groups, 5], float32[:].
     """
     outputs, per_group, kh, kw = weight.shape
     share = outputs // groups
@@ -58,6 +64,12 @@ def pack_weights(
             np.add.at(matrix[..., out - low], slot[where // LANES] * LANES + where % LANES, weight[out])
         group = matrix.reshape(seen.size, LANES, kh, kw, count * LANES).transpose(0, 2, 3, 1, 4)
         table = (offsets[seen, None, None] * 4 + window_offsets).reshape(-1)
+        if lanes == 1:
+            used = np.zeros((seen.size, 1, 1, LANES), np.bool_)
+            used.reshape(-1)[slot[blocks.position[inputs] // LANES] * LANES + blocks.position[inputs] % LANES] = True
+            used = np.broadcast_to(used, group.shape[:4])
+            group = group[used]
+            table = (table[:, None] + np.arange(LANES) * 4)[used.reshape(-1, LANES)]
         spans.append((first, count, tap_at, table.size, weight_at))
         taps.append(table)
         packed.append(group.reshape(-1))

@@ -6,7 +6,7 @@ Compiled once, immutable, shared by all streams of a model. All that changes is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,8 +18,11 @@ from cache.arena import MapInfo
 from cache.builder import Builder, element_offsets
 from cache.graph import Graph, Node
 from cache.onnx_import import ModelError, OnnxModel, extract, import_graph, native_shape
+from cache.ops.slots import byte_offsets
 from cache.partition import Partition, partition
 from cache.policy import Level, Policy
+from cache.program import Program, assemble
+from cache.state import Needs
 from cache.steps import Step
 from cache.tail import TailRunner
 from cache.values import Value
@@ -34,24 +37,27 @@ Table = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class PlannedStep:
-    """A step with its rule. epsilon : threshold in units of the node's spread; 0 passes every change on.
+    """A step with its rule.
 
-    lanes : int64[C], lanes of the target (block * 16 + lane) that hold a channel; the others count for nothing.
-    everything : int32[n, 2], every pixel of the target, as `kernels.masks.list_pixels` lists a map that is all stale.
+    epsilon : threshold in units of the node's spread; 0 passes every change on. block, few_block : decisions are taken
+    for so many pixels squared, by the step's one method and by the other. lanes : int64[C], lanes of the target
+    (block * 16 + lane) that hold a channel; the others count for nothing. everything : int32[n, 2], every pixel of the target, as `kernels.masks.list_pixels` lists a map that is all stale.
     """
 
     step: Step
     epsilon: float
     block: int
+    few_block: int
     lanes: npt.NDArray[np.int64]
     everything: npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
 class Tap:
-    """A cached tensor handed out as float32[1, C, H, W]: an output, or an input of a tail.
+    """A cached tensor handed out as float32, uint8 or int8[1, C, H, W]: an output, or an input of a tail.
 
-    maps : the maps it lies in. offsets : int64[C], arena element of each channel at (0, 0). row, pixel : elements.
+    maps : the maps it lies in. offsets : int64[C], arena element (byte, for bytes) of each channel at (0, 0).
+    row, pixel : elements.
     """
 
     name: str
@@ -60,6 +66,7 @@ class Tap:
     offsets: npt.NDArray[np.int64]
     row: int
     pixel: int
+    dtype: np.dtype[Any] = np.dtype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +88,9 @@ class Plan:
     table: Table
     maps: tuple[MapInfo, ...]
     arena_elements: int
-    scratch_elements: int
-    work_elements: int
+    needs: Needs
     steps: tuple[PlannedStep, ...]
+    program: Program = field(repr=False)
     taps: Mapping[str, Tap]
     tails: tuple[TailRunner, ...]
     constants: Mapping[str, npt.NDArray[Any]]
@@ -168,13 +175,18 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     tails = tuple(make_tail(model, graph, tail) for tail in parts.tails)
     wanted = [n for n in graph.outputs if n in builder.values]
     wanted += [n for tail in parts.tails for n in tail.inputs]
-    taps = {name: make_tap(name, builder.values[name], maps) for name in dict.fromkeys(wanted)}
-    blocks = [maps[s.step.target].blocks for s in steps]
+    taps = {name: make_tap(name, builder.values[name], maps, graph) for name in dict.fromkeys(wanted)}
+    methods = [m for s in steps for m in (s.step.method, s.step.few) if m is not None]
+    needs = Needs(
+        scratch=scratch_elements(max((maps[s.step.target].blocks for s in steps), default=1)),
+        work=max((m.work_elements for m in methods), default=0),
+        list_px=max((list_capacity(m.height, m.width) for m in maps), default=1),
+        mask_px=max((m.height * m.width for m in maps), default=1), steps=len(steps),
+    )  # fmt: skip
     return Plan(
         name=model.name, graph=graph, partition=parts, policy=policy, input_name=image, input_shape=shape,
         output_names=graph.outputs, table=np.ascontiguousarray(table, np.float32), maps=maps,
-        arena_elements=elements, scratch_elements=scratch_elements(max(blocks, default=1)),
-        work_elements=max((s.step.work_elements for s in steps), default=0), steps=steps, taps=taps,
+        arena_elements=elements, needs=needs, steps=steps, program=assemble(steps, maps), taps=taps,
         tails=tails, constants={n: graph.constants[n] for n in graph.outputs if n in graph.constants},
     )  # fmt: skip
 
@@ -190,7 +202,9 @@ def declare_input(builder: Builder, name: str, shape: Shape, nodes: Sequence[Nod
     """Declare map 0, the image: interleaved where only convolutions read it, else one of blocks."""
     _, channels, height, width = shape
     readers = [n for n in nodes if name in n.inputs]
-    direct = channels <= 4 and all(n.op == "conv" and n.attrs["groups"] == 1 for n in readers)
+    direct = channels <= 4 and all(
+        n.op == "quantise" or (n.op == "conv" and n.attrs["groups"] == 1) for n in readers
+    )  # fmt: skip
     if direct:
         index = builder.arena.declare(name, 0, height, width, 1.0, channels)
         order = np.arange(channels, dtype=np.int64)
@@ -206,9 +220,16 @@ def plan_step(
     """Give a step its threshold and block."""
     target = maps[step.target]
     level: Level = policy.level(step.name, target.stride, target.height * target.width == 1)
-    block = max(level.block, step.grain)
+    block = max(level.block, step.method.grain)
+    few_block = max(level.block, step.few.grain) if step.few is not None else 0
     everything = every_pixel(target.height, target.width, block)
-    return PlannedStep(step, level.epsilon if step.tested else 0.0, block, live[step.target], everything)
+    epsilon = level.epsilon if step.tested else 0.0
+    return PlannedStep(step, epsilon, block, few_block, live[step.target], everything)
+
+
+def list_capacity(height: int, width: int) -> int:
+    """Entries that a list of whole 4 x 4 blocks over a map may have."""
+    return -(-height // 4) * -(-width // 4) * 16
 
 
 @lru_cache(maxsize=256)
@@ -220,18 +241,21 @@ def every_pixel(height: int, width: int, block: int) -> npt.NDArray[np.int32]:
     return pixels
 
 
-def make_tap(name: str, value: Value, maps: Sequence[MapInfo]) -> Tap:
+def make_tap(name: str, value: Value, maps: Sequence[MapInfo], graph: Graph) -> Tap:
     """Where a cached tensor is found in the arena."""
     info = maps[int(value.maps[0])]
     touched = tuple(int(m) for m in np.unique(value.maps))
     shape = (1, len(value), value.height, value.width)
+    known = graph.type_of(name)
+    if known is not None and known.is_byte_map:
+        return Tap(name, shape, touched, byte_offsets(maps, value), info.row, info.pixel, known.dtype)
     return Tap(name, shape, touched, element_offsets(maps, value), info.row, info.pixel)
 
 
 def make_tail(model: OnnxModel, graph: Graph, tail: Any) -> TailRunner:
     """Cut a tail out of the file and hand it to ONNX Runtime."""
-    shapes = {}
-    for name in tail.inputs:
-        known = graph.type_of(name)
-        shapes[name] = known.shape if known is not None else None
-    return TailRunner(extract(model, shapes, tail.outputs, constants=graph.folded), tail.inputs, tail.outputs)
+    known = {name: graph.type_of(name) for name in tail.inputs}
+    shapes = {name: None if kind is None else kind.shape for name, kind in known.items()}
+    dtypes = {name: kind.dtype for name, kind in known.items() if kind is not None}
+    piece = extract(model, shapes, tail.outputs, constants=graph.folded, dtypes=dtypes)
+    return TailRunner(piece, tail.inputs, tail.outputs)

@@ -12,7 +12,7 @@ and with exact=True the outputs are those of a full recompute, bit for bit.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,15 +21,17 @@ import numpy.typing as npt
 
 from cache.arena import LANES, aligned_zeros
 from cache.change import ChangeDetector, Frame, TileGrid
-from cache.plan import Plan, PlannedStep, Tap
-from cache.steps import Pixels, Read, State
+from cache.plan import Plan, Tap
+from cache.state import State, workspace
+from cache.team import helpers
+from kernels.byte_maps import unpack_bytes
 from kernels.image import ingest_blocked, ingest_tensor, ingest_tiles, unpack
-from kernels.layout import Test
-from kernels.masks import list_pixels, project
-from kernels.simd import STORE, TEST_BITS, TEST_RMS
+from kernels.program import JOB_WORDS, close, run
 
 Decision = Literal["keyframe", "partial", "reuse"]
 Array = npt.NDArray[Any]
+Clock = npt.NDArray[np.int64]
+NO_CLOCK: Clock = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -68,37 +70,37 @@ class Session:
     """One stream's state on a Plan. Not thread-safe: one worker at a time holds it.
 
     exact : thresholds are zero; the result is bit-identical to a full recompute of the same frame.
+    threads : cores a frame may use while no other stream's frame is under way (see `cache.team`); never shows in the
+    bits.
     """
 
-    def __init__(self, plan: Plan, exact: bool = False) -> None:
+    def __init__(self, plan: Plan, exact: bool = False, threads: int = 1) -> None:
+        if threads < 1:
+            raise ValueError(f"expected 1 thread or more, got {threads}")
+        self.threads = threads
         self.plan = plan
         self.exact = exact
         policy = plan.policy
         self._grid = TileGrid(plan.height, plan.width, policy.tile)
         self._detector = ChangeDetector(self._grid, plan.channels, 0.0 if exact else policy.tile_difference)
-        masks = [np.zeros((m.height, m.width), np.uint8) for m in plan.maps]
-        self._state = State(
-            aligned_zeros(plan.arena_elements), masks, [False] * len(masks), aligned_zeros(plan.scratch_elements),
-            aligned_zeros(plan.work_elements),
-        )  # fmt: skip
+        self._state = State(plan.maps, aligned_zeros(plan.arena_elements))
         self._reference = np.zeros((plan.height, plan.width, plan.channels), np.uint8)
         self._tiles = np.zeros(self._grid.shape, np.uint8)
-        self._stale = [np.zeros_like(masks[s.step.target]) for s in plan.steps]
-        self._pixels = np.empty((max((_capacity(m.shape) for m in masks), default=1), 2), np.int32)
-        self._spread = [0.0] * len(plan.steps)
-        self._tensors: dict[str, Array] = {t.name: np.zeros(t.shape, np.float32) for t in plan.taps.values()}
+        self._spread = np.zeros(len(plan.steps))
+        self._shares = np.zeros(len(plan.steps))
+        self._macs = np.array([s.step.macs for s in plan.steps], np.float64)
+        self._ticket = aligned_zeros(LANES).view(np.int64)
+        self._jobs = aligned_zeros(len(plan.steps) * JOB_WORDS * 2).view(np.int64).reshape(-1, JOB_WORDS)
+        self._tensors: dict[str, Array] = {t.name: np.zeros(t.shape, t.dtype) for t in plan.taps.values()}
         self._tail_outputs: dict[str, Array] = {}
         self._valid = False
         self._reference_valid = False
-        self._done = 0.0
 
     @property
     def nbytes(self) -> int:
         """Memory held by this stream: feature maps, reference frame, masks, scratch and handed-out tensors."""
-        state = self._state
-        arrays: list[Array] = [state.arena, state.scratch, state.work, self._reference, self._tiles, self._pixels]
-        arrays += [*state.written, *self._stale, *self._tensors.values(), *self._tail_outputs.values()]
-        return sum(a.nbytes for a in arrays)
+        arrays: list[Array] = [self._reference, self._tiles, self._jobs, *self._tensors.values()]
+        return self._state.nbytes + sum(a.nbytes for a in (*arrays, *self._tail_outputs.values()))
 
     def reset(self) -> None:
         """Forget the stored frame: the next one is a keyframe."""
@@ -153,7 +155,7 @@ class Session:
         decision, reason = decide(valid, changed, len(self._grid), 1.0)
         compared = time.perf_counter_ns()
         if decision != "reuse":
-            self._state.touched[0] = True
+            self._state.touched[0] = 1
             self._run(decision == "keyframe")
         self._valid = True
         return self._result(decision, reason, changed, start, compared)
@@ -166,14 +168,17 @@ class Session:
             compared_ns - start_ns, infer_ns,
         )  # fmt: skip
 
+    def profile(self, frame: Frame) -> Clock:
+        """Nanoseconds taken by each step of the plan on a keyframe of `frame`; int64[steps]."""
+        self.reset()
+        self.push(frame)
+        clock = np.zeros(len(self.plan.steps), np.int64)
+        self._run(True, clock)
+        return clock
+
     def _clear_masks(self, everything: bool) -> None:
-        """Forget what the last frame wrote; `everything` after an error, which may have left marks untold."""
-        state = self._state
-        for index, touched in enumerate(state.touched):
-            if touched or everything:
-                state.written[index][:] = 0
-                state.touched[index] = False
-        self._done = 0.0
+        self._state.clear(everything)
+        self._shares[:] = 0.0
 
     def _ingest(self, frame: Frame) -> None:
         """Move the changed tiles into the reference frame and the input map."""
@@ -183,53 +188,23 @@ class Session:
             frame, self.plan.table, self._tiles, self._grid.tile, self._state.arena, image.layout, self._reference,
             self._state.written[0],
         )  # fmt: skip
-        self._state.touched[0] = True
+        self._state.touched[0] = 1
 
-    def _run(self, keyframe: bool) -> None:
+    def _run(self, keyframe: bool, clock: Clock = NO_CLOCK) -> None:
         """Bring every map up to date with what was written to map 0."""
-        state = self._state
-        for index, planned in enumerate(self.plan.steps):
-            reads = [r for r in planned.step.reads if state.touched[r.map]]
-            if not reads and not keyframe:
-                continue
-            listed, share = (planned.everything, 1.0) if keyframe else self._list(index, planned, reads)
-            if len(listed) == 0:
-                continue
-            test = self._test(index, planned, keyframe)
-            written = planned.step.compute(state, listed, test)
-            state.touched[planned.step.target] = written > 0
-            self._done += planned.step.macs * share
-            if keyframe and planned.epsilon > 0 and not self.exact:
-                self._spread[index] = self._measure_spread(planned)
+        program, state, space = self.plan.program, self._state, workspace()
+        with helpers(self.threads) as team:
+            state.borrow(space, self.plan.needs, team.workers)
+            team.begin(self._jobs, self._ticket)
+            try:
+                run(
+                    program.steps, program.reads, program.maps, program.costs, program.epsilons, self._spread,
+                    state.words, state.touched, space.stale, space.pixels, self._jobs, self._ticket, team.workers,
+                    keyframe, self.exact, self._shares, clock,
+                )  # fmt: skip
+            finally:
+                close(self._ticket)
         self._hand_out(keyframe)
-
-    def _list(self, index: int, planned: PlannedStep, reads: Sequence[Read]) -> tuple[Pixels, float]:
-        """The pixels that what was written makes stale, in whole blocks, and their share of the map."""
-        stale = self._stale[index]
-        stale[:] = 0
-        for r in reads:
-            project(
-                self._state.written[r.map], r.rows.low, r.rows.high, r.rows.step, r.columns.low, r.columns.high,
-                r.columns.step, stale,
-            )  # fmt: skip
-        listed, pixels = list_pixels(stale, planned.block, self._pixels)
-        return self._pixels[:listed], pixels / stale.size
-
-    def _test(self, index: int, planned: PlannedStep, keyframe: bool) -> Test:
-        if keyframe:
-            return Test(STORE, 0.0, planned.block)
-        if self.exact or planned.epsilon == 0:
-            return Test(TEST_BITS, 0.0, planned.block)
-        limit = (planned.epsilon * self._spread[index]) ** 2 * planned.step.channels
-        return Test(TEST_RMS, float(limit), planned.block)
-
-    def _measure_spread(self, planned: PlannedStep) -> float:
-        """Standard deviation of a map's values, from every other row and column of the lanes that hold channels."""
-        info = self.plan.maps[planned.step.target]
-        sample = info.view(self._state.arena)[:, ::2, ::2]
-        if planned.lanes.size < info.blocks * LANES:
-            sample = sample[planned.lanes // LANES, :, :, planned.lanes % LANES]
-        return float(sample.std(dtype=np.float64))
 
     def _hand_out(self, keyframe: bool) -> None:
         """Unpack the outputs and tail inputs that were written; run the tails that read one of them."""
@@ -243,7 +218,11 @@ class Session:
                 self._tail_outputs.update(tail.run(self._tensors))
 
     def _unpack(self, tap: Tap) -> None:
-        unpack(self._state.arena, tap.offsets, tap.row, tap.pixel, self._tensors[tap.name][0])
+        arena, out = self._state.arena, self._tensors[tap.name][0]
+        if tap.dtype == np.float32:
+            unpack(arena, tap.offsets, tap.row, tap.pixel, out)
+        else:
+            unpack_bytes(arena, tap.offsets, tap.row, tap.pixel, 128 * (tap.dtype == np.int8), out.view(np.uint8))
 
     def _outputs(self) -> dict[str, Array]:
         outputs: dict[str, Array] = {}
@@ -258,9 +237,4 @@ class Session:
 
     def _fraction(self) -> float:
         total = self.plan.total_macs
-        return self._done / total if total else 0.0
-
-
-def _capacity(shape: tuple[int, ...]) -> int:
-    """Pixels that a list of whole 4 x 4 blocks over a map may hold."""
-    return -(-shape[0] // 4) * -(-shape[1] // 4) * 16
+        return float(self._macs @ self._shares) / total if total else 0.0

@@ -1,35 +1,20 @@
-"""What a Plan is made of and what a Session hands to it: steps, the maps they read, and the state they work on."""
+"""What a Plan is made of: steps, the maps they read, and the ways in which their pixels can be computed."""
 
 from __future__ import annotations
 
-import abc
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from cache.geometry import Span
-from kernels.layout import Act, Test
+from kernels.layout import CHUNK, Act
+from kernels.record import Entry, encode
 
-Mask = npt.NDArray[np.uint8]
 Pixels = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
-
-
-@dataclass
-class State:
-    """The memory of one stream: nothing else of it changes from frame to frame.
-
-    arena : float32[:], every stored feature map. written : per map uint8[H, W], 1 where this frame wrote.
-    touched : per map, whether anything of it was written this frame. scratch : float32[:], candidates.
-    work : float32[:], what Winograd steps need besides; its first 48 stay zero.
-    """
-
-    arena: Floats
-    written: list[Mask]
-    touched: list[bool]
-    scratch: Floats
-    work: Floats
+Words = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,13 +26,67 @@ class Read:
     columns: Span
 
 
+class Cost(NamedTuple):
+    """Nanoseconds of a method: per call, and per listed pixel."""
+
+    call_ns: float
+    pixel_ns: float
+
+    def of(self, pixels: int) -> float:
+        """Nanoseconds for a list."""
+        return self.call_ns + self.pixel_ns * pixels
+
+
 @dataclass(frozen=True, eq=False)
-class Step(abc.ABC):
-    """One node of the plan, ready to run: everything decided, nothing left to look up.
+class Method:
+    """One way to compute pixels of a step, ready to run: everything decided, nothing left to look up.
+
+    entry : compiled function that unpacks `words` (kernel arguments, see `kernels.record`) and calls the kernel.
+    kept : the arrays behind the addresses in `words`. grain : pixels of the smallest square block that it can compute (1,
+    or 4 for Winograd tiles). unit : pixels below which a list is not cut for several threads.
+    work_elements : float32 elements of work space that it needs. cost : what it takes on this machine, or may take.
+    """
+
+    entry: Entry
+    words: Words
+    kept: tuple[Any, ...]
+    grain: int = 1
+    unit: int = CHUNK
+    work_elements: int = 0
+    cost: Cost = Cost(1000.0, 0.0)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of its weights and tables."""
+        return sum(a.nbytes for a in self.kept)
+
+
+def method(entry: Entry, *arguments: Any, macs_px: float = 0.0, channels: int = 16) -> Method:
+    """A method that calls `entry` with kernel arguments in the order in which it unpacks them.
+
+    macs_px, channels : multiply-accumulates and channels of a pixel, for a first guess of the cost.
+    """
+    words, kept = encode(*arguments)
+    return Method(entry, words, kept, cost=Cost(GUESSED_CALL_NS, guessed_pixel_ns(macs_px, channels)))
+
+
+GUESSED_CALL_NS = 500.0
+
+
+def guessed_pixel_ns(macs_px: float, channels: int) -> float:
+    """Nanoseconds of a pixel at 50 multiply-accumulates and 4 stored values a nanosecond."""
+    return macs_px / 50 + channels / 4
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One node of the plan.
 
     target : map it writes. reads : what makes its pixels stale. macs : multiply-accumulates of a dense run.
     channels : logical output channels (the mean of the threshold's mean square is over these).
-    tested : whether a threshold applies; steps that only move values pass every change on.
+    tested : whether a threshold applies; steps that only move values pass every change on. method : how its pixels are
+    computed; few : another way, cheaper for short lists, or None. In exact mode it is always `method`, so that the
+    choice never shows in the bits.
     """
 
     name: str
@@ -57,20 +96,8 @@ class Step(abc.ABC):
     macs: int
     channels: int
     tested: bool
-
-    @property
-    def grain(self) -> int:
-        """Pixels of the smallest square block that it can compute: 1, or 4 for Winograd tiles."""
-        return 1
-
-    @property
-    def work_elements(self) -> int:
-        """float32 elements of `State.work` that it needs."""
-        return 0
-
-    @abc.abstractmethod
-    def compute(self, state: State, pixels: Pixels, test: Test) -> int:
-        """Recompute the listed pixels, write and mark those that pass `test`; returns how many were written."""
+    method: Method
+    few: Method | None = None
 
 
 def act(kind: int, alpha: float = 0.0, beta: float = 0.0) -> Act:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,16 +11,34 @@ from cache.arena import LANES, aligned_copy
 from cache.builder import Builder, Maps, block_offsets
 from cache.graph import Node
 from cache.packing import pack_weights
-from cache.steps import Floats, Pixels, State, Step
+from cache.steps import GUESSED_CALL_NS, Cost, Floats, Method, guessed_pixel_ns, method
 from cache.values import Blocks, Value
 from kernels.emit_winograd import PATCH, TILE
 from kernels.layout import Act, Map, Test
+from kernels.record import (
+    STATE_WORDS,
+    act_at,
+    arena_of,
+    entry,
+    floats_at,
+    ints_2d_at,
+    ints_at,
+    map_at,
+    mask_of,
+    pixels_at,
+    scratch_of,
+    words_at,
+    work_of,
+)
 from kernels.winograd import POINTS, TILES, convolve_winograd, work_elements
 
 Ints = npt.NDArray[np.int64]
 
-COARSEST_STRIDE = 8
-"""Beyond it decisions are finer than a tile: on frames that changed in part whole tiles cost more than they save."""
+GUESSED_GAIN, GUESSED_TILES = 2.2, 0.086
+"""How much faster a long list is than by the direct method; tiles, for each pair of blocks of input and output channels, in a
+list that takes as long either way (four times the weights are read). Measured; `cache.tuning` measures anew."""
+PART_TILES = 8
+"""Tiles below which a list is not cut for several threads."""
 NARROWEST = 32
 """Input channels below which transforms cost what products save."""
 
@@ -30,46 +48,41 @@ _POINTS = np.array(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class WinogradStep(Step):
-    """Arguments of `kernels.winograd.convolve_winograd`, decided."""
-
-    source: Map
-    destination: Map
-    planes: Ints
-    taps: Ints
-    spans: Ints
-    weights: Floats
-    bias: Floats
-    slope: Floats
-    act: Act
-
-    @property
-    def grain(self) -> int:
-        """Whole tiles."""
-        return TILE
-
-    @property
-    def work_elements(self) -> int:
-        """Transformed inputs and products of the tiles under way."""
-        return work_elements(self.planes.size, self.bias.size // LANES)
-
-    def compute(self, state: State, pixels: Pixels, test: Test) -> int:
-        """See `Step.compute`."""
-        return int(
-            convolve_winograd(
-                state.arena, self.source, self.planes, self.taps, self.spans, self.weights, self.bias, self.slope,
-                self.destination, pixels, self.act, test, state.scratch, state.work, state.written[self.target],
-            )
-        )  # fmt: skip
+@entry
+def winograd_convolution(
+    record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
+) -> int:
+    """source, planes, taps, spans, weights, bias, slope, target map, activation, target."""
+    r, s = words_at(record, 25), words_at(state, STATE_WORDS)
+    return convolve_winograd(
+        arena_of(s), map_at(r, 0), ints_at(r, 4), ints_at(r, 6), ints_2d_at(r, 8), floats_at(r, 11), floats_at(r, 13),
+        floats_at(r, 15), map_at(r, 17), pixels_at(pixels, count), act_at(r, 21), Test(mode, limit, block),
+        scratch_of(s, worker), work_of(s, worker), mask_of(s, r[24]),
+    )  # fmt: skip
 
 
-def suits(builder: Builder, node: Node, weight: Floats, target: int) -> bool:
+def winograd_method(
+    maps: Maps, blocks: Blocks, weight: Floats, pads: tuple[int, int], bias: Floats, slope: Floats, place: Map, act: Act,
+    target: int,
+) -> Method:  # fmt: skip
+    """The convolution of a view's blocks into the map `target`, laid out as `place`."""
+    source, planes, taps, spans, packed = arguments(maps, blocks, weight, pads)
+    made = method(winograd_convolution, source, planes, taps, spans, packed, bias, slope, place, act, target)
+    outputs = bias.size // LANES
+    direct_ns = guessed_pixel_ns(9 * weight.shape[1] * weight.shape[0], weight.shape[0])
+    saved_ns = direct_ns * (1 - 1 / GUESSED_GAIN)
+    return replace(
+        made, grain=TILE, unit=PART_TILES * TILE * TILE, work_elements=work_elements(planes.size, outputs),
+        cost=Cost(GUESSED_CALL_NS + GUESSED_TILES * planes.size * outputs * TILE * TILE * saved_ns, direct_ns - saved_ns),
+    )  # fmt: skip
+
+
+def suits(builder: Builder, node: Node, weight: Floats) -> bool:
     """Whether Winograd's method can compute the convolution, and pays."""
     attrs = node.attrs
     plain = attrs["strides"] == (1, 1) and attrs["dilations"] == (1, 1) and attrs["groups"] == 1
     wide = weight.shape[1] >= NARROWEST and weight.shape[2:] == (3, 3)
-    return not builder.strict and plain and wide and builder.arena.maps[target].stride <= COARSEST_STRIDE
+    return not builder.strict and plain and wide
 
 
 def tile_border(builder: Builder, node: Node, value: Value) -> None:

@@ -42,4 +42,6 @@ def writable(folder: Path) -> Path:
         return other
 
 
-numba.config.CACHE_DIR = str(writable(cache_folder() / "kernels" / source_key()))
+FOLDER = writable(cache_folder() / "kernels" / source_key())
+"""Where compiled kernels lie, and what else is known of them on this CPU."""
+numba.config.CACHE_DIR = str(FOLDER)

@@ -31,7 +31,7 @@ def _or_row(buffer: np.ndarray, mask: np.ndarray, y: int) -> None:
 
 
 @jit
-def _any_in_row(mask: np.ndarray, y: int) -> bool:
+def any_in_row(mask: np.ndarray, y: int) -> bool:
     width = mask.shape[1]
     address = mask.ctypes.data + y * width
     vectors = width // VECTOR_BYTES
@@ -106,7 +106,7 @@ def project(
     height, width = stale.shape
     marked = np.empty(mask.shape[0], np.bool_)
     for y in range(mask.shape[0]):
-        marked[y] = _any_in_row(mask, y)
+        marked[y] = any_in_row(mask, y)
     first, end, stride = _regular_columns(col_low, col_high)
     if stride not in (1, 2):
         first, end = 0, 0
@@ -183,7 +183,7 @@ def list_pixels(stale: np.ndarray, block: int, pixels: np.ndarray) -> tuple[int,
         bottom = min(top + block, height)
         found = False
         for y in range(top, bottom):
-            if _any_in_row(stale, y):
+            if any_in_row(stale, y):
                 if not found:
                     buffer[:] = 0
                     found = True

@@ -9,6 +9,7 @@ from pathlib import Path
 from cache.onnx_import import ModelError, OnnxModel, at_size, load_model
 from cache.plan import Plan
 from cache.policy import Policy
+from cache.tuning import tuned
 from service.families import Family, Size, bind, check_size, default_size
 from service.model_spec import ModelSpec, load_spec
 
@@ -24,13 +25,14 @@ class OpenedModel:
     outputs: Sequence[str] | None
 
     def compile(self, policy: Policy | None = None) -> Plan:
-        """The plan; takes a moment. Raises ModelError or GraphError with the reason.
+        """The plan, tuned to this machine; takes a moment. Raises ModelError or GraphError with the reason.
 
         policy : None takes the default one with its thresholds times the specification's tolerance.
         """
         policy = policy or Policy().scaled(self.spec.tolerance)
         shape = (1, self.spec.channels, self.size[1], self.size[0])
-        return Plan.compile(self.model, shape, self.outputs, self.spec.normalisation(), policy)
+        plan = Plan.compile(self.model, shape, self.outputs, self.spec.normalisation(), policy)
+        return tuned(plan, self.model.sha256)
 
 
 def open_model(path: str | Path, size: Size | None = None, spec: str | Path | None = None) -> OpenedModel:

@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.graph import GraphError
+from cache.memory import Memory, memory_of
 from cache.onnx_import import ModelError
+from cache.plan import Plan
 from cache.session import Session
 from cache.tail import TailError
 from service.catalogue import BUILT_IN, CatalogueError, built_in, find_model
@@ -57,6 +59,19 @@ class EngineSession(Protocol):
 SessionFactory: TypeAlias = Callable[[], EngineSession]
 
 
+@dataclass(frozen=True)
+class PlanSessions:
+    """Makes sessions of a plan. memory : what the plan and each session take."""
+
+    plan: Plan
+    exact: bool
+    memory: Memory
+
+    def __call__(self) -> EngineSession:
+        """A new session, with nothing cached."""
+        return Session(self.plan, exact=self.exact)
+
+
 class UnknownModel(LookupError):
     """No model of that name; the message lists those that exist."""
 
@@ -93,6 +108,11 @@ class Model:
         """Whether sessions can be opened without compiling first."""
         return self._factory is not None
 
+    @property
+    def memory(self) -> Memory | None:
+        """What it takes; None before it is compiled, and of an engine that does not say."""
+        return self._factory.memory if isinstance(self._factory, PlanSessions) else None
+
     def open_session(self) -> EngineSession:
         """A new session; compiles the plan on first use (seconds). Not for the event loop."""
         with self._lock:
@@ -125,7 +145,7 @@ def load(name: str, source: ModelSource, *, exact: bool = False) -> Model:
             plan = opened.compile()
         except (ModelError, FamilyError, GraphError, TailError) as error:
             raise ModelFailed(f"{name}: {error}") from error
-        return lambda: Session(plan, exact=exact)
+        return PlanSessions(plan, exact, memory_of(plan))
 
     return Model(name, opened.spec, opened.family, opened.size, compile_plan)
 
@@ -219,6 +239,10 @@ class ModelRegistry:
             raise UnknownModel(f"unknown model {chosen!r}; expected one of {', '.join(self._entries) or 'none'}{hint}")
         return chosen
 
+    def loaded(self) -> list[Model]:
+        """The models that are loaded, in order of registration."""
+        return [entry.model for entry in self._entries.values() if entry.model is not None]
+
     def describe(self) -> list[dict[str, Any]]:
         """For GET /v1/models; loads nothing."""
         return [_describe(name, entry, name == self.default) for name, entry in self._entries.items()]
@@ -248,5 +272,6 @@ def _describe(name: str, entry: _Entry, is_default: bool) -> dict[str, Any]:
             "labels": list(model.spec.labels),
             "min_confidence": model.spec.min_confidence,
             "compiled": model.compiled,
+            "memory_bytes": None if model.memory is None else model.memory.as_dict(),
         }
     return described

@@ -90,6 +90,22 @@ class Service:
         model = self.registry.get(model_name)
         return FramePipeline(model, model.open_session(), self.limits)
 
+    def memory_bytes(self) -> dict[str, int]:
+        """What models, streams and threads hold: plans once, every stream, the largest work space for each worker.
+
+        Streams include the session that single images of a model are computed in. Left out: the interpreter, code,
+        images under way, and what ONNX Runtime takes for tails.
+        """
+        memories = [model.memory for model in self.registry.loaded() if model.memory is not None]
+        detecting = [pipeline.model.memory for pipeline in self.detect_pipelines.values()]
+        parts = {
+            "models": sum(memory.shared for memory in memories),
+            "streams": sum(stream.memory_bytes for stream in self.streams.all())
+            + sum(memory.stream for memory in detecting if memory is not None),
+            "threads": self.settings.workers * max((memory.thread for memory in memories), default=0),
+        }
+        return {**parts, "total": sum(parts.values())}
+
     def detect_lane(self, model_name: str) -> Lane[Callable[[], None]]:
         """The lane in which single images of a model are computed, one at a time."""
         lane = self.detect_lanes.get(model_name)

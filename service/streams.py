@@ -95,6 +95,12 @@ class Stream:
     detached_at: float = field(default_factory=time.monotonic)
     created_at: float = field(default_factory=time.time)
 
+    @property
+    def memory_bytes(self) -> int:
+        """What it has cached and the buffers beside it; 0 before its first frame and of an engine that does not say."""
+        memory = None if self.pipeline is None else self.pipeline.model.memory
+        return 0 if memory is None else memory.stream
+
     def describe(self) -> dict[str, Any]:
         """For GET /v1/streams/{id}."""
         counters = self.counters
@@ -113,6 +119,7 @@ class Stream:
                 "failed": counters.failed,
             },
             "compute_fraction_mean": mean,
+            "memory_bytes": self.memory_bytes,
         }
 
 

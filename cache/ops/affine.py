@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 
 from cache.arena import aligned_copy
 from cache.builder import Builder, Maps, activation, block_offsets, lanes, whole_reads
 from cache.graph import Graph, Node
-from cache.steps import Floats, Pixels, State, Step
+from cache.steps import Step, method
 from kernels.eltwise import affine
-from kernels.layout import Act, Map, Test
+from kernels.layout import Test
+from kernels.record import (
+    STATE_WORDS,
+    act_at,
+    arena_of,
+    entry,
+    floats_at,
+    ints_at,
+    map_at,
+    mask_of,
+    pixels_at,
+    scratch_of,
+    words_at,
+)
 
 
-@dataclass(frozen=True, eq=False)
-class AffineStep(Step):
-    """Arguments of `kernels.eltwise.affine`."""
-
-    source: Map
-    planes: npt.NDArray[np.int64]
-    scale: Floats
-    shift: Floats
-    slope: Floats
-    destination: Map
-    act: Act
-
-    def compute(self, state: State, pixels: Pixels, test: Test) -> int:
-        """See `Step.compute`."""
-        return int(
-            affine(
-                state.arena, self.source, self.planes, self.scale, self.shift, self.slope, self.destination, pixels,
-                self.act, test, state.scratch, state.written[self.target],
-            )
-        )  # fmt: skip
+@entry
+def scale_and_shift(
+    record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
+) -> int:
+    """source, planes, scale, shift, slope, target map, activation, target."""
+    r, s = words_at(record, 20), words_at(state, STATE_WORDS)
+    return affine(
+        arena_of(s), map_at(r, 0), ints_at(r, 4), floats_at(r, 6), floats_at(r, 8), floats_at(r, 10), map_at(r, 12),
+        pixels_at(pixels, count), act_at(r, 16), Test(mode, limit, block), scratch_of(s, worker), mask_of(s, r[19]),
+    )  # fmt: skip
 
 
 def supports(graph: Graph, node: Node) -> str | None:
@@ -57,9 +57,10 @@ def lower(node: Node, builder: Builder) -> None:
 
     def finish(maps: Maps) -> Step:
         info, planes = block_offsets(maps, blocks)
-        return AffineStep(
-            node.name, node.op, target, reads, 0, channels, True, info.layout, planes, aligned_copy(scale),
-            aligned_copy(shift), aligned_copy(slope), maps[target].layout, act,
+        made = method(
+            scale_and_shift, info.layout, planes, aligned_copy(scale), aligned_copy(shift), aligned_copy(slope),
+            maps[target].layout, act, target,
         )  # fmt: skip
+        return Step(node.name, node.op, target, reads, 0, channels, True, made)
 
     builder.emit(finish)

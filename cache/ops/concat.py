@@ -16,4 +16,6 @@ def supports(graph: Graph, node: Node) -> str | None:
 
 def lower(node: Node, builder: Builder) -> None:
     """Make the output a view of the inputs."""
-    builder.values[node.output] = concatenate([builder.values[name] for name in node.inputs])
+    joined = concatenate([builder.values[name] for name in node.inputs])
+    builder.arena.join(joined.maps.tolist())
+    builder.values[node.output] = joined

@@ -2,74 +2,59 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 
 from cache.arena import LANES, aligned_copy
 from cache.builder import Builder, Maps, activation, block_offsets, lanes
 from cache.geometry import reach, window
 from cache.graph import Graph, Node, macs
-from cache.packing import pack_interleaved, pack_weights, window_taps
-from cache.steps import Floats, Pixels, Read, State, Step
+from cache.packing import pack_interleaved, pack_weights, reads_single_lanes, window_taps
+from cache.steps import Floats, Read, Step, method
 from cache.values import Value
-from cache.winograd import WinogradStep, arguments, suits, tile_border
+from cache.winograd import suits, tile_border, winograd_method
 from kernels.conv import convolve, convolve_depthwise
-from kernels.layout import Act, Map, Test
-
-Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class ConvStep(Step):
-    """Arguments of `kernels.conv.convolve`, decided."""
-
-    source: Map
-    destination: Map
-    taps: Ints
-    spans: Ints
-    lanes: int
-    weights: Floats
-    bias: Floats
-    slope: Floats
-    stride: tuple[int, int]
-    act: Act
-
-    def compute(self, state: State, pixels: Pixels, test: Test) -> int:
-        """See `Step.compute`."""
-        return int(
-            convolve(
-                state.arena, self.source, self.taps, self.spans, self.lanes, self.weights, self.bias, self.slope,
-                self.destination, pixels, self.stride[0], self.stride[1], self.act, test, state.scratch,
-                state.written[self.target],
-            )
-        )  # fmt: skip
+from kernels.layout import Test
+from kernels.record import (
+    STATE_WORDS,
+    act_at,
+    arena_of,
+    entry,
+    floats_3d_at,
+    floats_at,
+    ints_2d_at,
+    ints_at,
+    map_at,
+    mask_of,
+    pixels_at,
+    scratch_of,
+    words_at,
+)
 
 
-@dataclass(frozen=True, eq=False)
-class DepthwiseStep(Step):
-    """Arguments of `kernels.conv.convolve_depthwise`, decided."""
+@entry
+def convolution(
+    record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
+) -> int:
+    """source, taps, spans, lanes, weights, bias, slope, target map, strides, activation, target."""
+    r, s = words_at(record, 26), words_at(state, STATE_WORDS)
+    return convolve(
+        arena_of(s), map_at(r, 0), ints_at(r, 4), ints_2d_at(r, 6), r[9], floats_at(r, 10), floats_at(r, 12),
+        floats_at(r, 14), map_at(r, 16), pixels_at(pixels, count), r[20], r[21], act_at(r, 22),
+        Test(mode, limit, block), scratch_of(s, worker), mask_of(s, r[25]),
+    )  # fmt: skip
 
-    source: Map
-    destination: Map
-    planes: Ints
-    taps: Ints
-    weights: Floats
-    bias: Floats
-    slope: Floats
-    stride: tuple[int, int]
-    act: Act
 
-    def compute(self, state: State, pixels: Pixels, test: Test) -> int:
-        """See `Step.compute`."""
-        return int(
-            convolve_depthwise(
-                state.arena, self.source, self.planes, self.taps, self.weights, self.bias, self.slope,
-                self.destination, pixels, self.stride[0], self.stride[1], self.act, test, state.scratch,
-                state.written[self.target],
-            )
-        )  # fmt: skip
+@entry
+def depthwise_convolution(
+    record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
+) -> int:
+    """source, planes, taps, weights, bias, slope, target map, strides, activation, target."""
+    r, s = words_at(record, 26), words_at(state, STATE_WORDS)
+    return convolve_depthwise(
+        arena_of(s), map_at(r, 0), ints_at(r, 4), ints_at(r, 6), floats_3d_at(r, 8), floats_at(r, 12), floats_at(r, 14),
+        map_at(r, 16), pixels_at(pixels, count), r[20], r[21], act_at(r, 22), Test(mode, limit, block),
+        scratch_of(s, worker), mask_of(s, r[25]),
+    )  # fmt: skip
 
 
 def supports(graph: Graph, node: Node) -> str | None:
@@ -111,28 +96,22 @@ def lower(node: Node, builder: Builder) -> None:
         lower_depthwise(node, builder, weight)
         return
     blocks = None if builder.is_interleaved(value) else value.blocks()
-    if blocks is not None and blocks.is_scattered:
-        value, blocks = builder.dense_blocks(node.inputs[0])
     kernel = (weight.shape[2], weight.shape[3])
     channels, height, width = builder.shape(node.output)
     target, _ = builder.new_value(node.output, channels, height, width)
+    winograd = blocks is not None and suits(builder, node, weight)
+    if blocks is not None and winograd and blocks.is_scattered:  # it transforms whole blocks
+        value, blocks = builder.dense_blocks(node.inputs[0])
     window_border(builder, node, value, kernel)
     reads, work = window_reads(builder, node, value, kernel), macs(builder.graph, node)
     size = -(-channels // LANES)
     act, slope = activation(node.activation, np.arange(channels), size)
     bias = lanes(np.arange(channels), size, bias_of(builder.graph, node, channels))
-
-    winograd = blocks is not None and suits(builder, node, weight, target)
     if winograd:
         tile_border(builder, node, value)
 
     def finish(maps: Maps) -> Step:
-        if blocks is not None and winograd:
-            source, planes, tap, span, packed = arguments(maps, blocks, weight, node.attrs["pads"][:2])
-            return WinogradStep(
-                node.name, node.op, target, reads, work, channels, True, source, maps[target].layout, planes, tap, span,
-                packed, aligned_copy(bias), aligned_copy(slope), act,
-            )  # fmt: skip
+        place, steady = maps[target].layout, (aligned_copy(bias), aligned_copy(slope))
         if blocks is None:
             info = maps[int(value.maps[0])]
             tap, span, packed, width_lanes = pack_interleaved(
@@ -140,13 +119,19 @@ def lower(node: Node, builder: Builder) -> None:
             )
         else:
             info, offsets = block_offsets(maps, blocks)
-            tap, span, packed = pack_weights(weight, groups, blocks, offsets, info.row, node.attrs["dilations"])
-            width_lanes = LANES
-        source = info.corner(*node.attrs["pads"][:2])
-        return ConvStep(
-            node.name, node.op, target, reads, work, channels, True, source, maps[target].layout, tap, span,
-            width_lanes, aligned_copy(packed), aligned_copy(bias), aligned_copy(slope), node.attrs["strides"], act,
+            width_lanes = 1 if reads_single_lanes(blocks) else LANES
+            tap, span, packed = pack_weights(
+                weight, groups, blocks, offsets, info.row, node.attrs["dilations"], width_lanes
+            )
+        pads = node.attrs["pads"][:2]
+        direct = method(
+            convolution, info.corner(*pads), tap, span, width_lanes, aligned_copy(packed), *steady, place,
+            node.attrs["strides"], act, target, macs_px=work / (height * width), channels=channels,
         )  # fmt: skip
+        if blocks is None or not winograd:
+            return Step(node.name, node.op, target, reads, work, channels, True, direct)
+        fast = winograd_method(maps, blocks, weight, pads, *steady, place, act, target)
+        return Step(node.name, node.op, target, reads, work, channels, True, fast, direct)
 
     builder.emit(finish)
 
@@ -168,11 +153,12 @@ def lower_depthwise(node: Node, builder: Builder, weight: Floats) -> None:
     def finish(maps: Maps) -> Step:
         info, planes = block_offsets(maps, blocks)
         taps = window_taps(kernel, info.row, info.pixel, node.attrs["dilations"])
-        return DepthwiseStep(
-            node.name, node.op, target, reads, work, channels, True, info.corner(*node.attrs["pads"][:2]),
-            maps[target].layout, planes, taps.reshape(-1), aligned_copy(packed).reshape(packed.shape),
-            aligned_copy(bias), aligned_copy(slope), node.attrs["strides"], act,
+        made = method(
+            depthwise_convolution, info.corner(*node.attrs["pads"][:2]), planes, taps.reshape(-1),
+            aligned_copy(packed).reshape(packed.shape), aligned_copy(bias), aligned_copy(slope), maps[target].layout,
+            node.attrs["strides"], act, target, macs_px=work / (height * width), channels=channels,
         )  # fmt: skip
+        return Step(node.name, node.op, target, reads, work, channels, True, made)
 
     builder.emit(finish)
 

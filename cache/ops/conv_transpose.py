@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,60 +13,71 @@ from cache.geometry import phase_taps, transposed_window
 from cache.graph import Node, macs
 from cache.ops.conv import bias_of, supports
 from cache.packing import block_groups
-from cache.steps import Floats, Pixels, Read, State, Step
+from cache.steps import Floats, Read, Step, method
 from cache.values import Blocks
 from kernels.conv import convolve
-from kernels.layout import Act, Map, Test
+from kernels.layout import Map, Test
+from kernels.record import (
+    STATE_WORDS,
+    act_at,
+    arena_of,
+    encode,
+    entry,
+    floats_at,
+    ints_2d_at,
+    ints_at,
+    map_at,
+    mask_of,
+    pixels_at,
+    scratch_of,
+    words_at,
+)
 
 __all__ = ["lower", "supports"]
 
 Ints = npt.NDArray[np.int64]
 
-
-@dataclass(frozen=True, eq=False)
-class Phase:
-    """Outputs at (row, column) modulo the stride: arguments of one `convolve` over cells of stride x stride outputs."""
-
-    row: int
-    column: int
-    destination: Map
-    taps: Ints
-    spans: Ints
-    weights: Floats
+PHASE_WORDS = 13
 
 
-@dataclass(frozen=True, eq=False)
-class TransposedStep(Step):
-    """The phases of a transposed convolution; bias, slope and activation are common."""
+@entry
+def transposed_convolution(
+    record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
+) -> int:
+    """source, phases int64[n, 13], bias, slope, strides, activation, target.
 
-    source: Map
-    phases: tuple[Phase, ...]
-    bias: Floats
-    slope: Floats
-    stride: tuple[int, int]
-    act: Act
-
-    def compute(self, state: State, pixels: Pixels, test: Test) -> int:
-        """See `Step.compute`. Decisions are taken pixel by pixel, whatever block the policy names."""
-        written = state.written[self.target]
-        sy, sx = self.stride
-        single = Test(test.mode, test.limit, 1)
-        total = 0
-        for phase in self.phases:
-            mine = (pixels[:, 0] % sy == phase.row) & (pixels[:, 1] % sx == phase.column)
-            if not mine.any():
-                continue
-            cells = np.ascontiguousarray(pixels[mine] // np.array([sy, sx], np.int32))
-            lattice = written[phase.row :: sy, phase.column :: sx]
-            marks = lattice.copy()
-            total += int(
-                convolve(
-                    state.arena, self.source, phase.taps, phase.spans, LANES, phase.weights, self.bias, self.slope,
-                    phase.destination, cells, 1, 1, self.act, single, state.scratch, marks,
-                )
-            )  # fmt: skip
-            lattice[...] = marks
-        return total
+    A phase: its row and column, then target map, taps, spans and weights of one `convolve` over cells of stride x
+    stride outputs. Decisions are taken pixel by pixel, whatever block the policy names.
+    """
+    r, s = words_at(record, 17), words_at(state, STATE_WORDS)
+    phases, stride_y, stride_x, written = ints_2d_at(r, 4), r[11], r[12], mask_of(s, r[16])
+    listed, total = pixels_at(pixels, count), 0
+    cells = np.empty((count, 2), np.int32)
+    for p in range(phases.shape[0]):
+        phase = phases[p]
+        mine = 0
+        for i in range(count):
+            y, x = listed[i, 0], listed[i, 1]
+            if y % stride_y == phase[0] and x % stride_x == phase[1]:
+                cells[mine, 0], cells[mine, 1] = y // stride_y, x // stride_x
+                mine += 1
+        if mine == 0:
+            continue
+        marks = np.zeros(
+            ((written.shape[0] + stride_y - 1) // stride_y, (written.shape[1] + stride_x - 1) // stride_x), np.uint8
+        )
+        convolve(
+            arena_of(s), map_at(r, 0), ints_at(phase, 6), ints_2d_at(phase, 8), LANES, floats_at(phase, 11),
+            floats_at(r, 7), floats_at(r, 9), map_at(phase, 2), cells[:mine], 1, 1, act_at(r, 13), Test(mode, limit, 1),
+            scratch_of(s, worker), marks,
+        )  # fmt: skip
+        for i in range(mine):
+            y, x = cells[i, 0], cells[i, 1]
+            if marks[y, x]:
+                marks[y, x] = 0
+                total += written[y * stride_y + phase[0], x * stride_x + phase[1]] == 0
+                written[y * stride_y + phase[0], x * stride_x + phase[1]] = 1
+    return total
 
 
 def lower(node: Node, builder: Builder) -> None:
@@ -96,16 +107,20 @@ def lower(node: Node, builder: Builder) -> None:
     def finish(maps: Maps) -> Step:
         info, offsets = block_offsets(maps, blocks)
         out = maps[target]
-        phases = []
+        table, kept = [], []
         for p, q, taps_y, taps_x in lattices:
             origin = out.origin + p * out.row + q * out.pixel
             place = Map(origin, out.plane, out.row * sy, out.pixel * sx)
-            packed = pack_phase(weight, node.attrs["groups"], blocks, offsets, info.row, taps_y, taps_x)
-            phases.append(Phase(p, q, place, packed[0], packed[1], aligned_copy(packed[2])))
-        return TransposedStep(
-            node.name, node.op, target, reads, work, channels, True, info.layout, tuple(phases), aligned_copy(bias),
-            aligned_copy(slope), (sy, sx), act,
+            taps, spans, packed = pack_phase(weight, node.attrs["groups"], blocks, offsets, info.row, taps_y, taps_x)
+            words, arrays = encode(p, q, place, taps, spans, aligned_copy(packed))
+            table.append(words)
+            kept.append(arrays)
+        made = method(
+            transposed_convolution, info.layout, np.stack(table), aligned_copy(bias), aligned_copy(slope), (sy, sx),
+            act, target,
         )  # fmt: skip
+        made = replace(made, kept=(*made.kept, *(a for arrays in kept for a in arrays)))
+        return Step(node.name, node.op, target, reads, work, channels, True, made)
 
     builder.emit(finish)
 

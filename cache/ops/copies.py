@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 
 from cache.builder import Builder, Maps, block_offsets
 from cache.geometry import Index, gather
 from cache.graph import Node
-from cache.steps import Pixels, Read, State, Step
+from cache.steps import Read, Step, method
 from kernels.copy import copy_pixels
-from kernels.layout import Map, Test
+from kernels.layout import Test
+from kernels.record import (
+    STATE_WORDS,
+    arena_of,
+    entry,
+    index_at,
+    ints_at,
+    map_at,
+    mask_of,
+    pixels_at,
+    scratch_of,
+    words_at,
+)
 
 
-@dataclass(frozen=True, eq=False)
-class CopyStep(Step):
-    """rows, columns : int32, input row (column) of each output row (column); -1 is zero."""
-
-    source: Map
-    planes: npt.NDArray[np.int64]
-    rows: Index
-    columns: Index
-    destination: Map
-
-    def compute(self, state: State, pixels: Pixels, test: Test) -> int:
-        """See `Step.compute`."""
-        return int(
-            copy_pixels(
-                state.arena, self.source, self.planes, self.rows, self.columns, self.destination, pixels, test,
-                state.scratch, state.written[self.target],
-            )
-        )  # fmt: skip
+@entry
+def copy(record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int) -> int:
+    """source, planes, rows, columns (int32, input of each output row and column; -1 is zero), target map, target."""
+    r, s = words_at(record, 15), words_at(state, STATE_WORDS)
+    return copy_pixels(
+        arena_of(s), map_at(r, 0), ints_at(r, 4), index_at(r, 6), index_at(r, 8), map_at(r, 10),
+        pixels_at(pixels, count), Test(mode, limit, block), scratch_of(s, worker), mask_of(s, r[14]),
+    )  # fmt: skip
 
 
 def lower_copy(node: Node, builder: Builder, rows: Index, columns: Index) -> None:
@@ -45,9 +44,7 @@ def lower_copy(node: Node, builder: Builder, rows: Index, columns: Index) -> Non
 
     def finish(maps: Maps) -> Step:
         info, planes = block_offsets(maps, blocks)
-        return CopyStep(
-            node.name, node.op, target, reads, 0, channels, False, info.layout, planes, rows, columns,
-            maps[target].layout,
-        )  # fmt: skip
+        made = method(copy, info.layout, planes, rows, columns, maps[target].layout, target)
+        return Step(node.name, node.op, target, reads, 0, channels, False, made)
 
     builder.emit(finish)

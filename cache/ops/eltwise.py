@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
@@ -11,36 +9,38 @@ from cache.arena import LANES, MapInfo, aligned_copy
 from cache.builder import Builder, Maps, activation, block_offsets
 from cache.geometry import everything, identity
 from cache.graph import Graph, Node
-from cache.steps import Floats, Pixels, Read, State, Step
+from cache.steps import Read, Step, method
 from cache.values import Blocks, Value
 from kernels.constants import ADD, MAX, MIN, MUL, SUB
 from kernels.eltwise import combine
-from kernels.layout import Act, Map, Test
+from kernels.layout import Map, Test
+from kernels.record import (
+    STATE_WORDS,
+    act_at,
+    arena_of,
+    entry,
+    floats_at,
+    ints_at,
+    map_at,
+    mask_of,
+    pixels_at,
+    scratch_of,
+    words_at,
+)
 
 CODES = {"add": ADD, "sub": SUB, "mul": MUL, "max": MAX, "min": MIN}
 
 
-@dataclass(frozen=True, eq=False)
-class CombineStep(Step):
-    """Arguments of `kernels.eltwise.combine`."""
-
-    code: int
-    first: Map
-    first_planes: npt.NDArray[np.int64]
-    second: Map
-    second_planes: npt.NDArray[np.int64]
-    slope: Floats
-    destination: Map
-    act: Act
-
-    def compute(self, state: State, pixels: Pixels, test: Test) -> int:
-        """See `Step.compute`."""
-        return int(
-            combine(
-                self.code, state.arena, self.first, self.first_planes, self.second, self.second_planes, self.slope,
-                self.destination, pixels, self.act, test, state.scratch, state.written[self.target],
-            )
-        )  # fmt: skip
+@entry
+def combination(
+    record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
+) -> int:
+    """code, first, first planes, second, second planes, slope, target map, activation, target."""
+    r, s = words_at(record, 23), words_at(state, STATE_WORDS)
+    return combine(
+        r[0], arena_of(s), map_at(r, 1), ints_at(r, 5), map_at(r, 7), ints_at(r, 11), floats_at(r, 13), map_at(r, 15),
+        pixels_at(pixels, count), act_at(r, 19), Test(mode, limit, block), scratch_of(s, worker), mask_of(s, r[22]),
+    )  # fmt: skip
 
 
 def supports(graph: Graph, node: Node) -> str | None:
@@ -68,10 +68,11 @@ def lower(node: Node, builder: Builder) -> None:
     def finish(maps: Maps) -> Step:
         first, first_planes = block_offsets(maps, blocks)
         second, second_planes = operand(maps, mixed, broadcast)
-        return CombineStep(
-            node.name, node.op, target, reads, 0, channels, True, CODES[node.op], first.layout, first_planes, second,
-            second_planes, aligned_copy(slope), maps[target].layout, act,
+        made = method(
+            combination, CODES[node.op], first.layout, first_planes, second, second_planes, aligned_copy(slope),
+            maps[target].layout, act, target,
         )  # fmt: skip
+        return Step(node.name, node.op, target, reads, 0, channels, True, made)
 
     builder.emit(finish)
 

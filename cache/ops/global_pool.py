@@ -2,47 +2,72 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 
 from cache.arena import LANES, aligned_zeros
 from cache.builder import Builder, Maps, block_offsets
 from cache.geometry import everything
 from cache.graph import Graph, Node
-from cache.steps import Floats, Pixels, Read, State, Step, act
+from cache.steps import Read, Step, method
 from kernels.constants import IDENTITY, STORE
 from kernels.global_pool import global_average, global_max
-from kernels.layout import Map, Test
+from kernels.jit import jit
+from kernels.layout import Act, Test
+from kernels.masks import any_in_row
+from kernels.record import (
+    STATE_WORDS,
+    arena_of,
+    entry,
+    floats_at,
+    ints_at,
+    map_at,
+    mask_of,
+    scratch_of,
+    words_at,
+)
 
 
-@dataclass(frozen=True, eq=False)
-class GlobalPoolStep(Step):
-    """partials : arena element where the rows' parts start, float32[height, blocks * 16]."""
+@jit
+def _stale_rows(state: np.ndarray, reads: np.ndarray, height: int, everything: bool) -> np.ndarray:
+    """uint8[height], the rows of which this frame wrote a pixel in one of the maps read."""
+    rows = np.full(height, np.uint8(everything), np.uint8)
+    for i in range(reads.size):
+        mask = mask_of(state, reads[i])
+        for y in range(height):
+            rows[y] |= any_in_row(mask, y)
+    return rows
 
-    source: Map
-    destination: Map
-    planes: npt.NDArray[np.int64]
-    height: int
-    width: int
-    partials: int
-    slope: Floats
 
-    def compute(self, state: State, pixels: Pixels, test: Test) -> int:
-        """See `Step.compute`."""
-        rows = np.full(self.height, test.mode == STORE, np.uint8)
-        for read in self.reads:
-            np.maximum(rows, state.written[read.map].max(axis=1), out=rows)
-        size = self.planes.size * LANES
-        parts = state.arena[self.partials : self.partials + self.height * size].reshape(self.height, size)
-        reduce = global_average if self.op == "global_avg_pool" else global_max
-        return int(
-            reduce(
-                state.arena, self.source, self.planes, self.width, rows, parts, self.slope, self.destination,
-                act(IDENTITY), test, state.scratch, state.written[self.target],
-            )
-        )  # fmt: skip
+@entry
+def global_averaging(
+    record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
+) -> int:
+    """source, planes, height, width, element where the rows' parts start, slope, target map, reads, target."""
+    r, s = words_at(record, 18), words_at(state, STATE_WORDS)
+    planes, arena = ints_at(r, 4), arena_of(s)
+    rows = _stale_rows(s, ints_at(r, 15), r[6], mode == STORE)
+    size = planes.size * LANES
+    parts = arena[r[8] : r[8] + r[6] * size].reshape((r[6], size))
+    return global_average(
+        arena, map_at(r, 0), planes, r[7], rows, parts, floats_at(r, 9), map_at(r, 11), Act(IDENTITY, 0.0, 0.0),
+        Test(mode, limit, block), scratch_of(s, worker), mask_of(s, r[17]),
+    )  # fmt: skip
+
+
+@entry
+def global_maximum(
+    record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
+) -> int:
+    """The same arguments."""
+    r, s = words_at(record, 18), words_at(state, STATE_WORDS)
+    planes, arena = ints_at(r, 4), arena_of(s)
+    rows = _stale_rows(s, ints_at(r, 15), r[6], mode == STORE)
+    size = planes.size * LANES
+    parts = arena[r[8] : r[8] + r[6] * size].reshape((r[6], size))
+    return global_max(
+        arena, map_at(r, 0), planes, r[7], rows, parts, floats_at(r, 9), map_at(r, 11), Act(IDENTITY, 0.0, 0.0),
+        Test(mode, limit, block), scratch_of(s, worker), mask_of(s, r[17]),
+    )  # fmt: skip
 
 
 def supports(graph: Graph, node: Node) -> str | None:
@@ -62,9 +87,11 @@ def lower(node: Node, builder: Builder) -> None:
 
     def finish(maps: Maps) -> Step:
         info, planes = block_offsets(maps, blocks)
-        return GlobalPoolStep(
-            node.name, node.op, target, reads, 0, channels, True, info.layout, maps[target].layout, planes,
-            value.height, value.width, maps[partials].origin, aligned_zeros(size),
+        called = global_averaging if node.op == "global_avg_pool" else global_maximum
+        made = method(
+            called, info.layout, planes, value.height, value.width, maps[partials].origin, aligned_zeros(size),
+            maps[target].layout, np.array([r.map for r in reads], np.int64), target,
         )  # fmt: skip
+        return Step(node.name, node.op, target, reads, 0, channels, True, made)
 
     builder.emit(finish)

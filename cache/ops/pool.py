@@ -2,50 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
-
-from cache.arena import aligned_zeros
+from cache.arena import LANES, aligned_zeros
 from cache.builder import Builder, Maps, block_offsets
 from cache.graph import Graph, Node
 from cache.ops.conv import window_reads
-from cache.steps import Floats, Pixels, State, Step, act
+from cache.steps import Step, method
 from kernels.constants import IDENTITY
-from kernels.layout import Map, Test, Window
+from kernels.layout import Act, Test, Window
 from kernels.pool import pool_average, pool_max
+from kernels.record import (
+    STATE_WORDS,
+    arena_of,
+    entry,
+    floats_at,
+    ints_at,
+    map_at,
+    mask_of,
+    pixels_at,
+    scratch_of,
+    window_at,
+    words_at,
+)
 
 
-@dataclass(frozen=True, eq=False)
-class PoolStep(Step):
-    """Arguments of `kernels.pool`. size : height and width of the source map, px."""
+@entry
+def max_pooling(
+    record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
+) -> int:
+    """source, planes, height and width of the source, window, slope, target map, target."""
+    r, s = words_at(record, 25), words_at(state, STATE_WORDS)
+    return pool_max(
+        arena_of(s), map_at(r, 0), ints_at(r, 4), r[6], r[7], window_at(r, 8), floats_at(r, 18), map_at(r, 20),
+        pixels_at(pixels, count), Act(IDENTITY, 0.0, 0.0), Test(mode, limit, block), scratch_of(s, worker),
+        mask_of(s, r[24]),
+    )  # fmt: skip
 
-    source: Map
-    destination: Map
-    planes: npt.NDArray[np.int64]
-    size: tuple[int, int]
-    window: Window
-    include_pad: bool
-    slope: Floats
 
-    def compute(self, state: State, pixels: Pixels, test: Test) -> int:
-        """See `Step.compute`."""
-        written = state.written[self.target]
-        height, width = self.size
-        if self.op == "max_pool":
-            return int(
-                pool_max(
-                    state.arena, self.source, self.planes, height, width, self.window, self.slope, self.destination,
-                    pixels, act(IDENTITY), test, state.scratch, written,
-                )
-            )  # fmt: skip
-        return int(
-            pool_average(
-                state.arena, self.source, self.planes, height, width, self.window, self.include_pad, self.slope,
-                self.destination, pixels, act(IDENTITY), test, state.scratch, written,
-            )
-        )  # fmt: skip
+@entry
+def average_pooling(
+    record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
+) -> int:
+    """The same, and at the end whether padding counts."""
+    r, s = words_at(record, 26), words_at(state, STATE_WORDS)
+    return pool_average(
+        arena_of(s), map_at(r, 0), ints_at(r, 4), r[6], r[7], window_at(r, 8), r[25] != 0, floats_at(r, 18),
+        map_at(r, 20), pixels_at(pixels, count), Act(IDENTITY, 0.0, 0.0), Test(mode, limit, block),
+        scratch_of(s, worker), mask_of(s, r[24]),
+    )  # fmt: skip
 
 
 def supports(graph: Graph, node: Node) -> str | None:
@@ -61,13 +64,16 @@ def lower(node: Node, builder: Builder) -> None:
     kernel = node.attrs["kernel"]
     reads = window_reads(builder, node, value, kernel)
     window = Window(*kernel, *node.attrs["strides"], *node.attrs["dilations"], *node.attrs["pads"])
+    maximum = node.op == "max_pool"
     include = bool(node.attrs.get("count_include_pad", False))
 
     def finish(maps: Maps) -> Step:
         info, planes = block_offsets(maps, blocks)
-        return PoolStep(
-            node.name, node.op, target, reads, 0, channels, False, info.layout, maps[target].layout, planes,
-            (value.height, value.width), window, include, aligned_zeros(len(blocks) * 16),
+        arguments = (
+            info.layout, planes, value.height, value.width, window, aligned_zeros(len(blocks) * LANES),
+            maps[target].layout, target,
         )  # fmt: skip
+        made = method(max_pooling, *arguments) if maximum else method(average_pooling, *arguments, int(include))
+        return Step(node.name, node.op, target, reads, 0, channels, False, made)
 
     builder.emit(finish)

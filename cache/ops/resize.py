@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 
 from cache.arena import LANES, aligned_zeros
 from cache.builder import Builder, Maps, block_offsets
 from cache.geometry import Index, gather, linear_index, nearest_index, source_positions
 from cache.graph import Graph, Node
-from cache.steps import Floats, Pixels, Read, State, Step, act
+from cache.steps import Floats, Read, Step, method
 from kernels.constants import IDENTITY
-from kernels.layout import Map, Test
+from kernels.layout import Act, Test
+from kernels.record import (
+    STATE_WORDS,
+    arena_of,
+    entry,
+    floats_at,
+    index_2d_at,
+    ints_at,
+    map_at,
+    mask_of,
+    pixels_at,
+    scratch_of,
+    words_at,
+)
 from kernels.resize import resize
 
 COORDINATES = ("asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners", "half_pixel_symmetric")
 
 
-@dataclass(frozen=True, eq=False)
-class ResizeStep(Step):
-    """Arguments of `kernels.resize.resize`."""
-
-    source: Map
-    planes: npt.NDArray[np.int64]
-    rows: Index
-    row_weights: Floats
-    columns: Index
-    column_weights: Floats
-    slope: Floats
-    destination: Map
-
-    def compute(self, state: State, pixels: Pixels, test: Test) -> int:
-        """See `Step.compute`."""
-        return int(
-            resize(
-                state.arena, self.source, self.planes, self.rows, self.row_weights, self.columns, self.column_weights,
-                self.slope, self.destination, pixels, act(IDENTITY), test, state.scratch, state.written[self.target],
-            )
-        )  # fmt: skip
+@entry
+def resizing(record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int) -> int:
+    """source, planes, rows, row weights, columns, column weights, slope, target map, target."""
+    r, s = words_at(record, 23), words_at(state, STATE_WORDS)
+    return resize(
+        arena_of(s), map_at(r, 0), ints_at(r, 4), index_2d_at(r, 6), floats_at(r, 9), index_2d_at(r, 11),
+        floats_at(r, 14), floats_at(r, 16), map_at(r, 18), pixels_at(pixels, count), Act(IDENTITY, 0.0, 0.0),
+        Test(mode, limit, block), scratch_of(s, worker), mask_of(s, r[22]),
+    )  # fmt: skip
 
 
 def supports(graph: Graph, node: Node) -> str | None:
@@ -71,9 +69,10 @@ def lower(node: Node, builder: Builder) -> None:
 
     def finish(maps: Maps) -> Step:
         info, planes = block_offsets(maps, blocks)
-        return ResizeStep(
-            node.name, node.op, target, reads, 0, channels, False, info.layout, planes, rows, row_weights, columns,
-            column_weights, aligned_zeros(len(blocks) * LANES), maps[target].layout,
+        made = method(
+            resizing, info.layout, planes, rows, row_weights, columns, column_weights,
+            aligned_zeros(len(blocks) * LANES), maps[target].layout, target,
         )  # fmt: skip
+        return Step(node.name, node.op, target, reads, 0, channels, False, made)
 
     builder.emit(finish)

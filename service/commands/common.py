@@ -21,6 +21,7 @@ from cache.onnx_import import ModelError
 from cache.tail import TailError
 from clients.python import ClientError
 from clients.wire import WireError
+from service.bench.errors import BenchError
 from service.catalogue import CatalogueError, NotPulled
 from service.codec import CodecError
 from service.evaluate import EvaluationError
@@ -35,8 +36,8 @@ out = Console(emoji=False)
 err = Console(stderr=True, emoji=False)
 
 EXPECTED_ERRORS = (
-    CatalogueError, ClientError, CodecError, EvaluationError, FamilyError, GraphError, ModelError, ModelFailed,
-    OSError, RecorderError, SourceError, SpecError, TailError, UnknownModel, WireError,
+    BenchError, CatalogueError, ClientError, CodecError, EvaluationError, FamilyError, GraphError, ModelError,
+    ModelFailed, OSError, RecorderError, SourceError, SpecError, TailError, UnknownModel, WireError,
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from cache.graph import GraphError
+from cache.memory import Memory, memory_of
 from cache.onnx_import import ModelError
 from cache.plan import Plan
 from cache.report import Row, describe, totals
@@ -190,15 +191,16 @@ def show(
     spec: SpecOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which nodes are cached, which run in a tail, and why."""
+    """Show what a model takes of memory, which of its nodes are cached, which run in a tail, and why."""
     with plain_errors():
         opened = open_model(find_model(model), parse_size(size), spec)
         plan, whole = _plan(opened)
-    rows = describe(plan.graph, plan.partition)
+    rows, memory = describe(plan.graph, plan.partition), memory_of(plan)
+    summary = _summary(opened, plan, rows) | _memory(memory)
     if as_json:
-        print(json.dumps(_summary(opened, plan, rows) | {"nodes": [asdict(row) for row in rows]}))
+        print(json.dumps(summary | {"memory_bytes": memory.as_dict(), "nodes": [asdict(row) for row in rows]}))
         return
-    for name, value in _summary(opened, plan, rows).items():
+    for name, value in summary.items():
         out.print(f"[bold]{name}[/]: {value}", highlight=False)
     out.print(_nodes(rows))
     if not whole:
@@ -224,7 +226,19 @@ def _summary(opened: OpenedModel, plan: Plan, rows: tuple[Row, ...]) -> dict[str
         "cached": f"{sums.cached_nodes} nodes, {sums.cached_macs / 1e6:.1f} million multiply-accumulates",
         "in tails": f"{sums.tail_nodes} nodes, {sums.tail_macs / 1e6:.1f} million multiply-accumulates"
         + (f" ({tails})" if tails else ""),
-        "memory of a stream": f"{plan.arena_bytes / 2**20:.1f} MiB of feature maps",
+    }
+
+
+def _memory(memory: Memory) -> dict[str, str]:
+    def mib(size_bytes: int) -> str:
+        return f"{size_bytes / 2**20:.1f} MiB"
+
+    return {
+        "memory of a stream": f"{mib(memory.stream)}: feature maps {mib(memory.feature_maps)}, reference frame "
+        f"{mib(memory.reference_frame)}, masks {mib(memory.masks)}, outputs {mib(memory.outputs)}",
+        "without the reference frame": f"{memory.ratio:.2f} of one set of activations ({mib(memory.activations)})",
+        "memory shared by streams": f"{mib(memory.shared)}: weights {mib(memory.weights)}, tables {mib(memory.tables)}",
+        "memory of a thread": mib(memory.thread),
     }
 
 

@@ -12,6 +12,7 @@ router = APIRouter(prefix="/v1", tags=["models"])
 
 
 @router.get("/models", summary="List the models")
-async def list_models(request: Request) -> dict[str, list[dict[str, Any]]]:
-    """Name, state, family, input size (width, height) and labels of each model."""
-    return {"models": service_of(request).registry.describe()}
+async def list_models(request: Request) -> dict[str, Any]:
+    """Name, state, family, input size (width, height), labels and memory of each model; what the service holds now."""
+    service = service_of(request)
+    return {"models": service.registry.describe(), "memory_bytes": service.memory_bytes()}

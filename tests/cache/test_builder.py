@@ -7,7 +7,7 @@ import pytest
 
 from cache.builder import Builder, activation, block_offsets, element_offsets, lanes, whole_reads
 from cache.graph import Activation, Graph, TensorType
-from cache.ops.pack import PackStep
+from cache.ops.pack import packing
 from cache.values import concatenate
 from kernels.constants import CLIP, HARD_SWISH, IDENTITY, PRELU
 
@@ -54,10 +54,10 @@ def test_repeated_channels_are_packed():
     assert len(made.steps) == 1
     maps, _ = made.arena.finish()
     step = made.steps[0](maps)
-    assert isinstance(step, PackStep)
+    assert step.method.entry is packing
     assert (step.target, step.tested, step.channels) == (1, False, 3)
     source = maps[0].origin
-    assert step.table.tolist() == [source, source, source + 2, *[-1] * 13]
+    assert step.method.kept[0].tolist() == [source, source, source + 2, *[-1] * 13]
     assert value.channels.tolist() == [0, 1, 2]
 
 

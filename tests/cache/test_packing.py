@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cache.packing import block_groups, pack_interleaved, window_taps
-from cache.values import Value
+from cache.packing import block_groups, pack_interleaved, pack_weights, reads_single_lanes, window_taps
+from cache.values import Blocks, Value
 from tests.cache.onnx_models import weights
 
 
@@ -29,3 +29,34 @@ def test_interleaved_weights_of_a_permuted_image():
     assert (taps.tolist(), lanes) == ([0], 3)
     assert spans.tolist() == [[0, 1, 0, 1, 0]]
     np.testing.assert_array_equal(packed.reshape(3, 16)[:, 0], weight[0, ::-1, 0, 0])
+
+
+def scattered() -> Blocks:
+    """Eight channels in three blocks, the last of them in the first block."""
+    positions = np.array([3, 17, 1, 47, 32, 20, 16, 0], np.int64)
+    return Blocks(np.zeros(3, np.int64), np.arange(3, dtype=np.int64), positions)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_single_lanes_list_what_whole_blocks_list_without_the_idle_lanes(groups):
+    weight = weights(20, 8 // groups, 2, 1)
+    offsets = np.array([0, 500, 1000], np.int64)
+    whole, single = (pack_weights(weight, groups, scattered(), offsets, 64, (1, 1), lanes) for lanes in (16, 1))
+    for (first, count, tap, taps, at), span in zip(whole[1].tolist(), single[1].tolist(), strict=True):
+        assert span[:2] == [first, count]
+        offsets = (whole[0][tap : tap + taps, None] + np.arange(16) * 4).reshape(-1)
+        rows = whole[2][at : at + taps * 16 * count * 16].reshape(taps * 16, -1)
+        used = rows.any(axis=1)
+        assert single[0][span[2] : span[2] + span[3]].tolist() == offsets[used].tolist()
+        kept = single[2][span[4] : span[4] + span[3] * count * 16]
+        np.testing.assert_array_equal(kept.reshape(-1, count * 16), rows[used])
+    assert single[0].size < whole[0].size * 16 / 3
+
+
+def test_views_with_many_idle_lanes_are_read_lane_by_lane():
+    def first(channels: int) -> Blocks:
+        blocks = -(-channels // 16)
+        return Blocks(np.zeros(blocks, np.int64), np.arange(blocks, dtype=np.int64), np.arange(channels))
+
+    assert reads_single_lanes(scattered())
+    assert [n for n in (15, 16, 24, 28, 29, 40, 48, 58, 96, 116) if reads_single_lanes(first(n))] == [24, 28, 40]

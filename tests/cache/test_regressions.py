@@ -13,6 +13,7 @@ from cache.onnx_import import ModelError, load_model
 from cache.plan import Plan
 from cache.policy import Level, Policy
 from cache.session import Session
+from tests.cache.failures import failing_after
 from tests.cache.onnx_models import build, node, weights
 
 SHAPE = (1, 4, 10, 12)
@@ -61,17 +62,11 @@ def test_a_frame_after_an_error_inside_a_step(monkeypatch: pytest.MonkeyPatch) -
                                          {"w": weights(3, 4, 1, 1)}, outputs=["c", "y"])))  # fmt: skip
     rng = np.random.default_rng(1)
     frames = rng.integers(0, 256, (3, 10, 12, 4), dtype=np.uint8)
-    for planned in plan.steps:
+    for steps_done in range(1, len(plan.steps) + 1):
         session = Session(plan, exact=True)
         session.push(frames[0])
-        kind, compute = type(planned.step), type(planned.step).compute
-
-        def failing(*args: Any, compute: Any = compute) -> int:
-            compute(*args)
-            raise MemoryError
-
         with monkeypatch.context() as patch:
-            patch.setattr(kind, "compute", failing)
+            patch.setattr("cache.session.run", failing_after(steps_done))
             with pytest.raises(MemoryError):
                 session.push(frames[1])
         result, fresh = session.push(frames[2]), Session(plan, exact=True).push(frames[2])

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from cache.onnx_import import load_model
+from cache.ops.conv import convolution
 from cache.plan import Plan
 from cache.session import Session
-from cache.steps import Step, act
+from cache.steps import act, method
 from kernels.layout import Test
 from kernels.simd import STORE, TEST_BITS, TEST_RMS
 from tests.cache.onnx_models import build, node, weights
@@ -28,9 +29,12 @@ OPS = {
 }  # fmt: skip
 
 
-def test_step_is_abstract():
-    with pytest.raises(TypeError, match="abstract"):
-        Step("s", "conv", 0, (), 0, 1, True)
+def test_a_method_keeps_the_arrays_behind_its_words():
+    table = np.arange(6, dtype=np.int64).reshape(2, 3)
+    made = method(convolution, 7, table, (1, 2))
+    assert made.words.tolist() == [7, table.ctypes.data, 2, 3, 1, 2]
+    assert made.kept == (table,)
+    assert made.weight_bytes == 48
 
 
 def test_act_has_the_types_kernels_expect():
@@ -52,16 +56,16 @@ def test_compute_writes_marks_and_counts(op):
     for reader in planned.step.reads:
         state.written[reader.map][:] = 1
     mask[:] = 0
-    assert planned.step.compute(state, pixels, Test(TEST_BITS, 0.0, 1)) == 0
+    assert state.compute(planned.step.method, pixels, Test(TEST_BITS, 0.0, 1)) == 0
     assert not mask.any()
     y, x = height // 2, width // 2
     info.view(state.arena)[:, y, x] += 1000
     everything_passes = Test(TEST_RMS, 1e12, 1)
-    assert planned.step.compute(state, pixels, everything_passes) == 0
-    assert planned.step.compute(state, pixels, Test(TEST_BITS, 0.0, 1)) == 1
+    assert state.compute(planned.step.method, pixels, everything_passes) == 0
+    assert state.compute(planned.step.method, pixels, Test(TEST_BITS, 0.0, 1)) == 1
     assert np.argwhere(mask).tolist() == [[y, x]]
     np.testing.assert_array_equal(info.view(state.arena), stored)
     mask[:] = 0
-    assert planned.step.compute(state, pixels, Test(STORE, 0.0, 1)) == height * width
+    assert state.compute(planned.step.method, pixels, Test(STORE, 0.0, 1)) == height * width
     assert mask.all()
     np.testing.assert_array_equal(info.view(state.arena), stored)

@@ -407,3 +407,13 @@ def list_pixels(draw: Any) -> Case:
     block = draw(st.sampled_from([1, 2, 4, 8]))
     capacity = -(-stale.shape[0] // block) * -(-stale.shape[1] // block) * block * block
     return {"stale": stale, "block": block, "pixels": np.zeros((capacity, 2), np.int32)}
+
+
+@case
+def spread(draw: Any) -> Case:
+    """Maps around the size from which fewer pixels are read; some lanes of some blocks."""
+    m = memory(draw)
+    height, width, blocks = draw(st.integers(1, 80)), draw(st.integers(1, 80)), draw(st.integers(1, 3))
+    source, _ = m.place(blocks, height, width)
+    lanes = np.flatnonzero(m.rng.random(blocks * LANES) < draw(st.sampled_from([0.0, 0.2, 1.0])))
+    return {"arena": m.arena(), "source": source, "height": height, "width": width, "lanes": lanes}

@@ -92,6 +92,7 @@ def test_warm_runs_the_model_twice(engine: FakeEngine) -> None:
     registry.warm()
     assert engine.sessions[0].decisions == ["keyframe", "partial"]
     assert registry.describe()[0]["compiled"] is True
+    assert registry.describe()[0]["memory_bytes"] is None, "this engine does not say"
 
 
 @pytest.mark.parametrize("content", [b"", b"this is a text file, not a model\n", bytes(1000)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cache.onnx_import import load_model
-from cache.ops.global_pool import GlobalPoolStep, supports
+from cache.ops.global_pool import global_maximum, supports
 from cache.plan import Plan
 from cache.session import Session
 from tests.cache.engine_check import check_engine, imported
@@ -50,8 +50,8 @@ def test_only_rows_that_were_written_are_read_again():
     x[0, :, 3, 3] = -9
     np.testing.assert_array_equal(session.push_tensor(x).outputs["y"][0, :, 0, 0], x[0].max(axis=(1, 2)))
     (step,) = (s.step for s in plan.steps)
-    assert isinstance(step, GlobalPoolStep)
-    assert (step.height, step.width, step.planes.size) == (8, 8, 1)
+    assert step.method.entry is global_maximum
+    assert step.method.words[5:8].tolist() == [1, 8, 8], "blocks, height and width"
 
 
 def test_supports():

@@ -56,6 +56,41 @@ def test_a_scattered_view_is_packed_once_for_its_reader():
     assert used(plan) == ["conv", "pack", "conv"]
 
 
+def test_readers_of_a_scattered_view_share_one_copy():
+    nodes = [
+        node("Conv", "x w", "a"),
+        node("Gather", "a index", "g", axis=1),
+        node("Conv", "g v", "p", group=32, pads=[1, 1, 1, 1]),
+        node("MaxPool", "g", "q", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        node("Conv", "g u", "r"),
+        node("Concat", "p q r", "y", axis=1),
+    ]
+    constants = {"w": weights(96, 3, 1, 1), "v": weights(32, 1, 3, 3), "u": weights(8, 32, 1, 1),
+                 "index": np.arange(0, 96, 3)[::-1].copy()}  # fmt: skip
+    plan = check_engine(build(nodes, constants, shape=(1, 3, 8, 9)), (1, 3, 8, 9), "conv", steps=3)
+    assert sorted(used(plan)) == ["conv", "conv", "conv", "max_pool", "pack"]
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_a_convolution_reads_a_scattered_view_where_it_lies(groups):
+    """Every fourth channel of 96 and every third of 40, in an order of their own, from two maps."""
+    order = np.random.default_rng(5).permutation(24 + 12)
+    picked = np.concatenate([np.arange(0, 96, 4), 96 + np.arange(0, 36, 3)])[order]
+    nodes = [
+        node("Conv", "x w", "a"),
+        node("Conv", "x z", "b", pads=[1, 1, 1, 1]),
+        node("Concat", "a b", "c", axis=1),
+        node("Gather", "c index", "g", axis=1),
+        node("Conv", "g v", "y", group=groups, pads=[1, 0, 2, 1], strides=[1, 2]),
+    ]
+    constants = {"w": weights(96, 3, 1, 1), "z": weights(40, 3, 3, 3), "v": weights(12, 36 // groups, 3, 3),
+                 "index": picked}  # fmt: skip
+    plan = check_engine(build(nodes, constants, shape=(1, 3, 8, 9)), (1, 3, 8, 9), "conv", steps=3)
+    assert used(plan) == ["conv", "conv", "conv"]
+    taps = plan.steps[-1].step.method.kept[0]
+    assert taps.size == 36 * 9, "one tap for each channel and position of the window: idle lanes are not read"
+
+
 def test_split_and_swapped_halves():
     nodes = [node("Conv", "x w", "a"), node("Split", "a sizes", "p q", axis=1), node("Concat", "q p", "y", axis=1)]
     constants = {"w": weights(21, 3, 1, 1), "sizes": np.array([4, 17])}

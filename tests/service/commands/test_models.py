@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,7 +73,14 @@ def test_a_model_is_listed_pulled_and_used_by_its_name(
     assert told in fail("show", "small")
     assert f"small: pulled, {size}; SHA-256 verified. Licence: BSD-3-Clause." in say("pull", "small")
     assert row(say("list"), "small")[-1] == "pulled"
-    assert "family: afterimage" in say("show", "small")
+    shown = " ".join(say("show", "small").split())
+    assert "family: afterimage" in shown
+    assert re.search(r"memory of a stream: [\d.]+ MiB: feature maps [\d.]+ MiB, reference frame [\d.]+ MiB", shown)
+    found = json.loads(say("show", "small", "--json"))
+    memory = found["memory_bytes"]
+    assert memory["stream"] > memory["feature_maps"] > 0.9 * memory["activations"] > 0
+    assert f"without the reference frame: {memory['ratio']:.2f} of one set of activations" in shown
+    assert found["family"] == "afterimage"
     assert "small: here already, nothing downloaded; SHA-256 verified" in say("pull", "small")
     assert len(served.requests) == 1
     say("pull", "small", "--force")

@@ -1,0 +1,69 @@
+"""A plan's steps as the tables that `kernels.program` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cache.arena import MapInfo
+from cache.graph import QUANTISED_OPS
+from cache.steps import Method, Read, Words
+from kernels.program import BITS, MAP_WORDS, METHOD, READ_WORDS, STEP_WORDS
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """steps : int64[n, 18], reads : int64[m, 7], maps : int64[k, 7], columns as in `kernels.program`.
+
+    costs : float64[n, 4]. epsilons : float64[n]. kept : arrays behind the addresses.
+    """
+
+    steps: Words
+    reads: Words
+    maps: Words
+    costs: npt.NDArray[np.float64]
+    epsilons: npt.NDArray[np.float64]
+    kept: tuple[Any, ...]
+
+
+def assemble(steps: Sequence[Any], maps: Sequence[MapInfo]) -> Program:
+    """Tables of planned steps (`cache.plan.PlannedStep`), compiling their entries where that is still to be done."""
+    rows = np.zeros((len(steps), STEP_WORDS), np.int64)
+    reads: list[list[int]] = []
+    kept: list[Any] = []
+    for row, planned in zip(rows, steps, strict=True):
+        step, lanes = planned.step, np.unique(planned.lanes)
+        kept += [planned, lanes]
+        nothing = [0, 0, 0, 0]
+        few = method_words(step.few, planned.few_block) if step.few is not None else nothing
+        row[:] = [
+            step.target, len(reads), len(step.reads), *method_words(step.method, planned.block),
+            planned.everything.ctypes.data, len(planned.everything), *few, lanes.ctypes.data, lanes.size, step.channels,
+            int(planned.epsilon == 0), int(step.op in QUANTISED_OPS),
+        ]  # fmt: skip
+        reads += [read_words(read) for read in step.reads]
+    assert METHOD + 4 < BITS
+    places = [[m.height, m.width, m.origin, m.plane, m.row, m.pixel, m.blocks] for m in maps]
+    return Program(
+        rows, np.array(reads, np.int64).reshape(-1, READ_WORDS), np.array(places, np.int64).reshape(-1, MAP_WORDS),
+        np.array([[*s.step.method.cost, *(s.step.few or s.step.method).cost] for s in steps], np.float64).reshape(-1, 4),
+        np.array([planned.epsilon for planned in steps], np.float64), tuple(kept),
+    )  # fmt: skip
+
+
+def method_words(method: Method, block: int) -> list[int]:
+    """Entry, record, block and unit of a method."""
+    return [method.entry.address, method.words.ctypes.data, block, method.unit]
+
+
+def read_words(read: Read) -> list[int]:
+    """A read as `kernels.program` takes it."""
+    rows, columns = read.rows, read.columns
+    return [
+        read.map, rows.low.ctypes.data, rows.high.ctypes.data, rows.step, columns.low.ctypes.data,
+        columns.high.ctypes.data, columns.step,
+    ]  # fmt: skip

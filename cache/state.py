@@ -1,0 +1,141 @@
+"""The memory of one stream, and the work space that threads lend to whichever stream they run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from cache.arena import MapInfo, aligned_zeros
+from cache.steps import Floats, Method, Pixels, Words
+from kernels.layout import Test
+from kernels.program import JOB_WORDS
+from kernels.record import (
+    ARENA,
+    ARENA_SIZE,
+    MASKS,
+    SCRATCH,
+    SCRATCH_SIZE,
+    STATE_WORDS,
+    WORK,
+    WORK_SIZE,
+    call,
+)  # fmt: skip
+
+Mask = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Work space that a plan asks for.
+
+    scratch, work : float32 elements of each thread. list_px : entries of the longest list. mask_px : pixels of the
+    largest map. steps : of the plan.
+    """
+
+    scratch: int
+    work: int
+    list_px: int
+    mask_px: int
+    steps: int
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of one thread's work space."""
+        return (self.scratch + self.work) * 4 + self.list_px * 8 + self.mask_px + self.steps * JOB_WORDS * 8
+
+
+class Workspace:
+    """Buffers that hold nothing from frame to frame: one set per thread that pushes frames, whatever the streams.
+
+    scratch, work : float32[workers * size]; the first 48 of each worker's work stay zero. stale : uint8[pixels].
+    pixels : int32[n, 2]. jobs : int64[steps, 16]. They only ever grow.
+    """
+
+    def __init__(self) -> None:
+        self._sizes = (0, 0, 0)
+        self.scratch = self.work = aligned_zeros(0)
+        self.stale: Mask = np.empty(0, np.uint8)
+        self.pixels: Pixels = np.empty((0, 2), np.int32)
+
+    def reserve(self, needs: Needs, workers: int) -> tuple[int, int]:
+        """Grow to a plan's needs; returns the float32 elements of each worker's scratch and work."""
+        scratch, work, teams = self._sizes
+        if needs.scratch > scratch or needs.work > work or workers > teams:
+            scratch, work, teams = max(scratch, needs.scratch), max(work, needs.work), max(teams, workers)
+            self.scratch, self.work = aligned_zeros(scratch * teams), aligned_zeros(work * teams)
+            self._sizes = scratch, work, teams
+        if needs.mask_px > self.stale.size:
+            self.stale = np.empty(needs.mask_px, np.uint8)
+        if needs.list_px > len(self.pixels):
+            self.pixels = np.empty((needs.list_px, 2), np.int32)
+        return scratch, work
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return self.scratch.nbytes + self.work.nbytes + self.stale.nbytes + self.pixels.nbytes
+
+
+_threads = threading.local()
+
+
+def workspace() -> Workspace:
+    """The work space of the calling thread."""
+    found: Workspace | None = getattr(_threads, "workspace", None)
+    if found is None:
+        found = _threads.workspace = Workspace()
+    return found
+
+
+@dataclass(eq=False)
+class State:
+    """All that one stream remembers of its maps.
+
+    arena : float32[:], every stored feature map. written : per map uint8[H, W], 1 where this frame wrote.
+    touched : uint8[maps], whether anything of it was written this frame. words : what entries are given.
+    """
+
+    maps: Sequence[MapInfo]
+    arena: Floats
+    written: list[Mask] = field(init=False)
+    touched: Mask = field(init=False)
+    words: Words = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.written = [np.zeros((m.height, m.width), np.uint8) for m in self.maps]
+        self.touched = np.zeros(len(self.maps), np.uint8)
+        self._table = np.array([[m.ctypes.data, *m.shape] for m in self.written], np.int64)
+        self.words = np.zeros(STATE_WORDS, np.int64)
+        self.words[[ARENA, ARENA_SIZE, MASKS]] = self.arena.ctypes.data, self.arena.size, self._table.ctypes.data
+
+    def borrow(self, space: Workspace, needs: Needs, workers: int = 1) -> None:
+        """Work in a thread's space until another is borrowed."""
+        scratch, work = space.reserve(needs, workers)
+        self._borrowed = space.scratch, space.work  # so that the addresses stay good
+        self.words[[SCRATCH, SCRATCH_SIZE, WORK, WORK_SIZE]] = (
+            space.scratch.ctypes.data, scratch, space.work.ctypes.data, work,
+        )  # fmt: skip
+
+    def compute(self, method: Method, pixels: Pixels, test: Test, block: int | None = None) -> int:
+        """Recompute listed pixels by one method, outside a frame; returns how many were written.
+
+        pixels : int32[n, 2]. The state must have borrowed a work space.
+        """
+        pixels = np.ascontiguousarray(pixels, np.int32)
+        at = method.entry.address, method.words.ctypes.data, self.words.ctypes.data, pixels.ctypes.data, len(pixels)
+        return int(call(*at, test.mode, float(test.limit), test.block if block is None else block))
+
+    def clear(self, everything: bool) -> None:
+        """Forget what the last frame wrote; `everything` after an error, which may have left marks untold."""
+        for index in np.flatnonzero(self.touched) if not everything else range(len(self.written)):
+            self.written[index][:] = 0
+        self.touched[:] = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return self.arena.nbytes + sum(m.nbytes for m in self.written) + self._table.nbytes

@@ -1,0 +1,144 @@
+"""Which way to compute each node, by measurement on this machine; kept on disk, so that the choice is made once.
+
+Only nodes with two methods are measured (a 3x3 convolution directly and by Winograd's method). Whichever is faster on the
+whole map becomes the step's method: the one of keyframes, and the only one in exact mode. The other stays where it is
+faster on short lists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache.arena import aligned_zeros
+from cache.plan import Plan, PlannedStep, every_pixel, plan_step
+from cache.program import assemble
+from cache.state import State, workspace
+from cache.steps import Cost, Method, Step
+from kernels import FOLDER
+from kernels.constants import STORE
+from kernels.layout import Test
+
+ROUNDS = 5
+ENOUGH_NS = 250_000_000
+"""Nanoseconds after which no further round of measurements is begun."""
+
+Costs = Mapping[str, Mapping[str, Cost]]
+"""By step, by entry."""
+
+
+def tuned(plan: Plan, model_key: str, folder: Path | None = None) -> Plan:
+    """The same plan with each node's methods chosen by their costs on this machine.
+
+    model_key : names the model's bytes (its SHA-256). folder : where costs are kept, by default in the folder of
+    compiled kernels, which is named after this CPU and the kernels' sources. The choice is the same as long as the
+    file is there; what cannot be read is measured again, what cannot be written only warned of.
+    """
+    open_steps = [planned for planned in plan.steps if planned.step.few is not None]
+    if not open_steps:
+        return plan
+    parts = "x".join(map(str, plan.input_shape)), *(planned.step.name for planned in open_steps)
+    name = f"{model_key[:16]}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.json"
+    file = (folder or FOLDER / "costs") / name
+    costs = _read(file, open_steps)
+    if costs is None:
+        costs = measure(plan)
+        _write(file, costs)
+    return choose(plan, costs)
+
+
+def measure(plan: Plan) -> Costs:
+    """Costs of every method of the steps that have two, from lists of one block and of the whole map."""
+    state = State(plan.maps, aligned_zeros(plan.arena_elements))
+    state.borrow(workspace(), plan.needs)
+    times: dict[tuple[str, str, bool], list[int]] = {}
+    sizes: dict[tuple[str, str, bool], int] = {}
+    begun = time.perf_counter_ns()
+    for turn in range(1 + ROUNDS):  # the first one warms up
+        for planned in plan.steps:
+            for way in _methods(planned.step):
+                block = planned.block if way is planned.step.method else planned.few_block
+                target = plan.maps[planned.step.target]
+                everything = every_pixel(target.height, target.width, block)
+                for whole in (False, True):
+                    pixels = everything if whole else everything[: block * block]
+                    start = time.perf_counter_ns()
+                    state.compute(way, pixels, Test(STORE, 0.0, block))
+                    key = planned.step.name, way.entry.name, whole
+                    sizes[key] = len(pixels)
+                    if turn:
+                        times.setdefault(key, []).append(time.perf_counter_ns() - start)
+        if turn and time.perf_counter_ns() - begun > ENOUGH_NS:
+            break
+    costs: dict[str, dict[str, Cost]] = {}
+    for step, entry, whole in times:
+        if whole:
+            short, long = ((min(times[step, entry, w]), sizes[step, entry, w]) for w in (False, True))
+            costs.setdefault(step, {})[entry] = _line(short, long)
+    return costs
+
+
+def choose(plan: Plan, costs: Costs) -> Plan:
+    """The plan with the faster method of each step first, and the other one only where it can be of use."""
+    steps = tuple(_chosen(plan, planned, costs.get(planned.step.name, {})) for planned in plan.steps)
+    return replace(plan, steps=steps, program=assemble(steps, plan.maps))
+
+
+def _methods(step: Step) -> tuple[Method, ...]:
+    return (step.method, step.few) if step.few is not None else ()
+
+
+def _line(short: tuple[int, int], long: tuple[int, int]) -> Cost:
+    """The line through two (nanoseconds, pixels)."""
+    if long[1] <= short[1]:
+        return Cost(0.0, long[0] / long[1])
+    pixel_ns = max((long[0] - short[0]) / (long[1] - short[1]), 0.0)
+    return Cost(max(short[0] - pixel_ns * short[1], 0.0), pixel_ns)
+
+
+def _chosen(plan: Plan, planned: PlannedStep, costs: Mapping[str, Cost]) -> PlannedStep:
+    step = planned.step
+    if step.few is None or {step.method.entry.name, step.few.entry.name} != set(costs):
+        return planned
+    target = plan.maps[step.target]
+    pixels = target.height * target.width
+    ways = [replace(way, cost=costs[way.entry.name]) for way in _methods(step)]
+    best, other = sorted(ways, key=lambda way: way.cost.of(pixels))
+    few = other if other.grain < best.grain or other.cost.of(16) < best.cost.of(16) else None
+    made = plan_step(replace(step, method=best, few=few), plan.maps, plan.policy, {step.target: planned.lanes})
+    return replace(made, epsilon=planned.epsilon)
+
+
+def _read(file: Path, steps: list[PlannedStep]) -> Costs | None:
+    """Costs kept in a file; None where it is missing, or not of these steps."""
+    try:
+        found: Any = json.loads(file.read_text())
+        costs = {
+            step: {entry: Cost(float(call), float(each)) for entry, (call, each) in ways.items()}
+            for step, ways in found.items()
+        }
+    except (OSError, ValueError, AttributeError, TypeError):
+        return None
+    wanted = {p.step.name: {way.entry.name for way in _methods(p.step)} for p in steps}
+    finite = all(np.isfinite([*cost]).all() and min(cost) >= 0 for ways in costs.values() for cost in ways.values())
+    return costs if finite and {step: set(ways) for step, ways in costs.items()} == wanted else None
+
+
+def _write(file: Path, costs: Costs) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".tmp", delete=False) as draft:
+            json.dump(costs, draft)
+        os.replace(draft.name, file)
+    except OSError as error:
+        warnings.warn(f"{file} cannot be written ({error.strerror}): measured at every start", RuntimeWarning, 2)

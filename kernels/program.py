@@ -1,0 +1,242 @@
+"""All steps of a plan in one call: what is stale, how it is computed, by whom, what was written.
+
+Steps, reads and maps are rows of int64 tables (`cache.program` writes them). A step's kernel is known by the address
+of its entry alone, so that this loop is compiled once, whatever the ops. With helpers, a step's list is cut into
+parts that whoever is free takes next; the parts of a step never depend on each other, so that the bits of a pixel do not
+depend on who computed it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels.atomic import atomic_add, atomic_load, atomic_replace, atomic_store, call_entry, give_way, now_ns, pause
+from kernels.byte_maps import spread_bytes
+from kernels.constants import STORE, TEST_BITS, TEST_RMS
+from kernels.jit import jit
+from kernels.layout import Map
+from kernels.masks import list_pixels, project
+from kernels.record import arena_of, indices_at, mask_at, mask_of, pixels_at, words_at
+from kernels.spread import spread
+
+# Columns of a step. METHOD, FEW : entry, record, block and unit of the two ways to compute it (a block of 0: none).
+# ALL, ALL_COUNT : the list of every pixel in blocks of METHOD. LANES, LANE_COUNT : int64[n], lanes that hold a channel.
+# BITS : a threshold applies where it is 0. BYTES : the target is a byte map, and its spread counts in quanta.
+TARGET, FIRST_READ, READS, METHOD, ALL, ALL_COUNT, FEW, LANES, LANE_COUNT, CHANNELS, BITS, BYTES, STEP_WORDS = (
+    0, 1, 2, 3, 7, 8, 9, 13, 14, 15, 16, 17, 18
+)  # fmt: skip
+ENTRY, RECORD, BLOCK, UNIT = range(4)
+
+# Columns of a read: the map, and per axis the addresses of int32 first and last input of each output, and their step.
+MAP, ROW_LOW, ROW_HIGH, ROW_STEP, COLUMN_LOW, COLUMN_HIGH, COLUMN_STEP, READ_WORDS = range(8)
+
+# Columns of a map: size, and `kernels.layout.Map`.
+HEIGHT, WIDTH, ORIGIN, PLANE, ROW, PIXEL, BLOCKS, MAP_WORDS = range(8)
+
+# Columns of a job: a step's list under way.
+J_ENTRY, J_RECORD, J_STATE, J_PIXELS, J_COUNT, J_PART, J_PARTS, J_MODE, J_LIMIT, J_BLOCK, J_FINISHED, J_WRITTEN = range(
+    12
+)
+JOB_WORDS = 16
+
+# The ticket: serial number of the job << 32 | its step << 16 | its next part.
+NO_STEP = 0xFFFF
+WAITING = 0xFFFF  # a frame has begun, no job yet: step 0, and a part that no job has
+PART_NS = 8000.0  # a part worth handing over takes at least so long
+PATIENCE = 256  # pauses before another thread is let run
+
+
+@jit
+def _run_part(job: np.ndarray, part: int, worker: int) -> int:
+    """Compute one part of a job; returns the pixels written."""
+    first = part * job[J_PART]
+    count = min(job[J_PART], job[J_COUNT] - first)
+    written: int = call_entry(
+        job[J_ENTRY], job[J_RECORD], job[J_STATE], job[J_PIXELS] + first * 8, count, job[J_MODE],
+        job.view(np.float64)[J_LIMIT], job[J_BLOCK], worker,
+    )  # fmt: skip
+    return written
+
+
+@jit
+def help_out(jobs: int, ticket: int, worker: int) -> int:
+    """Take parts of jobs until the frame is done; returns how many. Addresses of the jobs and of the ticket."""
+    taken, idle = 0, 0
+    while True:
+        seen = atomic_load(ticket)
+        step, part = (seen >> 16) & 0xFFFF, seen & 0xFFFF
+        if step == NO_STEP:
+            return taken
+        job = words_at(jobs + step * JOB_WORDS * 8, JOB_WORDS)
+        if part >= job[J_PARTS]:
+            idle += 1
+            pause()
+            if idle % PATIENCE == 0:
+                give_way()
+            continue
+        if atomic_replace(ticket, seen, seen + 1):  # the job stays as it is until this part is finished
+            written = _run_part(job, part, worker)
+            address = jobs + step * JOB_WORDS * 8
+            atomic_add(address + J_WRITTEN * 8, written)
+            atomic_add(address + J_FINISHED * 8, 1)
+            taken += 1
+
+
+@jit
+def _share_out(jobs: np.ndarray, step: int, ticket: np.ndarray, parts: int) -> int:
+    """Publish a job, take parts of it, wait for those that others took; returns the pixels written."""
+    job, address = jobs[step], jobs.ctypes.data + step * JOB_WORDS * 8
+    job[J_FINISHED], job[J_WRITTEN], job[J_PARTS] = 0, 0, parts
+    at = ticket.ctypes.data
+    serial = (atomic_load(at) >> 32) + 1
+    atomic_store(at, serial << 32 | step << 16)
+    while True:
+        part = atomic_add(at, 1) & 0xFFFF
+        if part >= parts:
+            break
+        atomic_add(address + J_WRITTEN * 8, _run_part(job, part, 0))
+        atomic_add(address + J_FINISHED * 8, 1)
+    idle = 0
+    while atomic_load(address + J_FINISHED * 8) < parts:
+        idle += 1
+        pause()
+        if idle % PATIENCE == 0:
+            give_way()
+    written: int = atomic_load(address + J_WRITTEN * 8)
+    return written
+
+
+@jit
+def _mark_stale(step: np.ndarray, reads: np.ndarray, touched: np.ndarray, state: np.ndarray, stale: np.ndarray) -> None:
+    """stale = what the maps written this frame make stale of the step's target."""
+    stale[:] = 0
+    height, width = stale.shape
+    for r in range(step[FIRST_READ], step[FIRST_READ] + step[READS]):
+        read = reads[r]
+        if touched[read[MAP]]:
+            project(
+                mask_of(state, read[MAP]), indices_at(read[ROW_LOW], height), indices_at(read[ROW_HIGH], height),
+                read[ROW_STEP], indices_at(read[COLUMN_LOW], width), indices_at(read[COLUMN_HIGH], width),
+                read[COLUMN_STEP], stale,
+            )  # fmt: skip
+
+
+@jit
+def _is_touched(step: np.ndarray, reads: np.ndarray, touched: np.ndarray) -> bool:
+    for r in range(step[FIRST_READ], step[FIRST_READ] + step[READS]):
+        if touched[reads[r, MAP]]:
+            return True
+    return False
+
+
+@jit
+def _choose(
+    step: np.ndarray, cost: np.ndarray, stale: np.ndarray, pixels: np.ndarray, fixed: bool
+) -> tuple[int, int, int]:
+    """List the stale pixels for the cheaper of a step's methods; returns its column, the entries, distinct pixels.
+
+    fixed : always the first method, so that the choice never shows in the bits.
+    """
+    if fixed or step[FEW + BLOCK] == 0:
+        listed, distinct = list_pixels(stale, step[METHOD + BLOCK], pixels)
+        return METHOD, listed, distinct
+    few, few_distinct = list_pixels(stale, step[FEW + BLOCK], pixels)
+    few_cost = cost[2] + cost[3] * few
+    if few_cost <= cost[0] + cost[1] * few:
+        return FEW, few, few_distinct
+    if step[METHOD + BLOCK] == step[FEW + BLOCK]:
+        return METHOD, few, few_distinct
+    listed, distinct = list_pixels(stale, step[METHOD + BLOCK], pixels)
+    if cost[0] + cost[1] * listed <= few_cost:
+        return METHOD, listed, distinct
+    few, few_distinct = list_pixels(stale, step[FEW + BLOCK], pixels)
+    return FEW, few, few_distinct
+
+
+@jit
+def _compute(
+    jobs: np.ndarray, index: int, ticket: np.ndarray, step: np.ndarray, method: int, state: int, pixels: int, count: int,
+    mode: int, limit: float, cost: float, workers: int,
+) -> int:  # fmt: skip
+    """Compute a list, alone or with helpers; returns the pixels written. cost : nanoseconds it may take."""
+    parts = 1
+    if workers > 1:
+        parts = int(min(cost / PART_NS, 4.0 * workers, 60000.0))
+    unit = step[method + UNIT]
+    parts = min(parts, count // unit)
+    if parts <= 1:
+        written: int = call_entry(
+            step[method + ENTRY], step[method + RECORD], state, pixels, count, mode, limit, step[method + BLOCK], 0
+        )
+        return written
+    size = (count // unit + parts - 1) // parts * unit
+    job = jobs[index]
+    job[J_ENTRY], job[J_RECORD], job[J_STATE] = step[method + ENTRY], step[method + RECORD], state
+    job[J_PIXELS], job[J_COUNT], job[J_PART], job[J_MODE] = pixels, count, size, mode
+    job.view(np.float64)[J_LIMIT] = limit
+    job[J_BLOCK] = step[method + BLOCK]
+    return _share_out(jobs, index, ticket, (count + size - 1) // size)
+
+
+@jit
+def run(
+    steps: np.ndarray, reads: np.ndarray, maps: np.ndarray, costs: np.ndarray, epsilons: np.ndarray,
+    spreads: np.ndarray, state: np.ndarray, touched: np.ndarray, stale: np.ndarray, pixels: np.ndarray,
+    jobs: np.ndarray, ticket: np.ndarray, workers: int, keyframe: bool, exact: bool, done: np.ndarray,
+    clock: np.ndarray,
+) -> None:  # fmt: skip
+    """Bring every map up to date with what was written to those of which `touched` is set.
+
+    steps, reads, maps : int64 tables, columns as named above. costs : float64[steps, 4], nanoseconds: per call and per
+        listed pixel of the first method, then of the second. epsilons : float64[steps], thresholds in spreads.
+    spreads : float64[steps], standard deviation of each target, measured on keyframes that are not exact.
+    state : int64 words (see `kernels.record`). touched : uint8[maps], set where this frame wrote to a map.
+    stale : uint8[largest map]. pixels : int32[largest list, 2]. jobs : int64[steps, 16]. ticket : int64[1].
+    workers : 1 and those who call `help_out`. keyframe : recompute everything. exact : write what differs in any bit.
+    done : float64[steps], share of the target's pixels that were recomputed. clock : int64[steps] or [0], nanoseconds
+        taken by each step.
+    """
+    arena = arena_of(state)
+    for index in range(steps.shape[0]):
+        step, cost = steps[index], costs[index]
+        started = now_ns() if clock.size > 0 else 0
+        done[index] = 0.0
+        target = maps[step[TARGET]]
+        height, width = target[HEIGHT], target[WIDTH]
+        method, where, count, distinct = METHOD, step[ALL], step[ALL_COUNT], height * width
+        if not keyframe:
+            if not _is_touched(step, reads, touched):
+                continue
+            mask = mask_at(stale.ctypes.data, height, width)
+            _mark_stale(step, reads, touched, state, mask)
+            method, count, distinct = _choose(step, cost, mask, pixels, exact)
+            where = pixels.ctypes.data
+        if count == 0:
+            continue
+        mode, limit = TEST_RMS, (epsilons[index] * spreads[index]) ** 2 * step[CHANNELS]
+        if keyframe:
+            mode, limit = STORE, 0.0
+        elif exact or step[BITS]:
+            mode, limit = TEST_BITS, 0.0
+        expected = cost[1] * count if method == METHOD else cost[3] * count
+        written = _compute(
+            jobs, index, ticket, step, method, state.ctypes.data, where, count, mode, limit, expected, workers
+        )  # fmt: skip
+        touched[step[TARGET]] = written > 0
+        done[index] = distinct / (height * width)
+        if keyframe and not exact and step[BITS] == 0:
+            layout = Map(target[ORIGIN], target[PLANE], target[ROW], target[PIXEL])
+            lanes = words_at(step[LANES], step[LANE_COUNT])
+            if step[BYTES]:
+                spreads[index] = spread_bytes(arena, layout, height, width, lanes)
+            else:
+                spreads[index] = spread(arena, layout, height, width, lanes)
+        if clock.size > 0:
+            clock[index] = now_ns() - started
+
+
+@jit
+def close(ticket: np.ndarray) -> None:
+    """Send the helpers away: the frame is done."""
+    at = ticket.ctypes.data
+    atomic_store(at, ((atomic_load(at) >> 32) + 1) << 32 | NO_STEP << 16)

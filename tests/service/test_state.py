@@ -1,0 +1,45 @@
+"""The memory that the service counts: plans once, streams each, threads each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from own_model import write_model
+from service_fakes import image
+
+from service.registry import load
+from service.settings import ModelSource
+
+
+def test_memory_is_counted(make_client, tmp_path: Path) -> None:
+    model = load("own", ModelSource(path=write_model(tmp_path / "own.onnx")))
+    assert model.memory is None, "it is not compiled yet"
+    model.warm()
+    client = make_client(model, workers=2)
+    memory = model.memory
+    assert memory is not None
+    listed = client.get("/v1/models").json()
+    assert listed["models"][0]["memory_bytes"] == memory.as_dict()
+    held = {"models": memory.shared, "streams": 0, "threads": 2 * memory.thread}
+    assert listed["memory_bytes"] == {**held, "total": memory.shared + 2 * memory.thread}
+
+    assert client.post("/v1/detect", content=image(), headers={"content-type": "image/jpeg"}).status_code == 200
+    made = client.post("/v1/streams").json()
+    address, token = f"/v1/streams/{made['stream_id']}", {"authorization": f"Bearer {made['token']}"}
+    assert client.get(address, headers=token).json()["memory_bytes"] == 0
+    service = client.app.state.service
+    stream = service.streams.get(made["stream_id"])
+    stream.pipeline = service.make_pipeline("own")
+    assert client.get(address, headers=token).json()["memory_bytes"] == memory.stream
+    assert client.get("/v1/models").json()["memory_bytes"]["streams"] == 2 * memory.stream, "one for single images"
+    client.delete(address, headers=token)
+    assert client.get("/v1/models").json()["memory_bytes"]["streams"] == memory.stream
+
+
+def test_an_engine_that_does_not_say_counts_for_nothing(make_client) -> None:
+    client = make_client()
+    service = client.app.state.service
+    stream, _ = service.streams.create("fake")
+    stream.pipeline = service.make_pipeline("fake")
+    assert service.memory_bytes() == {"models": 0, "streams": 0, "threads": 0, "total": 0}
+    assert stream.describe()["memory_bytes"] == 0
