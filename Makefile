@@ -34,14 +34,31 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Writes JSON and HTML into build/bench, and the measured sections of docs/performance.md. Takes about ten minutes.
+BENCH := build/bench
+BENCH_DATA := ../shared/data
+BENCH_MODELS := people synthetic:vgg16 synthetic:resnet18 synthetic:mobilenet $(wildcard $(BENCH_DATA)/models/*.onnx)
+BENCH_VIDEO_MODELS := people $(wildcard $(BENCH_DATA)/models/yolox_nano.onnx)
+BENCH_CLIP := $(or $(wildcard $(BENCH_DATA)/videos/intel_one-by-one-person-detection.mp4),scene)
 bench: setup
-	$(BIN)/python -m benchmarks.kernels
-	$(BIN)/python -m benchmarks.winograd
+	mkdir -p $(BENCH)
+	$(BIN)/python -m benchmarks.kernels --json $(BENCH)/kernels.json
+	$(BIN)/python -m benchmarks.winograd --json $(BENCH)/winograd.json
+	for threads in 1 2; do \
+		$(BIN)/afterimage bench dense $(BENCH_MODELS) --threads $$threads \
+			--json $(BENCH)/dense-$$threads.json --html $(BENCH)/dense-$$threads.html || exit 1; \
+	done
+	for model in $(BENCH_VIDEO_MODELS); do \
+		name=$(BENCH)/video-$$(basename $$model .onnx); \
+		$(BIN)/afterimage bench video $$model $(BENCH_CLIP) --size 640x384 --start 200 --frames 150 \
+			--json $$name.json --html $$name.html || exit 1; \
+	done
+	$(BIN)/python -m service.bench.document docs/performance.md $(BENCH)/dense-*.json $(BENCH)/video-*.json
 
 # Refresh the lock file from pyproject.toml (the only target that resolves versions).
 lock: setup
 	$(BIN)/python -m pip install --quiet pip-tools
-	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra dev \
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra bench --extra dev \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 		--output-file requirements.lock pyproject.toml
 

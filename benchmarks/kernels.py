@@ -16,24 +16,20 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from numba import types
-from numba.core import cgutils
 from rich.console import Console
 from rich.table import Table
 
 from cache.packing import block_groups
 from kernels.constants import LANES, RELU, STORE, TEST_RMS
 from kernels.conv import convolve
-from kernels.emit import fma, splat
-from kernels.jit import intrinsic, jit
+from kernels.jit import jit
 from kernels.layout import Act, Map, Test, scratch_elements
-from kernels.target import HOST, VARIANT
+from kernels.target import VARIANT
+from service.bench.peak import chain_operations, chains
 
 SHAPES = ((56, 64, 64, 3), (28, 128, 128, 3), (56, 96, 96, 3), (56, 64, 128, 1), (28, 128, 256, 1))
 LISTS = {"dense": (1, 1.0), "5% of 4x4 blocks": (4, 0.05), "5% of pixels": (1, 0.05)}
 MODES = {"STORE": STORE, "TEST_RMS": TEST_RMS}
-# Independent sums: enough to hide the latency, few enough for the registers.
-CHAINS = HOST.pixels + HOST.pixels // 4
 SLICE_S, BURST_S, ROUNDS = 1e-3, 20e-3, 5
 
 
@@ -55,31 +51,6 @@ class Figure:
     gflops: float
     share_of_peak: float
     share_at_clock: float
-
-
-@intrinsic
-def multiply_add_chains(typing_context: Any, count: Any, x: Any, y: Any) -> Any:
-    """`count` rounds of sum = sum * x + y on `CHAINS` lane vectors; returns one lane of their total."""
-
-    def codegen(context: Any, b: Any, signature: Any, args: list[Any]) -> Any:
-        count, x, y = args
-        factor, term = splat(b, x), splat(b, y)
-        sums = [cgutils.alloca_once_value(b, splat(b, y)) for _ in range(CHAINS)]
-        with cgutils.for_range(b, count):
-            for s in sums:
-                b.store(fma(b, b.load(s), factor, term), s)
-        total = b.load(sums[0])
-        for s in sums[1:]:
-            total = b.fadd(total, b.load(s))
-        return b.extract_element(total, cgutils.int32_t(0))
-
-    return types.float32(types.int64, types.float32, types.float32), codegen
-
-
-@jit
-def chains(count: int) -> float:
-    """Run the register-only loop; its result keeps the optimiser from dropping it."""
-    return float(multiply_add_chains(count, np.float32(0.5), np.float32(count & 1)))
 
 
 @jit
@@ -145,7 +116,7 @@ def settled_rate(run: Callable[[int], object], operations: int) -> tuple[float, 
 def peak_flops() -> tuple[float, float]:
     """Settled FLOP/s of fused multiply-adds that touch no memory, on one thread, and the clock probe."""
     rounds = 10_000
-    return settled_rate(lambda n: chains(n * rounds), CHAINS * LANES * 2 * rounds)
+    return settled_rate(lambda n: chains(n * rounds), chain_operations(rounds))
 
 
 def rates(run: Callable[[int], object], operations: int) -> tuple[float, float, float]:

@@ -21,7 +21,7 @@ class MapInfo:
     blocks : 16-channel blocks; 0 for an interleaved map. pixel : elements from a pixel to the next (16, or the
     channel count of an interleaved map). origin : element of block 0 at (0, 0), inside the border.
     stride : input pixels per map pixel, vertically. border : zeros around each block that its readers count on.
-    plane, row : elements from a block (a row) to the next.
+    plane, row : elements from a block (a row) to the next. outside : it lies in a buffer of its own.
     """
 
     index: int
@@ -35,6 +35,14 @@ class MapInfo:
     origin: int
     plane: int
     row: int
+    outside: bool = False
+
+    @property
+    def room(self) -> int:
+        """Elements of a buffer that holds a map outside the arena, borders included."""
+        _, _, bottom, right = self.border
+        after = (self.height - 1 + bottom) * self.row + (self.width + right) * self.pixel
+        return self.origin + (max(self.blocks, 1) - 1) * self.plane + after + LANES
 
     @property
     def layout(self) -> Map:
@@ -72,6 +80,7 @@ class _Declared:
     pixel: int
     stride: float
     border: Border = (0, 0, 0, 0)
+    outside: bool = False
 
 
 @dataclass
@@ -91,6 +100,10 @@ class ArenaBuilder:
         self.maps.append(_Declared(name, blocks, height, width, pixel, stride))
         self.joined.append(len(self.joined))
         return len(self.maps) - 1
+
+    def put_outside(self, index: int) -> None:
+        """Give a map no place in the arena: it lies in a buffer of its own."""
+        self.maps[index].outside = True
 
     def _group(self, index: int) -> int:
         """The map that stands for all that are read together with this one."""
@@ -126,10 +139,15 @@ class ArenaBuilder:
             plane = body + max(before, after)
             if m.blocks and plane // LANES % 2 == 0:
                 plane += LANES  # blocks an even number of cache lines apart would fall into the same few cache sets
-            origin = -(-(at + max(zeros, before)) // LANES) * LANES
+            origin = -(-(before if m.outside else at + max(zeros, before)) // LANES) * LANES
             placed.append(
-                MapInfo(index, m.name, m.blocks, m.height, m.width, m.pixel, m.stride, m.border, origin, plane, row)
-            )
+                MapInfo(
+                    index, m.name, m.blocks, m.height, m.width, m.pixel, m.stride, m.border, origin, plane, row,
+                    m.outside,
+                )
+            )  # fmt: skip
+            if m.outside:
+                continue
             at, zeros = origin + (max(m.blocks, 1) - 1) * plane + body, after
         return tuple(placed), -(-(at + zeros) // LANES) * LANES + LANES
 

@@ -3,7 +3,7 @@
 This file is data only: it knows neither ONNX nor kernels. The importer writes graphs, passes rewrite
 them, the plan reads them.
 
-Normal form (the ops a plan may cache; every tensor is float32, NCHW, batch 1):
+Normal form (the ops a plan may cache; every tensor is float32, or bytes where an op says so, NCHW, batch 1):
 
 ==================  ==========================================================================
 op                  inputs and attributes
@@ -24,8 +24,20 @@ concat              (x, ...); axis = 1
 select_channels     (x); channels int64[Cout]
 slice_spatial       (x); starts(2) steps(2), both >= 0 and > 0; the end is the output's type
 pad                 (x); pads(4), zeros
+quantise            (x) -> bytes; scale(float) zero_point(int) table
+dequantise          (bytes) -> float32; scale zero_point
+q_conv              (bytes, w[, b]) -> bytes; as conv, w int8, b int32[Cout], constants; scale float32[Cout] (of
+                    the int32 sum), zero_point (of x), out_zero_point, limits(2) (of the result), table
+q_add q_mul         (bytes, bytes) -> bytes; scales(3) zero_points(3) (of x, y and the result) limits(2) table
+q_lookup            (bytes) -> bytes; table uint8[256]: stored byte of each stored byte
+q_max_pool q_resize as max_pool, resize (nearest), concat, select_channels and slice_spatial: bytes in, bytes
+q_concat q_select   out, of one scale and zero point
+q_slice
 onnx.<OpType>       whatever is not in this table; it always ends in a tail
 ==================  ==========================================================================
+
+Bytes are uint8 or int8. They are *stored* as uint8, int8 less its lowest value, -128. A ``table`` (uint8[256] or
+None) is applied to the stored result, last.
 
 The pooling output shape in ``Graph.types`` is the truth (ceil_mode is resolved): rows and columns of a
 window that lie beyond the padded input count nothing.
@@ -47,7 +59,13 @@ GLOBAL_POOL_OPS = frozenset({"global_avg_pool", "global_max_pool"})
 CONV_OPS = frozenset({"conv", "conv_transpose"})
 FUSING_OPS = CONV_OPS | ELTWISE_OPS | {"affine", "activate"}
 """Ops that carry an ``activation`` attribute."""
-NORMAL_OPS = FUSING_OPS | POOL_OPS | GLOBAL_POOL_OPS | {"resize", "concat", "select_channels", "slice_spatial", "pad"}
+TABLE_OPS = frozenset({"quantise", "q_conv", "q_add", "q_mul", "q_lookup"})
+"""Ops on bytes that carry a ``table`` attribute."""
+QUANTISED_OPS = TABLE_OPS | {"dequantise", "q_max_pool", "q_resize", "q_concat", "q_select", "q_slice"}
+NORMAL_OPS = (
+    FUSING_OPS | POOL_OPS | GLOBAL_POOL_OPS | QUANTISED_OPS
+    | {"resize", "concat", "select_channels", "slice_spatial", "pad"}
+)  # fmt: skip
 
 FOREIGN_PREFIX = "onnx."
 SYNTHETIC_PREFIX = "afterimage:"
@@ -83,6 +101,11 @@ class TensorType:
     def is_feature_map(self) -> bool:
         """Whether this is float32 and (1, C, H, W), none of them empty."""
         return self.dtype == np.float32 and len(self.shape) == 4 and self.shape[0] == 1 and min(self.shape) > 0
+
+    @property
+    def is_byte_map(self) -> bool:
+        """Whether this is uint8 or int8 and (1, C, H, W), none of them empty."""
+        return self.dtype in (np.uint8, np.int8) and len(self.shape) == 4 and self.shape[0] == 1 and min(self.shape) > 0
 
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
@@ -222,7 +245,7 @@ def macs(graph: Graph, node: Node) -> int:
         return 0
     x, w = sources[0], sources[1]
     size = int(np.prod(out.shape, dtype=np.int64))
-    if node.op in ("conv", f"{FOREIGN_PREFIX}Conv"):
+    if node.op in ("conv", "q_conv", f"{FOREIGN_PREFIX}Conv"):
         return size * int(np.prod(w.shape[1:], dtype=np.int64))
     if node.op in ("conv_transpose", f"{FOREIGN_PREFIX}ConvTranspose"):
         return int(np.prod(x.shape, dtype=np.int64)) * int(np.prod(w.shape[1:], dtype=np.int64))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cache.builder import Builder
-from cache.graph import Graph, Node
+from cache.graph import QUANTISED_OPS, Graph, Node
 from cache.ops import (
     affine,
+    byte_maps,
     concat,
     conv,
     conv_transpose,
@@ -15,6 +16,7 @@ from cache.ops import (
     global_pool,
     pad,
     pool,
+    quantised,
     resize,
     select_channels,
     slice_spatial,
@@ -42,6 +44,17 @@ OPS: dict[str, tuple[Supports, Lower]] = {
     "select_channels": (select_channels.supports, select_channels.lower),
     "slice_spatial": (slice_spatial.supports, slice_spatial.lower),
     "pad": (pad.supports, pad.lower),
+    "quantise": (byte_maps.supports, byte_maps.lower_quantise),
+    "dequantise": (byte_maps.supports, byte_maps.lower_dequantise),
+    "q_conv": (quantised.supports, quantised.lower),
+    "q_add": (byte_maps.supports, byte_maps.lower_combination),
+    "q_mul": (byte_maps.supports, byte_maps.lower_combination),
+    "q_lookup": (byte_maps.supports, byte_maps.lower_lookup),
+    "q_max_pool": (byte_maps.supports, byte_maps.lower_max_pool),
+    "q_resize": (byte_maps.supports, byte_maps.lower_copy),
+    "q_slice": (byte_maps.supports, byte_maps.lower_copy),
+    "q_concat": (byte_maps.supports, byte_maps.lower_concat),
+    "q_select": (byte_maps.supports, byte_maps.lower_select),
 }
 
 
@@ -53,7 +66,7 @@ def unsupported(graph: Graph, node: Node) -> str | None:
         found = graph.type_of(name)
         if found is None:
             return f"the shape of {name!r} is not known"
-        if not found.is_feature_map:
+        if not found.is_feature_map and not (node.op in QUANTISED_OPS and found.is_byte_map):
             return f"{name!r} is {found}, not a float32 feature map (1, C, H, W)"
     return OPS[node.op][0](graph, node)
 

@@ -28,6 +28,7 @@ from onnx import helper
 from cache.graph import FOREIGN_PREFIX, Graph, GraphError, Node, TensorType
 from cache.heads import Head, find_heads
 from cache.model import InputInfo, ModelError, OnnxModel, ancestors, image_input, native_shape
+from cache.normal_form.contrib_types import contrib_types
 from cache.normal_form.window import pool_size
 from cache.passes.pipeline import normal_form
 from cache.proto import all_nodes, captured, looks_like, refuse_external_data, subgraphs
@@ -260,6 +261,8 @@ class _OnnxTyper:
     def infer(self, node: Node, constants: Mapping[str, Array]) -> Mapping[str, TensorType]:
         proto = self._protos[node.name]
         domain = "" if proto.domain == "ai.onnx" else proto.domain
+        if domain == "com.microsoft":
+            return self._contrib(node)
         if domain not in ("", "ai.onnx.ml") or any(name and name not in self._types for name in node.inputs):
             return {}
         schema = onnx.defs.get_schema(node.op.rpartition(".")[2], self._version(domain), domain)
@@ -287,6 +290,13 @@ class _OnnxTyper:
         result = {name: known for name, proto in found.items() if (known := _tensor_type(proto)) is not None}
         self._check_reshape(node, result)
         return result
+
+    def _contrib(self, node: Node) -> Mapping[str, TensorType]:
+        known = {name: _tensor_type(self._types.get(name)) for name in node.inputs}
+        found = contrib_types(node, {name: kind for name, kind in known.items() if kind is not None})
+        for name, kind in found.items():
+            self.declare(name, kind)
+        return found
 
     def _count_windows(self, node: Node) -> None:
         """Shape inference counts one window too many for some pools with ceil_mode."""
@@ -451,12 +461,14 @@ def extract(
     outputs: Sequence[str],
     *,
     constants: Mapping[str, Array] | None = None,
+    dtypes: Mapping[str, np.dtype[Any]] | None = None,
 ) -> bytes:
     """A model file that computes some tensors of a model from others, for ONNX Runtime.
 
     inputs : tensors to start from, each with its shape or None to leave it open
     constants : tensors to hold fixed at a value (``Graph.folded`` for a tail, whose shape arithmetic would
         otherwise reach back to the image)
+    dtypes : of inputs, where they are known; else what the file says, or float32
     Raises ModelError when a tensor does not exist or the outputs need an input that is not given.
     """
     source, fixed = model.source, constants or {}
@@ -469,6 +481,7 @@ def extract(
     used = {name for i in positions for name in source.nodes[i].inputs} | set(outputs)
     graph = onnx.GraphProto(name=model.proto.graph.name or model.name)
     elements = _element_types(model, inputs)
+    elements |= {name: int(helper.np_dtype_to_tensor_dtype(dtype)) for name, dtype in (dtypes or {}).items()}
     for name, shape in inputs.items():
         graph.input.append(helper.make_tensor_value_info(name, elements[name], shape))
     for name in outputs:

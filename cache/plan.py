@@ -160,12 +160,13 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
         raise ValueError(f"expected a normalisation table float32[256, {shape[1]}], got shape {table.shape}")
     parts = partition(graph, lowering.unsupported)
     builder = Builder(graph, shape[2], policy.precision == "strict")
-    image = declare_input(builder, graph.inputs[0], shape, parts.cached)
+    handed = {*graph.outputs, *(name for tail in parts.tails for name in tail.inputs)}
+    image = declare_input(builder, graph.inputs[0], shape, parts.cached, graph.inputs[0] in handed)
     for node in parts.cached:
         lowering.lower(node, builder)
     maps, elements = builder.arena.finish()
     steps = tuple(plan_step(finish(maps), maps, policy, builder.live) for finish in builder.steps)
-    check_arena(model, elements)
+    check_arena(model, elements + (maps[0].room if maps[0].outside else 0))
     unknown = sorted(set(policy.nodes) - {s.step.name for s in steps})
     if unknown:
         raise ValueError(f"expected rules for nodes that are cached, got {', '.join(unknown)}")
@@ -182,6 +183,7 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
         work=max((m.work_elements for m in methods), default=0),
         list_px=max((list_capacity(m.height, m.width) for m in maps), default=1),
         mask_px=max((m.height * m.width for m in maps), default=1), steps=len(steps),
+        image=maps[0].room if maps[0].outside else 0, image_reach_tiles=image_reach(steps, policy.tile),
     )  # fmt: skip
     return Plan(
         name=model.name, graph=graph, partition=parts, policy=policy, input_name=image, input_shape=shape,
@@ -191,6 +193,20 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     )  # fmt: skip
 
 
+def image_reach(steps: Sequence[PlannedStep], tile: int) -> int:
+    """How many tiles away from a changed pixel of map 0 a step may read it again, recomputing whole blocks."""
+    reach_px = 0
+    for planned in steps:
+        block = max(planned.block, planned.few_block)
+        for read in planned.step.reads:
+            for span in (read.rows, read.columns) if read.map == 0 else ():
+                if len(span):
+                    first, last = span.low.astype(np.int64), span.high.astype(np.int64)
+                    ends = np.minimum(np.arange(len(span)) + block - 1, len(span) - 1)
+                    reach_px = max(reach_px, int((np.maximum.accumulate(last)[ends] - first).max()))
+    return -(-reach_px // tile)
+
+
 def check_arena(model: OnnxModel, elements: int) -> None:
     """Refuse feature maps that no stream could hold: a file may ask for any padding. Raises ModelError."""
     if elements > MAX_ARENA_ELEMENTS:
@@ -198,8 +214,12 @@ def check_arena(model: OnnxModel, elements: int) -> None:
         raise ModelError(f"{model.name}: expected at most {limit:.0f} GiB of feature maps, got {found:.1f} GiB")
 
 
-def declare_input(builder: Builder, name: str, shape: Shape, nodes: Sequence[Node]) -> str:
-    """Declare map 0, the image: interleaved where only convolutions read it, else one of blocks."""
+def declare_input(builder: Builder, name: str, shape: Shape, nodes: Sequence[Node], handed: bool) -> str:
+    """Declare map 0, the image: interleaved where only convolutions read it, else one of blocks.
+
+    handed : whether it is an output, or an input of a tail. An interleaved image that is neither lies outside the
+    arena: where it is read again it is made again, from the reference frame.
+    """
     _, channels, height, width = shape
     readers = [n for n in nodes if name in n.inputs]
     direct = channels <= 4 and all(
@@ -209,6 +229,8 @@ def declare_input(builder: Builder, name: str, shape: Shape, nodes: Sequence[Nod
         index = builder.arena.declare(name, 0, height, width, 1.0, channels)
         order = np.arange(channels, dtype=np.int64)
         builder.values[name] = Value(height, width, np.full(channels, index, np.int64), order)
+        if not handed:
+            builder.arena.put_outside(index)
     else:
         builder.new_value(name, channels, height, width)
     return name

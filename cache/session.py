@@ -23,6 +23,7 @@ from cache.arena import LANES, aligned_zeros
 from cache.change import ChangeDetector, Frame, TileGrid
 from cache.plan import Plan, Tap
 from cache.state import State, workspace
+from cache.steps import Floats
 from cache.team import helpers
 from kernels.byte_maps import unpack_bytes
 from kernels.image import ingest_blocked, ingest_tensor, ingest_tiles, unpack
@@ -30,6 +31,7 @@ from kernels.program import JOB_WORDS, close, run
 
 Decision = Literal["keyframe", "partial", "reuse"]
 Array = npt.NDArray[Any]
+Tiles = npt.NDArray[np.uint8]
 Clock = npt.NDArray[np.int64]
 NO_CLOCK: Clock = np.zeros(0, np.int64)
 
@@ -53,6 +55,17 @@ class FrameResult:
     reason: str
     diff_ns: int
     infer_ns: int
+
+
+def grown(tiles: Tiles, reach: int) -> Tiles:
+    """uint8[rows, columns], 1 within `reach` tiles of a marked one, diagonally too."""
+    for _ in range(reach):
+        tiles = tiles.copy()
+        tiles[1:] |= tiles[:-1]
+        tiles[:-1] |= tiles[1:]
+        tiles[:, 1:] |= tiles[:, :-1]
+        tiles[:, :-1] |= tiles[:, 1:]
+    return tiles
 
 
 def decide(valid: bool, changed: int, tiles: int, keyframe_fraction: float) -> tuple[Decision, str]:
@@ -93,13 +106,14 @@ class Session:
         self._jobs = aligned_zeros(len(plan.steps) * JOB_WORDS * 2).view(np.int64).reshape(-1, JOB_WORDS)
         self._tensors: dict[str, Array] = {t.name: np.zeros(t.shape, t.dtype) for t in plan.taps.values()}
         self._tail_outputs: dict[str, Array] = {}
+        self._tensor = aligned_zeros(0)  # the image of `push_tensor`, where that lies outside the arena
         self._valid = False
         self._reference_valid = False
 
     @property
     def nbytes(self) -> int:
         """Memory held by this stream: feature maps, reference frame, masks, scratch and handed-out tensors."""
-        arrays: list[Array] = [self._reference, self._tiles, self._jobs, *self._tensors.values()]
+        arrays: list[Array] = [self._reference, self._tiles, self._jobs, self._tensor, *self._tensors.values()]
         return self._state.nbytes + sum(a.nbytes for a in (*arrays, *self._tail_outputs.values()))
 
     def reset(self) -> None:
@@ -142,11 +156,15 @@ class Session:
         if x.shape != self.plan.input_shape or x.dtype != np.float32:
             raise ValueError(f"expected a tensor float32{list(self.plan.input_shape)}, got {x.dtype}{list(x.shape)}")
         start = time.perf_counter_ns()
-        valid, self._valid, self._reference_valid = self._valid, False, False
+        valid, seen, self._valid, self._reference_valid = self._valid, self._reference_valid, False, False
         self._clear_masks(not valid)
-        image = self.plan.maps[0]
-        mask = self._state.written[0]
-        ingest_tensor(np.ascontiguousarray(x[0]), self._state.arena, image.layout, image.pixel, mask)
+        image, mask, place = self.plan.maps[0], self._state.written[0], self._state.arena
+        if image.outside:
+            place = self._tensor = self._tensor if self._tensor.size else aligned_zeros(image.room)
+            self._state.look_at(place)
+            if valid and seen:
+                self._show(np.ones_like(self._tiles), place)
+        ingest_tensor(np.ascontiguousarray(x[0]), place, image.layout, image.pixel, mask)
         if not valid:
             mask[:] = 1
         rows = np.add.reduceat(mask, np.arange(0, mask.shape[0], self._grid.tile), axis=0, dtype=np.int64)
@@ -182,13 +200,33 @@ class Session:
 
     def _ingest(self, frame: Frame) -> None:
         """Move the changed tiles into the reference frame and the input map."""
-        image = self.plan.maps[0]
+        image, place = self.plan.maps[0], self._state.arena
+        if image.outside:
+            place = workspace().image(image)
+            self._state.look_at(place)
+            around = grown(self._tiles, self.plan.needs.image_reach_tiles)
+            around[self._tiles > 0] = 0
+            self._show(around, place)
         ingest = ingest_tiles if image.is_interleaved else ingest_blocked
         ingest(
-            frame, self.plan.table, self._tiles, self._grid.tile, self._state.arena, image.layout, self._reference,
+            frame, self.plan.table, self._tiles, self._grid.tile, place, image.layout, self._reference,
             self._state.written[0],
         )  # fmt: skip
         self._state.touched[0] = 1
+
+    def _show(self, tiles: Tiles, place: Floats) -> None:
+        """Make the image of some tiles again, in `place`, from the reference frame."""
+        marked = np.flatnonzero(tiles.any(axis=1))
+        if marked.size == 0:
+            return
+        image, tile = self.plan.maps[0], self._grid.tile
+        first, end = int(marked[0]), int(marked[-1]) + 1
+        rows = self._reference[first * tile : end * tile]
+        source = image.layout._replace(origin=image.origin + first * tile * image.row)
+        space = workspace()
+        space.reserve(self.plan.needs, 1)
+        unmarked = space.stale[: rows.shape[0] * rows.shape[1]].reshape(rows.shape[:2])
+        ingest_tiles(rows, self.plan.table, tiles[first:end], tile, place, source, rows, unmarked)
 
     def _run(self, keyframe: bool, clock: Clock = NO_CLOCK) -> None:
         """Bring every map up to date with what was written to map 0."""

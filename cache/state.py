@@ -16,6 +16,7 @@ from kernels.program import JOB_WORDS
 from kernels.record import (
     ARENA,
     ARENA_SIZE,
+    IMAGE,
     MASKS,
     SCRATCH,
     SCRATCH_SIZE,
@@ -41,11 +42,14 @@ class Needs:
     list_px: int
     mask_px: int
     steps: int
+    image: int
+    image_reach_tiles: int
 
     @property
     def nbytes(self) -> int:
         """Memory of one thread's work space."""
-        return (self.scratch + self.work) * 4 + self.list_px * 8 + self.mask_px + self.steps * JOB_WORDS * 8
+        floats = self.scratch + self.work + self.image
+        return floats * 4 + self.list_px * 8 + self.mask_px + self.steps * JOB_WORDS * 8
 
 
 class Workspace:
@@ -60,6 +64,14 @@ class Workspace:
         self.scratch = self.work = aligned_zeros(0)
         self.stale: Mask = np.empty(0, np.uint8)
         self.pixels: Pixels = np.empty((0, 2), np.int32)
+        self._images: dict[MapInfo, Floats] = {}
+
+    def image(self, layout: MapInfo) -> Floats:
+        """A buffer for an image outside the arena: zeros in its border, elsewhere what a frame before left there."""
+        found = self._images.get(layout)
+        if found is None:
+            found = self._images[layout] = aligned_zeros(layout.room)
+        return found
 
     def reserve(self, needs: Needs, workers: int) -> tuple[int, int]:
         """Grow to a plan's needs; returns the float32 elements of each worker's scratch and work."""
@@ -77,7 +89,8 @@ class Workspace:
     @property
     def nbytes(self) -> int:
         """Memory held."""
-        return self.scratch.nbytes + self.work.nbytes + self.stale.nbytes + self.pixels.nbytes
+        images = sum(image.nbytes for image in self._images.values())
+        return self.scratch.nbytes + self.work.nbytes + self.stale.nbytes + self.pixels.nbytes + images
 
 
 _threads = threading.local()
@@ -119,6 +132,11 @@ class State:
         self.words[[SCRATCH, SCRATCH_SIZE, WORK, WORK_SIZE]] = (
             space.scratch.ctypes.data, scratch, space.work.ctypes.data, work,
         )  # fmt: skip
+
+    def look_at(self, image: Floats) -> None:
+        """Read the image in this buffer, from now on."""
+        self._image = image  # the words hold but its place
+        self.words[IMAGE] = (image.ctypes.data - self.arena.ctypes.data) // self.arena.itemsize
 
     def compute(self, method: Method, pixels: Pixels, test: Test, block: int | None = None) -> int:
         """Recompute listed pixels by one method, outside a frame; returns how many were written.

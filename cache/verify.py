@@ -17,11 +17,13 @@ from cache.graph import (
     GLOBAL_POOL_OPS,
     NORMAL_OPS,
     POOL_OPS,
+    QUANTISED_OPS,
     Activation,
     Graph,
     GraphError,
     Node,
 )
+from cache.verify_quantised import verify_quantised
 
 __all__ = ["GraphError", "verify"]
 
@@ -79,7 +81,9 @@ def verify(graph: Graph) -> None:
             if tensor and tensor in known:
                 raise GraphError(f"{node}: expected to be the only source of {tensor!r}, found another")
             known.add(tensor)
-        if not node.is_foreign:
+        if node.op in QUANTISED_OPS:
+            verify_quantised(graph, node)
+        elif not node.is_foreign:
             _verify_normal(graph, node)
     for tensor in graph.outputs:
         if tensor not in known:

@@ -16,7 +16,7 @@ from kernels.constants import STORE, TEST_BITS, TEST_RMS
 from kernels.jit import jit
 from kernels.layout import Map
 from kernels.masks import list_pixels, project
-from kernels.record import arena_of, indices_at, mask_at, mask_of, pixels_at, words_at
+from kernels.record import arena_of, indices_at, mask_at, mask_of, words_at
 from kernels.spread import spread
 
 # Columns of a step. METHOD, FEW : entry, record, block and unit of the two ways to compute it (a block of 0: none).

@@ -61,15 +61,19 @@ SessionFactory: TypeAlias = Callable[[], EngineSession]
 
 @dataclass(frozen=True)
 class PlanSessions:
-    """Makes sessions of a plan. memory : what the plan and each session take."""
+    """Makes sessions of a plan.
+
+    memory : what the plan and each session take. threads : cores that a frame alone may use.
+    """
 
     plan: Plan
     exact: bool
     memory: Memory
+    threads: int = 1
 
     def __call__(self) -> EngineSession:
         """A new session, with nothing cached."""
-        return Session(self.plan, exact=self.exact)
+        return Session(self.plan, exact=self.exact, threads=self.threads)
 
 
 class UnknownModel(LookupError):
@@ -131,7 +135,7 @@ class Model:
         self.family.decode(session.push(frame).outputs, self.spec, self.size)
 
 
-def load(name: str, source: ModelSource, *, exact: bool = False) -> Model:
+def load(name: str, source: ModelSource, *, exact: bool = False, threads: int = 1) -> Model:
     """Load an ONNX file, or a model by its name, and its specification. Raises ModelFailed with the reason."""
     try:
         opened = open_model(find_model(str(source.path)), source.size, source.spec)
@@ -145,18 +149,18 @@ def load(name: str, source: ModelSource, *, exact: bool = False) -> Model:
             plan = opened.compile()
         except (ModelError, FamilyError, GraphError, TailError) as error:
             raise ModelFailed(f"{name}: {error}") from error
-        return PlanSessions(plan, exact, memory_of(plan))
+        return PlanSessions(plan, exact, memory_of(plan), threads)
 
     return Model(name, opened.spec, opened.family, opened.size, compile_plan)
 
 
-def load_built_in(*, exact: bool = False) -> Model:
+def load_built_in(*, exact: bool = False, threads: int = 1) -> Model:
     """Load the model that travels with the product. Raises ModelFailed with the reason."""
     try:
         source = ModelSource(path=built_in())
     except CatalogueError as error:
         raise ModelFailed(str(error)) from error
-    return load(BUILT_IN, source, exact=exact)
+    return load(BUILT_IN, source, exact=exact, threads=threads)
 
 
 @dataclass
@@ -181,9 +185,9 @@ class ModelRegistry:
         """A registry of the models that the settings name, else of the built-in one; none is loaded yet."""
         registry = cls(default=settings.default_model, max_models=settings.max_models)
         if not settings.models:
-            registry._add(BUILT_IN, _Entry(lambda: load_built_in(exact=settings.exact)))
+            registry._add(BUILT_IN, _Entry(lambda: load_built_in(exact=settings.exact, threads=settings.threads)))
         for name, source in settings.models.items():
-            registry.register_source(name, source, exact=settings.exact)
+            registry.register_source(name, source, exact=settings.exact, threads=settings.threads)
         return registry
 
     @property
@@ -199,9 +203,9 @@ class ModelRegistry:
         """Add a model that is loaded already. ValueError if the name is taken or the registry is full."""
         self._add(model.name, _Entry(lambda: model, model=model))
 
-    def register_source(self, name: str, source: ModelSource, *, exact: bool = False) -> None:
+    def register_source(self, name: str, source: ModelSource, *, exact: bool = False, threads: int = 1) -> None:
         """Add a model to be loaded on first use. ValueError if the name is taken or the registry is full."""
-        self._add(name, _Entry(lambda: load(name, source, exact=exact)))
+        self._add(name, _Entry(lambda: load(name, source, exact=exact, threads=threads)))
 
     def get(self, name: str | None = None) -> Model:
         """The model, loaded if it is not yet (not for the event loop).

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from cache.team import available_cores
 
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 _Side = Annotated[int, Field(ge=8, le=8192)]
@@ -63,10 +64,16 @@ class Settings(BaseSettings):
     )
 
     workers: int = Field(
-        default_factory=lambda: min(8, os.cpu_count() or 1),
+        default_factory=lambda: min(8, available_cores()),
         ge=1,
         le=64,
-        description="inference threads",
+        description="inference threads: streams that are computed at the same time",
+    )
+    threads: int = Field(
+        default_factory=lambda: min(8, available_cores()),
+        ge=1,
+        le=64,
+        description="cores that one frame may use while no other frame is under way",
     )
     max_streams: int = Field(
         default=64,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from cache.graph import Node
-from cache.normal_form import activations, channels, convolution, eltwise, pool, resize
+from cache.normal_form import activations, channels, convolution, eltwise, pool, quantised, resize
 from cache.passes.editor import GraphEditor
 
 Rule = Callable[[Node, GraphEditor, int], list[Node] | None]
@@ -22,5 +22,6 @@ RULES: Mapping[str, Rule] = {
     **eltwise.RULES,
     **pool.RULES,
     **resize.RULES,
+    **quantised.RULES,
 }
-"""By ONNX op type, standard domain."""
+"""By ONNX op type; those of other domains with the domain before it."""

@@ -13,8 +13,9 @@ from cache.steps import Floats, Read, Step, method
 from cache.values import Value
 from cache.winograd import suits, tile_border, winograd_method
 from kernels.conv import convolve, convolve_depthwise
-from kernels.layout import Test
+from kernels.layout import Map, Test
 from kernels.record import (
+    IMAGE,
     STATE_WORDS,
     act_at,
     arena_of,
@@ -35,10 +36,14 @@ from kernels.record import (
 def convolution(
     record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
 ) -> int:
-    """source, taps, spans, lanes, weights, bias, slope, target map, strides, activation, target."""
-    r, s = words_at(record, 26), words_at(state, STATE_WORDS)
+    """source, taps, spans, lanes, weights, bias, slope, target map, strides, activation, target, outside.
+
+    outside : 1 where the source is the image outside the arena.
+    """
+    r, s = words_at(record, 27), words_at(state, STATE_WORDS)
+    source = Map(r[0] + r[26] * s[IMAGE], r[1], r[2], r[3])
     return convolve(
-        arena_of(s), map_at(r, 0), ints_at(r, 4), ints_2d_at(r, 6), r[9], floats_at(r, 10), floats_at(r, 12),
+        arena_of(s), source, ints_at(r, 4), ints_2d_at(r, 6), r[9], floats_at(r, 10), floats_at(r, 12),
         floats_at(r, 14), map_at(r, 16), pixels_at(pixels, count), r[20], r[21], act_at(r, 22),
         Test(mode, limit, block), scratch_of(s, worker), mask_of(s, r[25]),
     )  # fmt: skip
@@ -126,7 +131,7 @@ def lower(node: Node, builder: Builder) -> None:
         pads = node.attrs["pads"][:2]
         direct = method(
             convolution, info.corner(*pads), tap, span, width_lanes, aligned_copy(packed), *steady, place,
-            node.attrs["strides"], act, target, macs_px=work / (height * width), channels=channels,
+            node.attrs["strides"], act, target, int(info.outside), macs_px=work / (height * width), channels=channels,
         )  # fmt: skip
         if blocks is None or not winograd:
             return Step(node.name, node.op, target, reads, work, channels, True, direct)

@@ -10,7 +10,9 @@ from cache.passes.fold_batchnorm import fold_batchnorm
 from cache.passes.fold_constants import Typer, fold_constants
 from cache.passes.fold_pad import fold_pad
 from cache.passes.fuse_activation import fuse_activation
+from cache.passes.fuse_quantised import fuse_quantised, fuse_tables
 from cache.passes.normalise import normalise
+from cache.passes.quantised_weights import fold_quantised_weights
 from cache.passes.recognise_gate import recognise_gate
 from cache.passes.recognise_shuffle import recognise_shuffle
 from cache.passes.remove_identity import remove_identity
@@ -37,10 +39,15 @@ Padding is folded again after activations are fused: only then is it known which
 
 def normal_form(graph: Graph, opset: int, typer: Typer, too_new: Collection[str] = ()) -> Graph:
     """Fold, normalise and rewrite a raw graph; every step is verified (GraphError)."""
+    graph, weights = fold_quantised_weights(graph)
     graph = fold_constants(graph, typer)
     graph = normalise(graph, opset, too_new)
     verify(graph)
     for run in PASSES:
         graph = run(graph)
         verify(graph)
+    graph = remove_dead_code(fuse_quantised(graph, weights))
+    verify(graph)
+    graph = fuse_tables(graph)
+    verify(graph)
     return graph

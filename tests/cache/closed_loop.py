@@ -12,6 +12,16 @@ from kernels.layout import Test
 from kernels.simd import STORE
 
 
+def image_of(session: Session) -> np.ndarray:
+    """The whole image that a session's maps were computed from, where it lies outside the arena."""
+    layout = session.plan.maps[0]
+    if not session._reference_valid or not layout.outside:
+        return session._tensor
+    image = aligned_zeros(layout.room)
+    session._show(np.ones_like(session._tiles), image)
+    return image
+
+
 def largest_excess(session: Session) -> float:
     """How far the worst pixel of any step lies above its threshold (root mean square; 0 or less is inside).
 
@@ -21,6 +31,7 @@ def largest_excess(session: Session) -> float:
     copy, space = State(plan.maps, aligned_zeros(state.arena.size)), Workspace()
     copy.arena[:] = state.arena
     copy.borrow(space, plan.needs)
+    copy.look_at(image_of(session))
     for index, planned in enumerate(plan.steps):
         step, info = planned.step, plan.maps[planned.step.target]
         for read in step.reads:

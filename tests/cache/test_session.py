@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cache.onnx_import import load_model
 from cache.plan import Plan
 from cache.policy import Level, Policy
-from cache.session import Session, decide
+from cache.session import Session, decide, grown
 from tests.cache.closed_loop import largest_excess
 from tests.cache.random_models import ModelMaker, models
 
@@ -128,3 +128,35 @@ def test_decide(valid, changed, expected):
 def test_memory_is_counted():
     session = Session(small_network())
     assert session.nbytes > session.plan.arena_bytes > 48 * 64 * 4
+
+
+def test_streams_of_a_thread_take_turns_with_one_image():
+    plan = small_network()
+    assert plan.maps[0].outside
+    rng = np.random.default_rng(3)
+    frames = [rng.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(2)]
+    streams = [Session(plan, exact=True) for _ in frames]
+    for turn in range(6):
+        for frame, stream in zip(frames, streams, strict=True):
+            frame[8 * turn : 8 * turn + 3, 20:25] = rng.integers(0, 256, (3, 5, 3))
+            found = stream.push(frame)
+            assert found.decision == ("partial" if turn else "keyframe")
+            for name, value in Session(plan, exact=True).push(frame).outputs.items():
+                assert found.outputs[name].tobytes() == value.tobytes()
+
+
+def test_an_image_that_is_handed_out_stays_with_the_stream():
+    m = ModelMaker(5, 3, 48, 64)
+    m.conv("image", 3, 16, 3)
+    plan = Plan.compile(load_model(m.finish([m.conv("image", 3, 16, 3), m.node("Flatten", ["image"])])))
+    assert not plan.maps[0].outside
+
+
+@pytest.mark.parametrize(("reach", "shape"), [(0, (1, 1)), (1, (3, 3)), (2, (5, 4))])
+def test_tiles_grow_in_every_direction(reach, shape):
+    tiles = np.zeros((7, 6), np.uint8)
+    tiles[3, 4] = 1
+    found = grown(tiles, reach)
+    rows, columns = np.nonzero(found)
+    assert (np.ptp(rows) + 1, np.ptp(columns) + 1, found.sum()) == (*shape, shape[0] * shape[1])
+    assert tiles.sum() == 1

@@ -1,0 +1,245 @@
+"""`afterimage bench`: our speed against other engines on this machine, on whole frames, on clips, and by cameras."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from service import codec
+from service.bench import dense as dense_bench
+from service.bench import report, synthetic
+from service.bench.engines import HOW_TO_INSTALL, OTHERS, OWN, PRECISIONS, Precision
+from service.bench.machine import installed
+from service.bench.streams import MAX_STREAMS
+from service.bench.streams import streams as measure_streams
+from service.bench.variants import BUDGET, DENSE, EXACT
+from service.bench.video import video as measure_video
+from service.catalogue import find_model
+from service.commands.common import (
+    SOURCE_HELP,
+    EveryOption,
+    FramesOption,
+    SizeOption,
+    SpecOption,
+    StartOption,
+    err,
+    model_source,
+    out,
+    parse_size,
+    plain_errors,
+)
+from service.commands.verify import default_frames
+from service.evaluate import CAMERA_QUALITY
+from service.families import Size
+from service.opened import OpenedModel, open_model
+from service.registry import load
+from service.sources import SourceError, open_source
+
+app = typer.Typer(no_args_is_help=True, help="Measure this machine: against other engines, and by cameras.")
+
+STREAM_FRAMES = 100
+STREAM_FPS = 15.0
+EVERYBODY = ",".join(OTHERS)
+
+ModelArgument = Annotated[str, typer.Argument(help="ONNX file, or a name that `afterimage models list` shows.")]
+ThreadsOption = Annotated[int, typer.Option(min=1, max=256, help="Threads of each engine.")]
+AgainstOption = Annotated[str, typer.Option(help="Engines to compare with, by commas; empty: none.")]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", allow_dash=True, help="Write the figures as JSON; - prints them.")
+]
+HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write a report with plots, one self-contained page.")]
+
+
+@app.callback()
+def bench() -> None:
+    """Measure this machine: against other engines, and by cameras."""
+
+
+@app.command("dense")
+def dense(
+    models: Annotated[
+        list[str], typer.Argument(help="ONNX files, names of models, or synthetic:vgg16, :resnet18, :mobilenet.")
+    ],
+    size: SizeOption = None,
+    threads: ThreadsOption = 1,
+    against: AgainstOption = EVERYBODY,
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16, of every engine.")] = "float32",
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Turns of each engine.")] = dense_bench.ROUNDS,
+    nodes: Annotated[bool, typer.Option("--nodes", help="Time our nodes one by one.")] = False,
+    json_file: JsonOption = None,
+    html: HtmlOption = None,
+) -> None:
+    """Compute whole frames, from pixels to tensors, in turn with other engines."""
+    with plain_errors():
+        engines = _engines(against)
+        chosen = _precision(precision)
+        opened = [(_name(model), _open(model, parse_size(size))) for model in models]
+        with err.status("measuring") as status:
+            found = dense_bench.dense(
+                opened, threads=threads, against=engines, precision=chosen, rounds=rounds, nodes=nodes,
+                progress=lambda name: status.update(f"measuring {name}"),
+            )  # fmt: skip
+        _hand_out(found, json_file, html, _dense_table(found))
+
+
+@app.command("video")
+def video(
+    model: ModelArgument,
+    clip: Annotated[str, typer.Argument(help=SOURCE_HELP)],
+    size: SizeOption = None,
+    start: StartOption = 0,
+    frames: FramesOption = None,
+    every: EveryOption = 1,
+    threads: ThreadsOption = 1,
+    against: AgainstOption = EVERYBODY,
+    spec: SpecOption = None,
+    json_file: JsonOption = None,
+    html: HtmlOption = None,
+) -> None:
+    """Run a clip through our engine and others, frame by frame in turn, from JPEG and pixels to boxes."""
+    with plain_errors():
+        engines = _engines(against)
+        opened = open_model(find_model(model), parse_size(size), spec)
+        with (
+            open_source(clip, start=start, frames=frames or default_frames(clip), every=every) as source,
+            Progress(console=err, transient=True) as progress,
+        ):
+            bar = progress.add_task(f"{opened.model.name} on {source.name}", total=source.total)
+            found = measure_video(
+                opened, (frame.image for frame in source), threads=threads, against=engines,
+                progress=lambda done: progress.update(bar, completed=done),
+            )  # fmt: skip
+        found |= {"model": _name(model), "clip": Path(clip).name, "start": start, "every": every}
+        _hand_out(found, json_file, html, _video_table(found))
+
+
+@app.command("streams")
+def streams(
+    model: ModelArgument,
+    clip: Annotated[str, typer.Argument(help=SOURCE_HELP)],
+    count: Annotated[
+        int | None, typer.Option("--streams", min=1, max=MAX_STREAMS, help="Cameras. Default: search how many fit.")
+    ] = None,
+    fps: Annotated[float, typer.Option(min=0.1, max=240, help="Frames a second of each camera.")] = STREAM_FPS,
+    seconds: Annotated[float, typer.Option(min=0.5, max=600, help="How long each count is tried.")] = 5.0,
+    size: SizeOption = None,
+    start: StartOption = 0,
+    frames: Annotated[int, typer.Option(min=2, max=1000, help="Frames of the clip, played there and back.")] = (
+        STREAM_FRAMES
+    ),
+    every: EveryOption = 1,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Worker threads. Default: all cores.")] = None,
+    spec: SpecOption = None,
+    json_file: JsonOption = None,
+    html: HtmlOption = None,
+) -> None:
+    """How many cameras fit: the server's own scheduler, fed with paced JPEGs of a clip."""
+    with plain_errors():
+        loaded = load(_name(model), model_source(find_model(model), parse_size(size), spec))
+        with open_source(clip, start=start, frames=frames, every=every) as source:
+            jpegs = [codec.encode_jpeg(frame.image, CAMERA_QUALITY) for frame in source]
+        if len(jpegs) < 2:
+            raise SourceError(f"{clip}: expected at least 2 frames to play, got {len(jpegs)}")
+        with err.status("serving cameras") as status:
+            found = measure_streams(
+                loaded, jpegs, count=count, fps=fps, seconds=seconds, workers=workers,
+                progress=lambda run: status.update(f"{run['streams']} cameras: p99 {_ms(run['age_ms']['p99'])}"),
+            )  # fmt: skip
+        found |= {"clip": Path(clip).name}
+        _hand_out(found, json_file, html, _streams_table(found))
+
+
+def _engines(against: str) -> tuple[str, ...]:
+    """The engines of a list by commas; says which is not installed and how to get it. Raises typer.BadParameter."""
+    names = tuple(dict.fromkeys(name.strip() for name in against.split(",") if name.strip()))
+    for name in names:
+        if name not in OTHERS:
+            raise typer.BadParameter(f"expected some of {', '.join(OTHERS)}, got {name!r}", param_hint="--against")
+        if installed(name) is None:
+            err.print(f"{name} is not installed and is left out; {HOW_TO_INSTALL}", highlight=False, soft_wrap=True)
+    return names
+
+
+def _precision(text: str) -> Precision:
+    for known in PRECISIONS:
+        if text == known:
+            return known
+    raise typer.BadParameter(f"expected {' or '.join(PRECISIONS)}, got {text!r}", param_hint="--precision")
+
+
+def _name(model: str) -> str:
+    """What a model is called in a report: its own name, without the folders of a path."""
+    return model if synthetic.is_synthetic(model) or not model.endswith(".onnx") else Path(model).stem
+
+
+def _open(model: str, size: Size | None) -> OpenedModel:
+    if synthetic.is_synthetic(model):
+        return synthetic.open_synthetic(model, size)
+    return open_model(find_model(model), size)
+
+
+def _hand_out(found: dict[str, Any], json_file: Path | None, html: Path | None, shown: Table) -> None:
+    """Write what was asked for; the table is printed unless JSON is."""
+    if html is not None:
+        if installed("matplotlib") is None:
+            err.print(f"the report has no plots: matplotlib is not installed; {HOW_TO_INSTALL}", soft_wrap=True)
+        html.write_text(report.page(found), encoding="utf-8")
+    if json_file is not None and str(json_file) == "-":
+        print(json.dumps(found))
+        return
+    if json_file is not None:
+        json_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    out.print(shown)
+
+
+def _ms(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f} ms"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _dense_table(found: dict[str, Any]) -> Table:
+    table = Table(title=f"whole frames, ms, {report.threads_said(found['threads'])}, {found['precision']}")
+    names = (OWN, *found["against"])
+    titles = (report.NAMES[name] for name in found["against"])
+    for name in ("model", "size", "ours", *titles, "ratio", "from tensor"):
+        table.add_column(name, justify="left" if name == "model" else "right", overflow="fold")
+    for row in found["models"]:
+        times = [_number(row[f"{name}_ms"]) for name in names]
+        table.add_row(row["model"], row["size"], *times, _number(row["ratio_best"]), _number(row["ratio_best_tensor"]))
+    table.add_row("geometric mean", "", *[""] * len(names), _number(found["geometric_mean"]),
+                  _number(found["geometric_mean_tensor"]))  # fmt: skip
+    return table
+
+
+def _video_table(found: dict[str, Any]) -> Table:
+    fraction = found["compute_fraction"]["mean"]
+    table = Table(title=f"{found['model']}, {found['frames']} frames, {fraction:.1%} of the work, to boxes")
+    for name in ("", "mean", "p50", "p99", "JPEG mean", "ratio", "JPEG ratio"):
+        table.add_column(name, justify="right" if name else "left", overflow="fold")
+    ratios = {BUDGET: (found["ratio"], found["ratio_jpeg"]), EXACT: (found["ratio_exact"], None)}
+    ratios[DENSE] = (found["ratio_dense"], None)
+    for name, ms in found["ms"].items():
+        frame, (ratio, jpeg) = ms["frame"], ratios.get(name, (None, None))
+        cells = (_ms(frame["mean"]), _ms(frame["p50"]), _ms(frame["p99"]), _ms(ms["jpeg"]["mean"]))
+        table.add_row(report.NAMES[name], *cells, _number(ratio), _number(jpeg))
+    return table
+
+
+def _streams_table(found: dict[str, Any]) -> Table:
+    table = Table(title=f"{found['streams']} cameras at {found['fps_asked']:g} frames a second")
+    for name in ("cameras", "fits", "age p50", "age p99", "dropped", "frames/s", "cores busy"):
+        table.add_column(name, justify="right")
+    for run in found["runs"]:
+        table.add_row(
+            str(run["streams"]), "yes" if run["fits"] else "no", _ms(run["age_ms"]["p50"]), _ms(run["age_ms"]["p99"]),
+            f"{run['dropped']} of {run['offered']}", f"{run['fps']:.2f}", f"{run['cpu']:.2f}",
+        )  # fmt: skip
+    return table
