@@ -18,11 +18,16 @@ class Span:
     """Inclusive input range of each output position along one axis; empty where low > high.
 
     low, high : int32[outputs], inside the input. step : distance between the positions that count (dilation).
+    stride, taps, offset : where stride is not 0, output x sees x * stride + offset + t * step for t below `taps`, as far as
+    that lies inside the input.
     """
 
     low: Index
     high: Index
     step: int = 1
+    stride: int = 0
+    taps: int = 0
+    offset: int = 0
 
     def __len__(self) -> int:
         return int(self.low.size)
@@ -31,7 +36,7 @@ class Span:
 def identity(size: int) -> Span:
     """Every output depends on the input at its own position."""
     index = np.arange(size, dtype=np.int32)
-    return Span(index, index)
+    return Span(index, index, 1, 1, 1, 0)
 
 
 def everything(inputs: int, outputs: int) -> Span:
@@ -48,7 +53,7 @@ def window(inputs: int, outputs: int, kernel: int, stride: int, dilation: int, p
     high = np.where(last >= inputs, last - (last - inputs + dilation) // dilation * dilation, last)
     empty = (low >= inputs) | (high < 0)
     low, high = np.where(empty, 1, low), np.where(empty, 0, high)
-    return Span(low.astype(np.int32), high.astype(np.int32), dilation)
+    return Span(low.astype(np.int32), high.astype(np.int32), dilation, stride, kernel, -pad)
 
 
 def transposed_window(inputs: int, outputs: int, kernel: int, stride: int, dilation: int, pad: int) -> Span:

@@ -18,10 +18,11 @@ from cache.arena import MapInfo
 from cache.builder import Builder, element_offsets
 from cache.graph import Graph, Node
 from cache.onnx_import import ModelError, OnnxModel, extract, import_graph, native_shape
+from cache.ops.byte_maps import is_read_by_pixels
 from cache.ops.slots import byte_offsets
 from cache.partition import Partition, partition
 from cache.policy import Level, Policy
-from cache.program import Program, assemble
+from cache.program import Program, assemble, packed_words
 from cache.state import Needs
 from cache.steps import Step
 from cache.tail import TailRunner
@@ -66,7 +67,7 @@ class Tap:
     offsets: npt.NDArray[np.int64]
     row: int
     pixel: int
-    dtype: np.dtype[Any] = np.dtype(np.float32)
+    dtype: np.dtype[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +183,8 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
         scratch=scratch_elements(max((maps[s.step.target].blocks for s in steps), default=1)),
         work=max((m.work_elements for m in methods), default=0),
         list_px=max((list_capacity(m.height, m.width) for m in maps), default=1),
-        mask_px=max((m.height * m.width for m in maps), default=1), steps=len(steps),
+        mask_words=sum(packed_words(m.height, m.width) for m in maps), steps=len(steps),
+        stale_words=max((packed_words(m.height, m.width) for m in maps), default=1),
         image=maps[0].room if maps[0].outside else 0, image_reach_tiles=image_reach(steps, policy.tile),
     )  # fmt: skip
     return Plan(
@@ -223,8 +225,9 @@ def declare_input(builder: Builder, name: str, shape: Shape, nodes: Sequence[Nod
     _, channels, height, width = shape
     readers = [n for n in nodes if name in n.inputs]
     direct = channels <= 4 and all(
-        n.op == "quantise" or (n.op == "conv" and n.attrs["groups"] == 1) for n in readers
-    )  # fmt: skip
+        (n.op == "conv" and n.attrs["groups"] == 1) or (n.op == "quantise" and is_read_by_pixels(builder.graph, n))
+        for n in readers
+    )
     if direct:
         index = builder.arena.declare(name, 0, height, width, 1.0, channels)
         order = np.arange(channels, dtype=np.int64)
@@ -271,7 +274,7 @@ def make_tap(name: str, value: Value, maps: Sequence[MapInfo], graph: Graph) -> 
     known = graph.type_of(name)
     if known is not None and known.is_byte_map:
         return Tap(name, shape, touched, byte_offsets(maps, value), info.row, info.pixel, known.dtype)
-    return Tap(name, shape, touched, element_offsets(maps, value), info.row, info.pixel)
+    return Tap(name, shape, touched, element_offsets(maps, value), info.row, info.pixel, np.dtype(np.float32))
 
 
 def make_tail(model: OnnxModel, graph: Graph, tail: Any) -> TailRunner:

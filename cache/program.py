@@ -17,7 +17,7 @@ from kernels.program import BITS, MAP_WORDS, METHOD, READ_WORDS, STEP_WORDS
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """steps : int64[n, 18], reads : int64[m, 7], maps : int64[k, 7], columns as in `kernels.program`.
+    """steps : int64[n, 18], reads : int64[m, 10], maps : int64[k, 8], columns as in `kernels.program`.
 
     costs : float64[n, 4]. epsilons : float64[n]. kept : arrays behind the addresses.
     """
@@ -47,12 +47,20 @@ def assemble(steps: Sequence[Any], maps: Sequence[MapInfo]) -> Program:
         ]  # fmt: skip
         reads += [read_words(read) for read in step.reads]
     assert METHOD + 4 < BITS
-    places = [[m.height, m.width, m.origin, m.plane, m.row, m.pixel, m.blocks] for m in maps]
+    places, at = [], 0
+    for m in maps:
+        places.append([m.height, m.width, m.origin, m.plane, m.row, m.pixel, m.blocks, at])
+        at += packed_words(m.height, m.width)
     return Program(
         rows, np.array(reads, np.int64).reshape(-1, READ_WORDS), np.array(places, np.int64).reshape(-1, MAP_WORDS),
         np.array([[*s.step.method.cost, *(s.step.few or s.step.method).cost] for s in steps], np.float64).reshape(-1, 4),
         np.array([planned.epsilon for planned in steps], np.float64), tuple(kept),
     )  # fmt: skip
+
+
+def packed_words(height: int, width: int) -> int:
+    """uint64 words of a packed mask."""
+    return height * -(-width // 64)
 
 
 def method_words(method: Method, block: int) -> list[int]:
@@ -65,5 +73,5 @@ def read_words(read: Read) -> list[int]:
     rows, columns = read.rows, read.columns
     return [
         read.map, rows.low.ctypes.data, rows.high.ctypes.data, rows.step, columns.low.ctypes.data,
-        columns.high.ctypes.data, columns.step,
+        columns.high.ctypes.data, columns.step, columns.stride, columns.taps, columns.offset,
     ]  # fmt: skip

@@ -223,9 +223,7 @@ class Session:
         first, end = int(marked[0]), int(marked[-1]) + 1
         rows = self._reference[first * tile : end * tile]
         source = image.layout._replace(origin=image.origin + first * tile * image.row)
-        space = workspace()
-        space.reserve(self.plan.needs, 1)
-        unmarked = space.stale[: rows.shape[0] * rows.shape[1]].reshape(rows.shape[:2])
+        unmarked = np.empty(rows.shape[:2], np.uint8)
         ingest_tiles(rows, self.plan.table, tiles[first:end], tile, place, source, rows, unmarked)
 
     def _run(self, keyframe: bool, clock: Clock = NO_CLOCK) -> None:
@@ -237,7 +235,7 @@ class Session:
             try:
                 run(
                     program.steps, program.reads, program.maps, program.costs, program.epsilons, self._spread,
-                    state.words, state.touched, space.stale, space.pixels, self._jobs, self._ticket, team.workers,
+                    state.words, state.touched, space.masks, space.stale, space.pixels, self._jobs, self._ticket, team.workers,
                     keyframe, self.exact, self._shares, clock,
                 )  # fmt: skip
             finally:

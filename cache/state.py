@@ -33,14 +33,15 @@ Mask = npt.NDArray[np.uint8]
 class Needs:
     """Work space that a plan asks for.
 
-    scratch, work : float32 elements of each thread. list_px : entries of the longest list. mask_px : pixels of the
-    largest map. steps : of the plan.
+    scratch, work : float32 elements of each thread. list_px : entries of the longest list. mask_words, stale_words :
+    uint64 words of all packed masks and of the largest one. steps : of the plan.
     """
 
     scratch: int
     work: int
     list_px: int
-    mask_px: int
+    mask_words: int
+    stale_words: int
     steps: int
     image: int
     image_reach_tiles: int
@@ -49,20 +50,20 @@ class Needs:
     def nbytes(self) -> int:
         """Memory of one thread's work space."""
         floats = self.scratch + self.work + self.image
-        return floats * 4 + self.list_px * 8 + self.mask_px + self.steps * JOB_WORDS * 8
+        return floats * 4 + (self.list_px + self.mask_words + self.stale_words + self.steps * JOB_WORDS) * 8
 
 
 class Workspace:
     """Buffers that hold nothing from frame to frame: one set per thread that pushes frames, whatever the streams.
 
-    scratch, work : float32[workers * size]; the first 48 of each worker's work stay zero. stale : uint8[pixels].
+    scratch, work : float32[workers * size]; the first 48 of each worker's work stay zero. masks, stale : uint64[words].
     pixels : int32[n, 2]. jobs : int64[steps, 16]. They only ever grow.
     """
 
     def __init__(self) -> None:
         self._sizes = (0, 0, 0)
         self.scratch = self.work = aligned_zeros(0)
-        self.stale: Mask = np.empty(0, np.uint8)
+        self.masks = self.stale = np.empty(0, np.uint64)
         self.pixels: Pixels = np.empty((0, 2), np.int32)
         self._images: dict[MapInfo, Floats] = {}
 
@@ -80,8 +81,10 @@ class Workspace:
             scratch, work, teams = max(scratch, needs.scratch), max(work, needs.work), max(teams, workers)
             self.scratch, self.work = aligned_zeros(scratch * teams), aligned_zeros(work * teams)
             self._sizes = scratch, work, teams
-        if needs.mask_px > self.stale.size:
-            self.stale = np.empty(needs.mask_px, np.uint8)
+        if needs.mask_words > self.masks.size:
+            self.masks = np.empty(needs.mask_words, np.uint64)
+        if needs.stale_words > self.stale.size:
+            self.stale = np.empty(needs.stale_words, np.uint64)
         if needs.list_px > len(self.pixels):
             self.pixels = np.empty((needs.list_px, 2), np.int32)
         return scratch, work
@@ -90,7 +93,7 @@ class Workspace:
     def nbytes(self) -> int:
         """Memory held."""
         images = sum(image.nbytes for image in self._images.values())
-        return self.scratch.nbytes + self.work.nbytes + self.stale.nbytes + self.pixels.nbytes + images
+        return self.scratch.nbytes + self.work.nbytes + self.masks.nbytes + self.stale.nbytes + self.pixels.nbytes + images
 
 
 _threads = threading.local()

@@ -21,6 +21,10 @@ from kernels.simd_int8 import (
     dequantise_lanes,
     multiply_lanes,
     quantise_lanes,
+    quantise_pixel_1,
+    quantise_pixel_2,
+    quantise_pixel_3,
+    quantise_pixel_4,
     quantise_pixels_1,
     quantise_pixels_2,
     quantise_pixels_3,
@@ -134,30 +138,31 @@ def quantise(
 
 
 @jit
-def _quantise_pixels(channels: int, source: int, scale: float, low: float, high: float, zero: int, target: int) -> None:
+def _quantise_pixels(channels: int, source: int, scale: float, ending: Exit, target: int) -> None:
     """Four neighbouring pixels of an interleaved map."""
+    step, low, high, zero = np.float32(scale), np.float32(ending.low), np.float32(ending.high), ending.zero
     if channels == 3:
-        quantise_pixels_3(source, scale, low, high, zero, target)
+        quantise_pixels_3(source, step, low, high, zero, target)
     elif channels == 1:
-        quantise_pixels_1(source, scale, low, high, zero, target)
+        quantise_pixels_1(source, step, low, high, zero, target)
     elif channels == 2:
-        quantise_pixels_2(source, scale, low, high, zero, target)
+        quantise_pixels_2(source, step, low, high, zero, target)
     else:
-        quantise_pixels_4(source, scale, low, high, zero, target)
+        quantise_pixels_4(source, step, low, high, zero, target)
 
 
 @jit
-def _quantise_pixel(
-    arena: np.ndarray, read: int, channels: int, scale: float, low: float, high: float, zero: int
-) -> int:
-    """One pixel's bytes as a word."""
-    word = np.int64(0)
-    for c in range(channels):
-        value = arena[read + c] / scale
-        value = value if value > low else low
-        value = value if value < high else high
-        word |= (np.int64(np.rint(value)) + zero) << (8 * c)
-    return int(word)
+def _quantise_pixel(channels: int, source: int, scale: float, ending: Exit, target: int) -> None:
+    """One pixel of an interleaved map."""
+    step, low, high, zero = np.float32(scale), np.float32(ending.low), np.float32(ending.high), ending.zero
+    if channels == 3:
+        quantise_pixel_3(source, step, low, high, zero, target)
+    elif channels == 1:
+        quantise_pixel_1(source, step, low, high, zero, target)
+    elif channels == 2:
+        quantise_pixel_2(source, step, low, high, zero, target)
+    else:
+        quantise_pixel_4(source, step, low, high, zero, target)
 
 
 @jit
@@ -170,35 +175,29 @@ def quantise_image(
     Pixels of the target lie side by side. Blocks of `test.block` squared pixels are written together, where any byte
     differs: only STORE and TEST_BITS.
     """
-    words, stored = scratch.view(np.uint32), arena.view(np.uint32)
-    base, fresh = arena.ctypes.data, scratch.ctypes.data
-    step, low, high = np.float32(scale), np.float32(ending.low), np.float32(ending.high)
+    fresh, stored = scratch.view(np.uint32), arena.view(np.uint32)
     group, total, first, store = test.block * test.block, 0, 0, test.mode == STORE
     while first < pixels.shape[0]:
-        end, p = min(first + group, pixels.shape[0]), first
+        end, p, differs = min(first + group, pixels.shape[0]), first, store
         while p < end:
-            y, x = np.int64(pixels[p, 0]), np.int64(pixels[p, 1])
-            read = source.origin + y * source.row + x * source.pixel
-            run = p + 3 < end and source.pixel == channels and pixels[p + 3, 0] == y and pixels[p + 3, 1] == x + 3
-            if run and store:  # straight into the target
-                out = base + (target.origin + y * target.row + x) * 4
-                _quantise_pixels(channels, base + read * 4, step, low, high, ending.zero, out)
-                p += 4
-            elif run:
-                _quantise_pixels(channels, base + read * 4, step, low, high, ending.zero, fresh + (p - first) * 4)
+            y, x = int(pixels[p, 0]), int(pixels[p, 1])
+            read = arena.ctypes.data + (source.origin + y * source.row + x * source.pixel) * 4
+            out = scratch.ctypes.data + (p - first) * 4
+            if store:
+                out = arena.ctypes.data + (target.origin + y * target.row + x) * 4
+            if p + 3 < end and source.pixel == channels and pixels[p + 3, 0] == y and pixels[p + 3, 1] == x + 3:
+                _quantise_pixels(channels, read, scale, ending, out)
                 p += 4
             else:
-                word = np.uint32(_quantise_pixel(arena, read, channels, step, low, high, ending.zero))
-                words[p - first] = word
-                if store:
-                    stored[target.origin + y * target.row + x] = word
+                _quantise_pixel(channels, read, scale, ending, out)
                 p += 1
-        differs = store
-        for i in range(first, end if not store else first):
-            differs |= words[i - first] != stored[target.origin + pixels[i, 0] * target.row + pixels[i, 1]]
+        if not store:
+            for i in range(first, end):
+                place = target.origin + int(pixels[i, 0]) * target.row + int(pixels[i, 1])
+                differs |= fresh[i - first] != stored[place]
+            for i in range(first, end if differs else first):
+                stored[target.origin + int(pixels[i, 0]) * target.row + int(pixels[i, 1])] = fresh[i - first]
         if differs:
-            for i in range(first, end if not store else first):
-                stored[target.origin + pixels[i, 0] * target.row + pixels[i, 1]] = words[i - first]
             total += _mark(pixels, first, end, written)
         first = end
     return total

@@ -1,197 +1,224 @@
-"""Masks of stale pixels: projected from a reader's input to its output, and turned into lists of pixels.
+"""Masks of stale pixels: packed to bits, projected from a step's input to its output, turned into lists of pixels.
 
-A mask is uint8[H, W], C-contiguous, 0 or 1. Knows neither feature maps nor kernels.
+A mask is uint8[H, W], C-contiguous, 0 or 1. Packed, it is uint64[H, ceil(W / 64)]: bit x % 64 of word x // 64 is column
+x, bits past the width are 0. Knows neither feature maps nor kernels.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from kernels.constants import VECTOR_BYTES
 from kernels.jit import jit
-from kernels.simd import lane_any_bits, or_bytes, or_even_bytes
+from kernels.simd_bits import first_bit, set_bytes
 
-__all__ = ["list_pixels", "project"]
+__all__ = ["list_packed", "list_pixels", "pack_mask", "project_packed"]
 
-
-@jit
-def _padded(width: int) -> int:
-    """Bytes of a row buffer that whole vectors may read and write past `width`."""
-    return (width // VECTOR_BYTES + 2) * VECTOR_BYTES
-
-
-@jit
-def _or_row(buffer: np.ndarray, mask: np.ndarray, y: int) -> None:
-    """buffer |= mask[y], never reading past the row."""
-    width = mask.shape[1]
-    vectors = width // VECTOR_BYTES
-    or_bytes(buffer.ctypes.data, mask.ctypes.data + y * width, vectors)
-    for x in range(vectors * VECTOR_BYTES, width):
-        buffer[x] |= mask[y, x]
+BITS = 64
+EVEN = np.uint64(0x5555555555555555)
+EVERY_FOURTH = np.uint64(0x1111111111111111)
+EVERY_EIGHTH = np.uint64(0x0101010101010101)
+ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+ZERO, ONE = np.uint64(0), np.uint64(1)
 
 
 @jit
 def any_in_row(mask: np.ndarray, y: int) -> bool:
+    """Whether a row of a mask uint8[H, W] holds a mark."""
     width = mask.shape[1]
     address = mask.ctypes.data + y * width
-    vectors = width // VECTOR_BYTES
-    for v in range(vectors):
-        if lane_any_bits(address + v * VECTOR_BYTES):
+    for word in range(width // BITS):
+        if set_bytes(address + word * BITS) != ZERO:
             return True
     rest = np.uint8(0)
-    for x in range(vectors * VECTOR_BYTES, width):
+    for x in range(width // BITS * BITS, width):
         rest |= mask[y, x]
     return bool(rest != 0)
 
 
 @jit
-def _regular_columns(low: np.ndarray, high: np.ndarray) -> tuple[int, int, int]:
-    """First column, end and stride of the longest run of ranges of the widest size that advance evenly.
-
-    Clipped ranges at the edges of the map fall outside it. A stride of 0 means that there is no such run.
-    """
-    width = 0
-    for x in range(low.size):
-        width = max(width, high[x] - low[x] + 1)
-    first = 0
-    while first < low.size and high[first] - low[first] + 1 < width:
-        first += 1
-    if width == 0 or first + 1 >= low.size:
-        return 0, 0, 0
-    stride = low[first + 1] - low[first]
-    end = first + 1
-    while end < low.size and low[end] - low[end - 1] == stride and high[end] - low[end] + 1 == width:
-        end += 1
-    return first, end, stride
-
-
-@jit
-def _project_some(
-    row: np.ndarray, low: np.ndarray, high: np.ndarray, step: int, first: int, end: int, out: np.ndarray
-) -> None:
-    """out[x] |= any(row[low[x] : high[x] + 1 : step]) for columns first to end - 1."""
-    for x in range(first, end):
-        if low[x] == high[x]:
-            out[x] |= row[low[x]]
-            continue
-        for i in range(low[x], high[x] + 1, step):
-            out[x] |= row[i]
-
-
-@jit
-def _gather_rows(row: np.ndarray, mask: np.ndarray, marked: np.ndarray, low: int, high: int, step: int) -> bool:
-    """row = OR of the mask's rows low to high; False, and `row` untouched, when none of them is marked."""
-    found = False
-    for i in range(low, high + 1, step):
-        if marked[i]:
-            if not found:
-                row[:] = 0
-                found = True
-            _or_row(row, mask, i)
-    return found
-
-
-@jit
-def project(
-    mask: np.ndarray, row_low: np.ndarray, row_high: np.ndarray, row_step: int, col_low: np.ndarray,
-    col_high: np.ndarray, col_step: int, stale: np.ndarray,
-) -> None:  # fmt: skip
-    """Mark the outputs that read a marked input: stale[y, x] |= any(mask[rows of y, columns of x]).
-
-    mask : uint8[Hin, Win] of 0 and 1. stale : uint8[Hout, Wout], only ever set.
-    row_low, row_high : int32[Hout], inclusive range of input rows of each output row, inside the mask; low >
-        high is an empty range. row_step : distance between the rows read (the dilation).
-    col_low, col_high, col_step : the same for columns, int32[Wout].
-    """
-    height, width = stale.shape
-    marked = np.empty(mask.shape[0], np.bool_)
-    for y in range(mask.shape[0]):
-        marked[y] = any_in_row(mask, y)
-    first, end, stride = _regular_columns(col_low, col_high)
-    if stride not in (1, 2):
-        first, end = 0, 0
-    vectors = (end - first + VECTOR_BYTES - 1) // VECTOR_BYTES
-    row = np.empty(max(_padded(mask.shape[1]), mask.shape[1] + 2 * VECTOR_BYTES * (stride + 1)), np.uint8)
-    out = np.empty(_padded(width) + VECTOR_BYTES, np.uint8)
-    found = False
+def pack_mask(mask: np.ndarray, packed: np.ndarray) -> int:
+    """packed = the mask uint8[H, W] in bits; returns the rows that hold a mark."""
+    height, width = mask.shape
+    whole, rows = width // BITS, 0
     for y in range(height):
-        if y == 0 or row_low[y] != row_low[y - 1] or row_high[y] != row_high[y - 1]:
-            found = _gather_rows(row, mask, marked, row_low[y], row_high[y], row_step)
-            if found:
-                out[:] = 0
-                if vectors > 0:
-                    for i in range(col_low[first], col_high[first] + 1, col_step):
-                        if stride == 1:
-                            or_bytes(out.ctypes.data + first, row.ctypes.data + i, vectors)
-                        else:
-                            or_even_bytes(out.ctypes.data + first, row.ctypes.data + i, vectors)
-                    out[end:] = 0  # whole vectors wrote past the run
-                _project_some(row, col_low, col_high, col_step, 0, first, out)
-                _project_some(row, col_low, col_high, col_step, end, width, out)
-        if found:
-            whole = width // VECTOR_BYTES
-            or_bytes(stale.ctypes.data + y * width, out.ctypes.data, whole)
-            for x in range(whole * VECTOR_BYTES, width):
-                stale[y, x] |= out[x]
+        address, seen = mask.ctypes.data + y * width, ZERO
+        for word in range(whole):
+            bits = set_bytes(address + word * BITS)
+            packed[y, word] = bits
+            seen |= bits
+        if width > whole * BITS:
+            rest = ZERO
+            for x in range(whole * BITS, width):
+                rest |= np.uint64(mask[y, x] != 0) << np.uint64(x - whole * BITS)
+            packed[y, whole] = rest
+            seen |= rest
+        rows += seen != ZERO
+    return rows
 
 
 @jit
-def _list_row(
-    buffer: np.ndarray, block: int, top: int, height: int, width: int, pixels: np.ndarray, listed: int
-) -> int:
-    """Append one row of blocks, those whose columns hold a mark in `buffer`; returns the new length."""
-    words = buffer.view(np.uint64)
-    for word in range((width + 7) // 8):
-        if words[word] == 0:
-            continue
-        for left in range(word * 8, min(word * 8 + 8, width), block):
-            hit = np.uint8(0)
-            for x in range(left, left + block):
-                hit |= buffer[x]
-            if hit == 0:
-                continue
-            for y in range(top, top + block):
-                row = np.int32(min(y, height - 1))
-                for x in range(left, left + block):
-                    pixels[listed, 0] = row
-                    pixels[listed, 1] = np.int32(min(x, width - 1))
-                    listed += 1
-    return listed
+def _or_shifted(row: np.ndarray, by: int, out: np.ndarray) -> None:
+    """Bit x of out |= bit x + by of row; bits outside the row are 0."""
+    words, bits = by // BITS, np.uint64(by % BITS)  # floored: bits is never negative
+    count = row.size
+    for i in range(out.size):
+        at = i + words
+        low = row[at] if 0 <= at < count else ZERO
+        if bits == ZERO:
+            out[i] |= low
+        else:
+            high = row[at + 1] if 0 <= at + 1 < count else ZERO
+            out[i] |= (low >> bits) | (high << (np.uint64(BITS) - bits))
 
 
 @jit
-def list_pixels(stale: np.ndarray, block: int, pixels: np.ndarray) -> tuple[int, int]:
+def _even_bits(word: np.uint64) -> np.uint64:
+    """Bits 0, 2, 4, ... of a word, side by side."""
+    word &= EVEN
+    word = (word | (word >> np.uint64(1))) & np.uint64(0x3333333333333333)
+    word = (word | (word >> np.uint64(2))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    word = (word | (word >> np.uint64(4))) & np.uint64(0x00FF00FF00FF00FF)
+    word = (word | (word >> np.uint64(8))) & np.uint64(0x0000FFFF0000FFFF)
+    return (word | (word >> np.uint64(16))) & np.uint64(0x00000000FFFFFFFF)
+
+
+@jit
+def _any_between(row: np.ndarray, low: int, high: int, step: int) -> bool:
+    """Whether any bit low, low + step, ... up to high is set."""
+    for x in range(low, high + 1, step):
+        if (row[x // BITS] >> np.uint64(x % BITS)) & ONE:
+            return True
+    return False
+
+
+@jit
+def _project_row(
+    row: np.ndarray, stride: int, taps: int, offset: int, low: np.ndarray, high: np.ndarray, step: int,
+    wide: np.ndarray, out: np.ndarray,
+) -> None:  # fmt: skip
+    """out = the columns that see a bit of the row; `wide` is room for as many words as the row has."""
+    width = low.size
+    out[:] = ZERO
+    if stride == 1:
+        for t in range(taps):
+            _or_shifted(row, offset + t * step, out)
+    elif stride == 2:
+        wide[:] = ZERO
+        for t in range(taps):
+            _or_shifted(row, offset + t * step, wide)
+        for i in range(out.size):
+            if 2 * i < wide.size:
+                out[i] = _even_bits(wide[2 * i])
+            if 2 * i + 1 < wide.size:
+                out[i] |= _even_bits(wide[2 * i + 1]) << np.uint64(32)
+    else:
+        for x in range(width):
+            if _any_between(row, low[x], high[x], step):
+                out[x // BITS] |= ONE << np.uint64(x % BITS)
+    if width % BITS:
+        out[width // BITS] &= ALL >> np.uint64(BITS - width % BITS)
+
+
+@jit
+def project_packed(
+    packed: np.ndarray, row_low: np.ndarray, row_high: np.ndarray, row_step: int, col_low: np.ndarray,
+    col_high: np.ndarray, col_step: int, stride: int, taps: int, offset: int, stale: np.ndarray,
+) -> None:  # fmt: skip
+    """Mark the outputs that see a marked input: stale[y, x] |= any(mask[rows of y, columns of x]).
+
+    packed : uint64[Hin, words], the input's mask. stale : uint64[Hout, words], packed too.
+    row_low, row_high : int32[Hout], first and last input row that each output row reads; empty where low > high.
+    row_step : distance between the rows read (the dilation). col_low, col_high, col_step : the same for columns,
+    int32[Wout]. stride, taps, offset : where stride is 1 or 2, the columns are x * stride + offset + t * col_step for t
+    below `taps`, those outside the input left out; another stride says that only the tables know.
+    """
+    words = stale.shape[1]
+    projected = np.empty((packed.shape[0], words), np.uint64)
+    state = np.zeros(packed.shape[0], np.int8)  # 0: not seen yet, 1: projected, 2: nothing in it
+    # A bit past the input's end that is still below `wide` is needed where the last output's first taps lie there.
+    wide = np.empty(max(packed.shape[1], 2 * words), np.uint64)
+    for y in range(stale.shape[0]):
+        for r in range(row_low[y], row_high[y] + 1, row_step):
+            if state[r] == 0:
+                seen = ZERO
+                for word in range(packed.shape[1]):
+                    seen |= packed[r, word]
+                state[r] = 2
+                if seen != ZERO:
+                    _project_row(packed[r], stride, taps, offset, col_low, col_high, col_step, wide, projected[r])
+                    state[r] = 1
+            if state[r] == 1:
+                for word in range(words):
+                    stale[y, word] |= projected[r, word]
+
+
+@jit
+def _blocks_of(word: np.uint64, block: int) -> np.uint64:
+    """The first bit of every aligned group of `block` bits that holds one."""
+    if block > 1:
+        word |= word >> ONE
+    if block > 2:
+        word |= word >> np.uint64(2)
+    if block > 4:
+        word |= word >> np.uint64(4)
+    if block == 2:
+        word &= EVEN
+    elif block == 4:
+        word &= EVERY_FOURTH
+    elif block == 8:
+        word &= EVERY_EIGHTH
+    return word
+
+
+@jit
+def _list_block(pixels: np.ndarray, at: int, top: int, left: int, block: int, height: int, width: int) -> None:
+    """The pixels of one block, clamped to the map."""
+    p = np.uint64(at)
+    for y in range(top, top + block):
+        row = np.int32(min(y, height - 1))
+        for x in range(left, left + block):
+            pixels[p, 0] = row
+            pixels[p, 1] = np.int32(min(x, width - 1))
+            p += ONE
+
+
+@jit
+def list_packed(stale: np.ndarray, height: int, width: int, block: int, pixels: np.ndarray) -> tuple[int, int]:
     """List the pixels of every aligned `block` x `block` block that holds a stale pixel, block after block.
 
-    stale : uint8[H, W]. block : 1, 2, 4 or 8. pixels : int32[capacity, 2], filled with (y, x) in row-major
-        order within a block; coordinates past the map's end are clamped to it, so that every block has block
-        * block entries.
+    stale : uint64[H, words], packed. height, width : of the map in pixels. block : 1, 2, 4 or 8. pixels :
+        int32[capacity, 2], filled with (y, x) in row-major order within a block; coordinates past the map's end are
+        clamped to it, so that every block has block * block entries.
 
     Returns the entries listed and the distinct pixels of the map among them.
     Raises ValueError for another block, or when `pixels` could not hold a map that is stale everywhere.
     """
     if block not in (1, 2, 4, 8):
         raise ValueError("expected a block of 1, 2, 4 or 8 pixels")
-    height, width = stale.shape
     rows, columns = (height + block - 1) // block, (width + block - 1) // block
     if pixels.shape[0] < rows * columns * block * block:
         raise ValueError("expected room for every block of the map in pixels")
     listed, distinct = 0, 0
-    buffer = np.zeros(_padded(width), np.uint8)
-    for block_y in range(rows):
-        top = block_y * block
+    for top in range(0, height, block):
         bottom = min(top + block, height)
-        found = False
-        for y in range(top, bottom):
-            if any_in_row(stale, y):
-                if not found:
-                    buffer[:] = 0
-                    found = True
-                _or_row(buffer, stale, y)
-        if found:
-            before = listed
-            listed = _list_row(buffer, block, top, height, width, pixels, listed)
-            for i in range(before, listed, block * block):
-                right = min(pixels[i, 1] + block, width)
-                distinct += (bottom - top) * (right - pixels[i, 1])
+        for word in range(stale.shape[1]):
+            bits = ZERO
+            for y in range(top, bottom):
+                bits |= stale[y, word]
+            bits = _blocks_of(bits, block)
+            while bits != ZERO:
+                left = word * BITS + first_bit(bits)
+                bits &= bits - ONE
+                _list_block(pixels, listed, top, left, block, height, width)
+                listed += block * block
+                distinct += (bottom - top) * (min(left + block, width) - left)
     return listed, distinct
+
+
+@jit
+def list_pixels(stale: np.ndarray, block: int, pixels: np.ndarray) -> tuple[int, int]:
+    """`list_packed` of a mask uint8[H, W]."""
+    height, width = stale.shape
+    packed = np.zeros((height, (width + BITS - 1) // BITS), np.uint64)
+    pack_mask(stale, packed)
+    return list_packed(packed, height, width, block, pixels)

@@ -15,8 +15,8 @@ from kernels.byte_maps import spread_bytes
 from kernels.constants import STORE, TEST_BITS, TEST_RMS
 from kernels.jit import jit
 from kernels.layout import Map
-from kernels.masks import list_pixels, project
-from kernels.record import arena_of, indices_at, mask_at, mask_of, words_at
+from kernels.masks import list_packed, pack_mask, project_packed
+from kernels.record import arena_of, indices_at, mask_of, words_at
 from kernels.spread import spread
 
 # Columns of a step. METHOD, FEW : entry, record, block and unit of the two ways to compute it (a block of 0: none).
@@ -28,10 +28,14 @@ TARGET, FIRST_READ, READS, METHOD, ALL, ALL_COUNT, FEW, LANES, LANE_COUNT, CHANN
 ENTRY, RECORD, BLOCK, UNIT = range(4)
 
 # Columns of a read: the map, and per axis the addresses of int32 first and last input of each output, and their step.
-MAP, ROW_LOW, ROW_HIGH, ROW_STEP, COLUMN_LOW, COLUMN_HIGH, COLUMN_STEP, READ_WORDS = range(8)
+# STRIDE, TAPS, OFFSET : of the columns, as `kernels.masks.project_packed` takes them.
+MAP, ROW_LOW, ROW_HIGH, ROW_STEP, COLUMN_LOW, COLUMN_HIGH, COLUMN_STEP, STRIDE, TAPS, OFFSET, READ_WORDS = range(11)
 
-# Columns of a map: size, and `kernels.layout.Map`.
-HEIGHT, WIDTH, ORIGIN, PLANE, ROW, PIXEL, BLOCKS, MAP_WORDS = range(8)
+# Columns of a map: size, `kernels.layout.Map`, and where its packed mask lies among those of all maps.
+HEIGHT, WIDTH, ORIGIN, PLANE, ROW, PIXEL, BLOCKS, PACKED, MAP_WORDS = range(9)
+
+# What is known of a map in a frame.
+UNTOUCHED, TOUCHED, IS_PACKED = range(3)
 
 # Columns of a job: a step's list under way.
 J_ENTRY, J_RECORD, J_STATE, J_PIXELS, J_COUNT, J_PART, J_PARTS, J_MODE, J_LIMIT, J_BLOCK, J_FINISHED, J_WRITTEN = range(
@@ -107,18 +111,35 @@ def _share_out(jobs: np.ndarray, step: int, ticket: np.ndarray, parts: int) -> i
 
 
 @jit
-def _mark_stale(step: np.ndarray, reads: np.ndarray, touched: np.ndarray, state: np.ndarray, stale: np.ndarray) -> None:
-    """stale = what the maps written this frame make stale of the step's target."""
-    stale[:] = 0
-    height, width = stale.shape
+def _packed(masks: np.ndarray, maps: np.ndarray, index: int) -> np.ndarray:
+    """uint64[H, words], the place of a map's packed mask."""
+    words = (maps[index, WIDTH] + 63) // 64
+    at = maps[index, PACKED]
+    return masks[at : at + maps[index, HEIGHT] * words].reshape((maps[index, HEIGHT], words))
+
+
+@jit
+def _mark_stale(
+    step: np.ndarray, reads: np.ndarray, maps: np.ndarray, touched: np.ndarray, state: np.ndarray, masks: np.ndarray,
+    stale: np.ndarray,
+) -> None:  # fmt: skip
+    """stale = what the maps written this frame make stale of the step's target, packed."""
+    stale[:] = np.uint64(0)
+    height, width = maps[step[TARGET], HEIGHT], maps[step[TARGET], WIDTH]
     for r in range(step[FIRST_READ], step[FIRST_READ] + step[READS]):
         read = reads[r]
-        if touched[read[MAP]]:
-            project(
-                mask_of(state, read[MAP]), indices_at(read[ROW_LOW], height), indices_at(read[ROW_HIGH], height),
-                read[ROW_STEP], indices_at(read[COLUMN_LOW], width), indices_at(read[COLUMN_HIGH], width),
-                read[COLUMN_STEP], stale,
-            )  # fmt: skip
+        index = read[MAP]
+        if touched[index] == UNTOUCHED:
+            continue
+        packed = _packed(masks, maps, index)
+        if touched[index] == TOUCHED:
+            pack_mask(mask_of(state, index), packed)
+            touched[index] = IS_PACKED
+        project_packed(
+            packed, indices_at(read[ROW_LOW], height), indices_at(read[ROW_HIGH], height), read[ROW_STEP],
+            indices_at(read[COLUMN_LOW], width), indices_at(read[COLUMN_HIGH], width), read[COLUMN_STEP], read[STRIDE],
+            read[TAPS], read[OFFSET], stale,
+        )  # fmt: skip
 
 
 @jit
@@ -131,25 +152,25 @@ def _is_touched(step: np.ndarray, reads: np.ndarray, touched: np.ndarray) -> boo
 
 @jit
 def _choose(
-    step: np.ndarray, cost: np.ndarray, stale: np.ndarray, pixels: np.ndarray, fixed: bool
+    step: np.ndarray, cost: np.ndarray, stale: np.ndarray, height: int, width: int, pixels: np.ndarray, fixed: bool
 ) -> tuple[int, int, int]:
     """List the stale pixels for the cheaper of a step's methods; returns its column, the entries, distinct pixels.
 
     fixed : always the first method, so that the choice never shows in the bits.
     """
     if fixed or step[FEW + BLOCK] == 0:
-        listed, distinct = list_pixels(stale, step[METHOD + BLOCK], pixels)
+        listed, distinct = list_packed(stale, height, width, step[METHOD + BLOCK], pixels)
         return METHOD, listed, distinct
-    few, few_distinct = list_pixels(stale, step[FEW + BLOCK], pixels)
+    few, few_distinct = list_packed(stale, height, width, step[FEW + BLOCK], pixels)
     few_cost = cost[2] + cost[3] * few
     if few_cost <= cost[0] + cost[1] * few:
         return FEW, few, few_distinct
     if step[METHOD + BLOCK] == step[FEW + BLOCK]:
         return METHOD, few, few_distinct
-    listed, distinct = list_pixels(stale, step[METHOD + BLOCK], pixels)
+    listed, distinct = list_packed(stale, height, width, step[METHOD + BLOCK], pixels)
     if cost[0] + cost[1] * listed <= few_cost:
         return METHOD, listed, distinct
-    few, few_distinct = list_pixels(stale, step[FEW + BLOCK], pixels)
+    few, few_distinct = list_packed(stale, height, width, step[FEW + BLOCK], pixels)
     return FEW, few, few_distinct
 
 
@@ -181,7 +202,7 @@ def _compute(
 @jit
 def run(
     steps: np.ndarray, reads: np.ndarray, maps: np.ndarray, costs: np.ndarray, epsilons: np.ndarray,
-    spreads: np.ndarray, state: np.ndarray, touched: np.ndarray, stale: np.ndarray, pixels: np.ndarray,
+    spreads: np.ndarray, state: np.ndarray, touched: np.ndarray, masks: np.ndarray, stale: np.ndarray, pixels: np.ndarray,
     jobs: np.ndarray, ticket: np.ndarray, workers: int, keyframe: bool, exact: bool, done: np.ndarray,
     clock: np.ndarray,
 ) -> None:  # fmt: skip
@@ -191,7 +212,7 @@ def run(
         listed pixel of the first method, then of the second. epsilons : float64[steps], thresholds in spreads.
     spreads : float64[steps], standard deviation of each target, measured on keyframes that are not exact.
     state : int64 words (see `kernels.record`). touched : uint8[maps], set where this frame wrote to a map.
-    stale : uint8[largest map]. pixels : int32[largest list, 2]. jobs : int64[steps, 16]. ticket : int64[1].
+    masks : uint64, room for the packed masks of all maps. stale : uint64, room for the largest one. pixels : int32[largest list, 2]. jobs : int64[steps, 16]. ticket : int64[1].
     workers : 1 and those who call `help_out`. keyframe : recompute everything. exact : write what differs in any bit.
     done : float64[steps], share of the target's pixels that were recomputed. clock : int64[steps] or [0], nanoseconds
         taken by each step.
@@ -207,9 +228,10 @@ def run(
         if not keyframe:
             if not _is_touched(step, reads, touched):
                 continue
-            mask = mask_at(stale.ctypes.data, height, width)
-            _mark_stale(step, reads, touched, state, mask)
-            method, count, distinct = _choose(step, cost, mask, pixels, exact)
+            words = (width + 63) // 64
+            mask = stale[: height * words].reshape((height, words))
+            _mark_stale(step, reads, maps, touched, state, masks, mask)
+            method, count, distinct = _choose(step, cost, mask, height, width, pixels, exact)
             where = pixels.ctypes.data
         if count == 0:
             continue

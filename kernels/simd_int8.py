@@ -157,8 +157,8 @@ def quantise_lanes(typing_context: Any, source: Any, scale: Any, low: Any, high:
     return types.void(_I, _F, _F, _F, _I, _I), codegen
 
 
-def make_quantise_pixels(channels: int) -> Any:
-    """target uint8[4][4] = four interleaved pixels of `channels` float32, quantised; the bytes left over are zero."""
+def make_quantise_pixels(channels: int, pixels: int) -> Any:
+    """target uint8[pixels][4] = 1 or 4 interleaved pixels of 1 to 4 float32, quantised; bytes left over are zero."""
 
     @intrinsic
     def quantise_pixels(
@@ -166,14 +166,17 @@ def make_quantise_pixels(channels: int) -> Any:
     ) -> Any:
         def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
             source, scale, low, high, zero, target = args
-            read = load(b, pointer(b, source), 0, ir.VectorType(VEC.element, 4 * channels))
-            live = [lane % 4 < channels for lane in range(LANES)]
+            read = load(b, pointer(b, source), 0, ir.VectorType(VEC.element, pixels * channels))
+            live = [lane % 4 < channels and lane // 4 < pixels for lane in range(LANES)]
             order = [lane // 4 * channels + lane % 4 if on else 0 for lane, on in enumerate(live)]
             index = ir.Constant(ir.VectorType(I32, LANES), order)
             x = b.fdiv(b.shuffle_vector(read, ir.Constant(read.type, ir.Undefined), index), splat(b, scale))
-            found = emit_to_bytes(b, x, low, high, b.trunc(zero, I32))
-            mask = ir.Constant(BYTES, [0xFF if on else 0 for on in live])
-            store(b, b.and_(found, mask), pointer(b, target), 0, 1)
+            found = b.and_(
+                emit_to_bytes(b, x, low, high, b.trunc(zero, I32)), ir.Constant(BYTES, [0xFF * on for on in live])
+            )
+            if pixels == 1:
+                found = b.extract_element(b.bitcast(found, ir.VectorType(I32, 4)), I32(0))
+            store(b, found, pointer(b, target), 0, 1)
             return context.get_dummy_value()
 
         return types.void(_I, _F, _F, _F, _I, _I), codegen
@@ -181,10 +184,14 @@ def make_quantise_pixels(channels: int) -> Any:
     return quantise_pixels
 
 
-quantise_pixels_1 = make_quantise_pixels(1)
-quantise_pixels_2 = make_quantise_pixels(2)
-quantise_pixels_3 = make_quantise_pixels(3)
-quantise_pixels_4 = make_quantise_pixels(4)
+quantise_pixel_1 = make_quantise_pixels(1, 1)
+quantise_pixel_2 = make_quantise_pixels(2, 1)
+quantise_pixel_3 = make_quantise_pixels(3, 1)
+quantise_pixel_4 = make_quantise_pixels(4, 1)
+quantise_pixels_1 = make_quantise_pixels(1, 4)
+quantise_pixels_2 = make_quantise_pixels(2, 4)
+quantise_pixels_3 = make_quantise_pixels(3, 4)
+quantise_pixels_4 = make_quantise_pixels(4, 4)
 
 
 @intrinsic

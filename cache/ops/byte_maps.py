@@ -30,6 +30,7 @@ from kernels.byte_records import bytes_at, exit_at, terms_at
 from kernels.constants import ADD, IDENTITY, MUL
 from kernels.layout import Act, Map, Test, Window
 from kernels.record import (
+    IMAGE,
     STATE_WORDS,
     arena_of,
     entry,
@@ -60,10 +61,14 @@ def quantising(
 def image_quantising(
     record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
 ) -> int:
-    """source, channels, scale, exit, target map, target."""
-    r, s = words_at(record, 14), words_at(state, STATE_WORDS)
+    """source, channels, scale, exit, target map, target, outside.
+
+    outside : 1 where the source is the image outside the arena.
+    """
+    r, s = words_at(record, 15), words_at(state, STATE_WORDS)
+    source = Map(r[0] + r[14] * s[IMAGE], r[1], r[2], r[3])
     return quantise_image(
-        arena_of(s), map_at(r, 0), r[4], r.view(np.float64)[5], exit_at(r, 6), map_at(r, 9), pixels_at(pixels, count),
+        arena_of(s), source, r[4], r.view(np.float64)[5], exit_at(r, 6), map_at(r, 9), pixels_at(pixels, count),
         Test(mode, limit, block), scratch_of(s, worker), mask_of(s, r[13]),
     )  # fmt: skip
 
@@ -127,6 +132,13 @@ def supports(graph: Graph, node: Node) -> str | None:
     return None
 
 
+def is_read_by_pixels(graph: Graph, node: Node) -> bool:
+    """Whether the result of a quantise node, of up to four channels, may lie in slots of 4 bytes: convolutions alone read it."""
+    readers = graph.consumers.get(node.output, ())
+    direct = all(n.op == "q_conv" and n.attrs["groups"] == 1 for n in readers)
+    return direct and node.attrs["table"] is None and node.output not in graph.outputs
+
+
 def lower_quantise(node: Node, builder: Builder) -> None:
     """Add a quantisation to the plan; of an image that only convolutions read, into slots of 4 bytes."""
     low, high = limits_of(builder.graph, node.output)
@@ -134,16 +146,15 @@ def lower_quantise(node: Node, builder: Builder) -> None:
     ending = Exit(float(low - zero), float(high - zero), int(zero + stored_offset(builder.graph, node.output)))
     channels, height, width = builder.shape(node.output)
     value, scale, table = builder.values[node.inputs[0]], float(node.attrs["scale"]), node.attrs["table"]
-    readers = builder.graph.consumers.get(node.output, ())
     plain = np.array_equal(value.channels, np.arange(channels)) and np.unique(value.maps).size == 1
-    direct = all(n.op == "q_conv" and n.attrs["groups"] == 1 for n in readers)
-    if channels <= 4 and plain and direct and table is None and node.output not in builder.graph.outputs:
+    if channels <= 4 and plain and is_read_by_pixels(builder.graph, node):
         index, source = new_narrow_value(builder, node.output, channels, height, width), int(value.maps[0])
 
         def finish_image(maps: Maps) -> Step:
+            info = maps[source]
             made = method(
-                image_quantising, maps[source].layout, channels, scale, ending, maps[index].layout, index
-            )  # fmt: skip
+                image_quantising, info.layout, channels, scale, ending, maps[index].layout, index, int(info.outside)
+            )
             return Step(node.name, node.op, index, whole_reads(value), 0, channels, False, made)
 
         builder.emit(finish_image)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.graph import IDENTITY, TABLE_OPS, Graph, Node, TensorType
-from cache.normal_form.quantised import combination_node, editor_conv, lookup_node, q_conv_node
+from cache.normal_form.quantised import combination_node, dequantise_node, editor_conv, lookup_node, q_conv_node
 from cache.passes.editor import GraphEditor
 from cache.passes.quantised_weights import QuantisedWeights
 from cache.quantisation import Quantisation, apply, lookup_table, product_table, quantised_range
@@ -26,11 +26,16 @@ _NEAR = 1e-3
 
 
 def fuse_quantised(graph: Graph, weights: Mapping[str, QuantisedWeights]) -> Graph:
-    """Fuse from the inputs on; leaves dead code. weights : of convolutions whose weights the file stores as bytes, by node name."""
+    """Fuse from the inputs on; leaves dead code.
+
+    weights : of convolutions whose weights the file stores as bytes, by node name.
+    """
     editor = GraphEditor(graph)
     for node in editor.each():
         if node.op == "quantise":
             _fuse(node, editor, weights)
+        elif node.op in _MOVES:
+            _move_first(node, editor)
     return editor.finish()
 
 
@@ -87,8 +92,8 @@ def _fuse(node: Node, editor: GraphEditor, weights: Mapping[str, QuantisedWeight
         made = _combination(op, node.output, names, found, target)
     elif op.op == "activate" and apply(op.activation, np.zeros(1, np.float32)) is not None:
         made = [lookup_node(op.name, names[0], node.output, lookup_table(found[0], op.activation, target))]
-    elif op.op in _MOVES and op.attrs.get("mode", "nearest") == "nearest":
-        made = _move(op, node, names, editor, found, target)
+    elif op.op == "concat" and len(inputs) == len(op.inputs):
+        made = _concat(op, node, names, editor, found, target)
     if made is not None:
         editor.remove(node)
         editor.replace(op, *made)
@@ -154,27 +159,32 @@ def _combination(
     return [Node(node.name, node.op, node.inputs, node.outputs, {**node.attrs, "limits": limits})]
 
 
-def _move(
+def _move_first(op: Node, editor: GraphEditor) -> None:
+    """Move bytes instead of what they stand for: dequantise, then move, becomes move, then dequantise."""
+    inputs = _sources(op, editor)
+    if not inputs or op.attrs.get("mode", "nearest") != "nearest":
+        return
+    found = {quantisation_of(item, editor) for item in inputs}
+    if len(found) > 1 or len(inputs) != len(op.inputs):
+        return
+    each, names = found.pop(), tuple(item.inputs[0] for item in inputs)
+    moved = editor.add_tensor(op.output, TensorType(each.dtype, editor.types[op.output].shape))
+    back = dequantise_node(f"{op.name}/dequantise", moved, op.output, each)
+    editor.replace(op, Node(op.name, _MOVES[op.op], names, (moved,), op.attrs), back)
+
+
+def _concat(
     op: Node, node: Node, names: Sequence[str], editor: GraphEditor, found: Sequence[Quantisation], target: Quantisation
 ) -> list[Node]:
-    """The op on bytes of the result's scale: of a concat each part, else the result, is looked up first."""
-    kind, made = _MOVES[op.op], list[Node]()
-    if op.op == "concat":
-        parts = []
-        for index, (name, each) in enumerate(zip(names, found, strict=True)):
-            part = name
-            if each != target:
-                part = editor.add_tensor(f"{node.output}/{index}", TensorType(target.dtype, editor.types[name].shape))
-                made.append(lookup_node(f"{op.name}/{index}", name, part, lookup_table(each, IDENTITY, target)))
-            parts.append(part)
-        return [*made, Node(op.name, kind, tuple(parts), node.outputs, op.attrs)]
-    if found[0] == target:
-        return [Node(op.name, kind, (names[0],), node.outputs, op.attrs)]
-    moved = editor.add_tensor(node.output, TensorType(found[0].dtype, editor.types[node.output].shape))
-    return [
-        Node(op.name, kind, (names[0],), (moved,), op.attrs),
-        lookup_node(node.name, moved, node.output, lookup_table(found[0], IDENTITY, target)),
-    ]
+    """A concat of bytes of the result's scale: each part of another scale is looked up first."""
+    made, parts = list[Node](), []
+    for index, (name, each) in enumerate(zip(names, found, strict=True)):
+        part = name
+        if each != target:
+            part = editor.add_tensor(f"{node.output}/{index}", TensorType(target.dtype, editor.types[name].shape))
+            made.append(lookup_node(f"{op.name}/{index}", name, part, lookup_table(each, IDENTITY, target)))
+        parts.append(part)
+    return [*made, Node(op.name, "q_concat", tuple(parts), node.outputs, op.attrs)]
 
 
 def _root(tensor: str, editor: GraphEditor) -> tuple[str, npt.NDArray[np.uint8]]:

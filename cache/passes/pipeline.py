@@ -17,6 +17,7 @@ from cache.passes.recognise_gate import recognise_gate
 from cache.passes.recognise_shuffle import recognise_shuffle
 from cache.passes.remove_identity import remove_identity
 from cache.passes.space_to_depth import space_to_depth
+from cache.passes.space_to_depth_bytes import space_to_depth_bytes
 from cache.verify import verify
 
 PASSES: Sequence[Callable[[Graph], Graph]] = (
@@ -48,6 +49,7 @@ def normal_form(graph: Graph, opset: int, typer: Typer, too_new: Collection[str]
         verify(graph)
     graph = remove_dead_code(fuse_quantised(graph, weights))
     verify(graph)
-    graph = fuse_tables(graph)
-    verify(graph)
+    for run in (fuse_tables, space_to_depth_bytes):
+        graph = run(graph)
+        verify(graph)
     return graph

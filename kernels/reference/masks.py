@@ -5,15 +5,42 @@ from __future__ import annotations
 import numpy as np
 
 
-def project(
-    mask: np.ndarray, row_low: np.ndarray, row_high: np.ndarray, row_step: int, col_low: np.ndarray,
-    col_high: np.ndarray, col_step: int, stale: np.ndarray,
+def bits_of(mask: np.ndarray) -> np.ndarray:
+    """uint64[H, words] of a mask."""
+    height, width = mask.shape
+    padded = np.zeros((height, -(-width // 64) * 64), np.uint8)
+    padded[:, :width] = mask != 0
+    return np.packbits(padded, axis=1, bitorder="little").view("<u8").astype(np.uint64)
+
+
+def mask_of(packed: np.ndarray, width: int) -> np.ndarray:
+    """uint8[H, width], the mask that was packed."""
+    bits = np.unpackbits(packed.astype("<u8").view(np.uint8), axis=1, bitorder="little")
+    return np.ascontiguousarray(bits[:, :width])
+
+
+def pack_mask(mask: np.ndarray, packed: np.ndarray) -> int:
+    """Bit by bit, as NumPy packs them."""
+    packed[:] = bits_of(mask)
+    return int(np.count_nonzero(mask.any(axis=1)))
+
+
+def project_packed(
+    packed: np.ndarray, row_low: np.ndarray, row_high: np.ndarray, row_step: int, col_low: np.ndarray,
+    col_high: np.ndarray, col_step: int, stride: int, taps: int, offset: int, stale: np.ndarray,
 ) -> None:  # fmt: skip
-    """Look at every input pixel of every output pixel."""
-    for y, x in np.ndindex(*stale.shape):
+    """Look at every input pixel of every output pixel, by the tables alone."""
+    mask, found = mask_of(packed, packed.shape[1] * 64), np.zeros((row_low.size, col_low.size), np.uint8)
+    for y, x in np.ndindex(*found.shape):
         rows = slice(row_low[y], max(row_high[y] + 1, row_low[y]), row_step)
         columns = slice(col_low[x], max(col_high[x] + 1, col_low[x]), col_step)
-        stale[y, x] |= np.any(mask[rows, columns])
+        found[y, x] = np.any(mask[rows, columns])
+    stale |= bits_of(found)
+
+
+def list_packed(stale: np.ndarray, height: int, width: int, block: int, pixels: np.ndarray) -> tuple[int, int]:
+    """Unpacked first."""
+    return list_pixels(mask_of(stale, width), block, pixels)
 
 
 def list_pixels(stale: np.ndarray, block: int, pixels: np.ndarray) -> tuple[int, int]:

@@ -38,6 +38,7 @@ from service.evaluate import CAMERA_QUALITY
 from service.families import Size
 from service.opened import OpenedModel, open_model
 from service.registry import load
+from service.settings import Settings
 from service.sources import SourceError, open_source
 
 app = typer.Typer(no_args_is_help=True, help="Measure this machine: against other engines, and by cameras.")
@@ -133,24 +134,29 @@ def streams(
         STREAM_FRAMES
     ),
     every: EveryOption = 1,
-    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Worker threads. Default: all cores.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Worker threads. Default: as the server.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Cores that a frame alone may use. Default: as the server.")
+    ] = None,
     spec: SpecOption = None,
     json_file: JsonOption = None,
     html: HtmlOption = None,
 ) -> None:
     """How many cameras fit: the server's own scheduler, fed with paced JPEGs of a clip."""
     with plain_errors():
-        loaded = load(_name(model), model_source(find_model(model), parse_size(size), spec))
+        settings = Settings()
+        cores = threads or settings.threads
+        loaded = load(_name(model), model_source(find_model(model), parse_size(size), spec), threads=cores)
         with open_source(clip, start=start, frames=frames, every=every) as source:
             jpegs = [codec.encode_jpeg(frame.image, CAMERA_QUALITY) for frame in source]
         if len(jpegs) < 2:
             raise SourceError(f"{clip}: expected at least 2 frames to play, got {len(jpegs)}")
         with err.status("serving cameras") as status:
             found = measure_streams(
-                loaded, jpegs, count=count, fps=fps, seconds=seconds, workers=workers,
+                loaded, jpegs, count=count, fps=fps, seconds=seconds, workers=workers or settings.workers,
                 progress=lambda run: status.update(f"{run['streams']} cameras: p99 {_ms(run['age_ms']['p99'])}"),
             )  # fmt: skip
-        found |= {"clip": Path(clip).name}
+        found |= {"clip": Path(clip).name, "threads": cores}
         _hand_out(found, json_file, html, _streams_table(found))
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from kernels import constants as codes
 from kernels.constants import LANES, VECTOR_BYTES
 from kernels.layout import Act, Map, Test, Window, scratch_elements
+from kernels.reference.masks import bits_of
 from kernels.winograd import TILES, work_elements
 
 Array = np.ndarray
@@ -364,22 +365,22 @@ def unpack(draw: Any) -> Case:
     return {"arena": m.arena(), "channels": offsets, "row": source.row, "pixel": source.pixel, "out": out}
 
 
-def _ranges(draw: Any, rng: np.random.Generator, inputs: int) -> tuple[Array, Array, int]:
-    """Ranges of a convolution clipped to the map, of an upsampling, or arbitrary ones: (low, high, step)."""
+def ranges(draw: Any, rng: np.random.Generator, inputs: int) -> tuple[Array, Array, int, int, int, int]:
+    """Ranges of a clipped convolution, of an upsampling, or arbitrary: (low, high, step, stride, taps, offset)."""
     step = draw(st.integers(1, 3))
     kind = draw(st.sampled_from(["window", "window", "repeat", "any"]))
     if kind == "repeat":
         low = np.arange(2 * inputs) // 2
-        return low.astype(np.int32), low.astype(np.int32), 1
+        return low.astype(np.int32), low.astype(np.int32), 1, 0, 0, 0
     if kind == "any":
         low = rng.integers(0, inputs, draw(st.integers(1, 80)))
-        return low.astype(np.int32), rng.integers(-1, inputs, low.size).astype(np.int32), step
+        return low.astype(np.int32), rng.integers(-1, inputs, low.size).astype(np.int32), step, 0, 0, 0
     taps, stride, pad = draw(st.integers(1, 5)), draw(st.integers(1, 3)), draw(st.integers(0, 3))
     count = max(1, (inputs + 2 * pad - (taps - 1) * step - 1) // stride + 1)
     reads = (np.arange(count) * stride - pad)[:, None] + np.arange(taps) * step
     inside = (reads >= 0) & (reads < inputs)
-    low = np.where(inside, reads, inputs).min(axis=1)
-    return low.astype(np.int32), np.where(inside, reads, -1).max(axis=1).astype(np.int32), step
+    low, high = np.where(inside, reads, inputs).min(axis=1), np.where(inside, reads, -1).max(axis=1)
+    return low.astype(np.int32), high.astype(np.int32), step, stride, taps, -pad
 
 
 def _mask(draw: Any, rng: np.random.Generator) -> Array:
@@ -388,16 +389,32 @@ def _mask(draw: Any, rng: np.random.Generator) -> Array:
 
 
 @case
-def project(draw: Any) -> Case:
-    """Rows shorter and longer than the kernel's vectors."""
+def pack_mask(draw: Any) -> Case:
+    """Rows shorter and longer than a word."""
+    mask = _mask(draw, np.random.default_rng(draw(st.integers(0, 2**32 - 1))))
+    return {"mask": mask, "packed": np.ones((mask.shape[0], -(-mask.shape[1] // 64)), np.uint64)}
+
+
+@case
+def project_packed(draw: Any) -> Case:
+    """Windows, repeated pixels, and ranges that only the tables know."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     mask = _mask(draw, rng)
-    rows, columns = (_ranges(draw, rng, n) for n in mask.shape)
+    rows, columns = (ranges(draw, rng, n) for n in mask.shape)
+    stale = (rng.random((rows[0].size, columns[0].size)) < 0.01).astype(np.uint8)
     return {
-        "mask": mask, "row_low": rows[0], "row_high": rows[1], "row_step": rows[2], "col_low": columns[0],
-        "col_high": columns[1], "col_step": columns[2],
-        "stale": (rng.random((rows[0].size, columns[0].size)) < 0.01).astype(np.uint8),
+        "packed": bits_of(mask), "row_low": rows[0], "row_high": rows[1], "row_step": rows[2], "col_low": columns[0],
+        "col_high": columns[1], "col_step": columns[2], "stride": columns[3], "taps": columns[4], "offset": columns[5],
+        "stale": bits_of(stale),
     }  # fmt: skip
+
+
+@case
+def list_packed(draw: Any) -> Case:
+    """Maps that are and are not whole blocks, in bits."""
+    drawn = draw(CASES["list_pixels"])
+    height, width = drawn["stale"].shape
+    return drawn | {"stale": bits_of(drawn["stale"]), "height": height, "width": width}
 
 
 @case

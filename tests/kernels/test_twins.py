@@ -60,7 +60,7 @@ def same(a: np.ndarray, b: np.ndarray) -> bool:
 
 def test_kernels_are_discovered() -> None:
     names = [name for _, name in KERNELS]
-    assert {"convolve", "pool_max", "project", "ingest_tiles"} <= set(names)
+    assert {"convolve", "pool_max", "project_packed", "ingest_tiles"} <= set(names)
     assert len(names) == len(set(names))
     assert set(names) == set(kernel_cases.CASES)
 

@@ -15,6 +15,7 @@ from service.bench import machine, openvino_engine, plots
 from service.bench import report as pages
 from service.cli import app
 from service.commands import bench
+from service.settings import Settings
 
 runner = CliRunner()
 
@@ -85,6 +86,7 @@ def test_cameras(model: Path, clip: Path, tmp_path: Path) -> None:
     assert code == 0, complaints
     report = json.loads(file.read_text())
     assert (report["streams"], report["offered"], report["workers"]) == (2, 20, 1)
+    assert report["threads"] == Settings().threads
     assert report["results"] + report["dropped"] == 20
     assert "2 cameras at 20 frames a second" in " ".join(said.split())
     assert page.read_text(encoding="utf-8") == pages.page(report)
