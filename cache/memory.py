@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.graph import Graph
+from cache.half import Staging
 from cache.plan import Plan
 from kernels.program import JOB_WORDS
 
@@ -79,7 +80,7 @@ def memory_of(plan: Plan) -> Memory:
         reference_frame=plan.height * plan.width * plan.channels,
         masks=pixels + len(plan.maps) * 3 * 8 + tiles + len(plan.steps) * JOB_WORDS * 8,
         outputs=_outputs(plan),
-        thread=plan.needs.nbytes,
+        thread=plan.needs.nbytes + (0 if plan.half is None else Staging.nbytes(plan.half)),
         activations=_activations(plan),
     )
 

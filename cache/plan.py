@@ -16,10 +16,12 @@ import numpy.typing as npt
 from cache import lowering
 from cache.arena import MapInfo
 from cache.builder import Builder, element_offsets
-from cache.graph import Graph, Node
+from cache.graph import QUANTISED_OPS, Graph, Node
+from cache.half import HalfLayout, half_layout
 from cache.onnx_import import ModelError, OnnxModel, extract, import_graph, native_shape
 from cache.ops.byte_maps import is_read_by_pixels
 from cache.ops.slots import byte_offsets
+from cache.normalisation import line
 from cache.partition import Partition, partition
 from cache.policy import Level, Policy
 from cache.program import Program, assemble, packed_words
@@ -75,8 +77,9 @@ class Plan:
     """A model compiled for one input size.
 
     input_name, input_shape : the image, (1, C, H, W). table : float32[256, C], value of each byte after
-    normalisation. maps, arena_elements : the layout of a stream's arena. steps : in order. taps : cached tensors to
-    hand out. tails : run when one of their inputs was written. constants : outputs that depend on no input.
+    normalisation; line : slope and shift of it, where it is a line. maps, arena_elements : the layout of a stream's arena. steps : in order. taps : cached tensors to
+    hand out. tails : run when one of their inputs was written. constants : outputs that depend on no input. half : where
+    maps kept as float16 lie; the arena is then a thread's, and holds what one step needs.
     """
 
     name: str
@@ -87,6 +90,7 @@ class Plan:
     input_shape: Shape
     output_names: tuple[str, ...]
     table: Table
+    line: tuple[Table, Table]
     maps: tuple[MapInfo, ...]
     arena_elements: int
     needs: Needs
@@ -95,6 +99,7 @@ class Plan:
     taps: Mapping[str, Tap]
     tails: tuple[TailRunner, ...]
     constants: Mapping[str, npt.NDArray[Any]]
+    half: HalfLayout | None = None
 
     @classmethod
     def compile(
@@ -148,7 +153,7 @@ class Plan:
     @property
     def arena_bytes(self) -> int:
         """Memory of one stream's feature maps."""
-        return self.arena_elements * 4
+        return self.arena_elements * 4 if self.half is None else self.half.stored_elements * 2
 
 
 def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | None, policy: Policy) -> Plan:
@@ -166,6 +171,11 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     for node in parts.cached:
         lowering.lower(node, builder)
     maps, elements = builder.arena.finish()
+    half = None
+    if policy.cache_dtype == "float16":
+        refuse_bytes(model, parts.cached)
+        half = half_layout(maps, [finish(maps) for finish in builder.steps])  # who meets whom does not depend on places
+        maps, elements = half.maps, half.elements
     steps = tuple(plan_step(finish(maps), maps, policy, builder.live) for finish in builder.steps)
     check_arena(model, elements + (maps[0].room if maps[0].outside else 0))
     unknown = sorted(set(policy.nodes) - {s.step.name for s in steps})
@@ -177,7 +187,7 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     tails = tuple(make_tail(model, graph, tail) for tail in parts.tails)
     wanted = [n for n in graph.outputs if n in builder.values]
     wanted += [n for tail in parts.tails for n in tail.inputs]
-    taps = {name: make_tap(name, builder.values[name], maps, graph) for name in dict.fromkeys(wanted)}
+    taps = {name: make_tap(name, builder.values[name], maps if half is None else half.stored, graph) for name in dict.fromkeys(wanted)}
     methods = [m for s in steps for m in (s.step.method, s.step.few) if m is not None]
     needs = Needs(
         scratch=scratch_elements(max((maps[s.step.target].blocks for s in steps), default=1)),
@@ -189,10 +199,18 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     )  # fmt: skip
     return Plan(
         name=model.name, graph=graph, partition=parts, policy=policy, input_name=image, input_shape=shape,
-        output_names=graph.outputs, table=np.ascontiguousarray(table, np.float32), maps=maps,
-        arena_elements=elements, needs=needs, steps=steps, program=assemble(steps, maps), taps=taps,
+        output_names=graph.outputs, table=np.ascontiguousarray(table, np.float32), line=line(np.asarray(table, np.float32)), maps=maps,
+        arena_elements=elements, needs=needs, steps=steps, program=assemble(steps, maps, half), taps=taps,
         tails=tails, constants={n: graph.constants[n] for n in graph.outputs if n in graph.constants},
+        half=half,
     )  # fmt: skip
+
+
+def refuse_bytes(model: OnnxModel, nodes: Sequence[Node]) -> None:
+    """Refuse to keep maps of bytes as float16. Raises ModelError."""
+    found = next((node.name for node in nodes if node.op in QUANTISED_OPS), None)
+    if found is not None:
+        raise ModelError(f'{model.name}: expected a cache_dtype of "float32" for a quantised model, got "float16" ({found})')
 
 
 def image_reach(steps: Sequence[PlannedStep], tile: int) -> int:

@@ -41,6 +41,9 @@ class Policy:
     tile_difference : mean absolute difference of a tile's values (0-255) above which it has changed.
     keyframe_fraction : share of changed tiles from which a frame is recomputed whole. precision : "fast" takes
     Winograd's method where it pays (a few 1e-6 of a layer's largest output); "strict" computes every product directly.
+    cache_dtype : what feature maps are kept as; "float16" takes half the memory, and rounds every stored value to 11
+    significant bits (what lies beyond 65504 becomes that). compute_dtype : "bfloat16" multiplies inputs and weights of 8
+    significant bits, with float32 sums, in wide 1x1 and strided convolutions, on CPUs that have instructions for it.
     """
 
     levels: tuple[Level, ...] = DEFAULT_LEVELS
@@ -50,6 +53,8 @@ class Policy:
     tile_difference: float = 2.0
     keyframe_fraction: float = 0.95
     precision: Literal["fast", "strict"] = "fast"
+    cache_dtype: Literal["float32", "float16"] = "float32"
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         if self.tile not in (4, 8, 16):
@@ -61,6 +66,10 @@ class Policy:
                 raise ValueError(f"expected a threshold of 0 or more, got {level.epsilon}")
         if self.precision not in ("fast", "strict"):
             raise ValueError(f'expected a precision of "fast" or "strict", got {self.precision!r}')
+        if self.cache_dtype not in ("float32", "float16"):
+            raise ValueError(f'expected a cache_dtype of "float32" or "float16", got {self.cache_dtype!r}')
+        if self.compute_dtype not in ("float32", "bfloat16"):
+            raise ValueError(f'expected a compute_dtype of "float32" or "bfloat16", got {self.compute_dtype!r}')
         strides = [level.stride for level in self.levels]
         if strides != sorted(strides):
             raise ValueError(f"expected levels by ascending stride, got {strides}")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from cache.arena import MapInfo
 from cache.graph import QUANTISED_OPS
+from cache.half import HalfLayout, half_method
 from cache.steps import Method, Read, Words
 from kernels.program import BITS, MAP_WORDS, METHOD, READ_WORDS, STEP_WORDS
 
@@ -30,18 +31,27 @@ class Program:
     kept: tuple[Any, ...]
 
 
-def assemble(steps: Sequence[Any], maps: Sequence[MapInfo]) -> Program:
-    """Tables of planned steps (`cache.plan.PlannedStep`), compiling their entries where that is still to be done."""
+def assemble(steps: Sequence[Any], maps: Sequence[MapInfo], half: HalfLayout | None = None) -> Program:
+    """Tables of planned steps (`cache.plan.PlannedStep`), compiling their entries where that is still to be done.
+
+    half : where maps kept as float16 lie.
+    """
     rows = np.zeros((len(steps), STEP_WORDS), np.int64)
     reads: list[list[int]] = []
     kept: list[Any] = []
     for row, planned in zip(rows, steps, strict=True):
         step, lanes = planned.step, np.unique(planned.lanes)
         kept += [planned, lanes]
-        nothing = [0, 0, 0, 0]
-        few = method_words(step.few, planned.few_block) if step.few is not None else nothing
+        ways = [step.method, step.few]
+        if half is not None:
+            ways = [None if way is None else half_method(half, step, way) for way in ways]
+            kept += ways
+        first, few = (
+            [0, 0, 0, 0] if way is None else method_words(way, block)
+            for way, block in zip(ways, (planned.block, planned.few_block), strict=True)
+        )
         row[:] = [
-            step.target, len(reads), len(step.reads), *method_words(step.method, planned.block),
+            step.target, len(reads), len(step.reads), *first,
             planned.everything.ctypes.data, len(planned.everything), *few, lanes.ctypes.data, lanes.size, step.channels,
             int(planned.epsilon == 0), int(step.op in QUANTISED_OPS),
         ]  # fmt: skip

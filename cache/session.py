@@ -21,12 +21,15 @@ import numpy.typing as npt
 
 from cache.arena import LANES, aligned_zeros
 from cache.change import ChangeDetector, Frame, TileGrid
+from cache.half import HalfState
 from cache.plan import Plan, Tap
 from cache.state import State, workspace
 from cache.steps import Floats
 from cache.team import helpers
 from kernels.byte_maps import unpack_bytes
-from kernels.image import ingest_blocked, ingest_tensor, ingest_tiles, unpack
+from kernels.half import unpack_half
+from kernels.image import ingest_tensor, unpack
+from kernels.ingest import grow_tiles, show_tiles, take_tiles
 from kernels.program import JOB_WORDS, close, run
 
 Decision = Literal["keyframe", "partial", "reuse"]
@@ -57,17 +60,6 @@ class FrameResult:
     infer_ns: int
 
 
-def grown(tiles: Tiles, reach: int) -> Tiles:
-    """uint8[rows, columns], 1 within `reach` tiles of a marked one, diagonally too."""
-    for _ in range(reach):
-        tiles = tiles.copy()
-        tiles[1:] |= tiles[:-1]
-        tiles[:-1] |= tiles[1:]
-        tiles[:, 1:] |= tiles[:, :-1]
-        tiles[:, :-1] |= tiles[:, 1:]
-    return tiles
-
-
 def decide(valid: bool, changed: int, tiles: int, keyframe_fraction: float) -> tuple[Decision, str]:
     """Reuse, recompute in part, or recompute whole; with the reason."""
     if not valid:
@@ -77,6 +69,11 @@ def decide(valid: bool, changed: int, tiles: int, keyframe_fraction: float) -> t
     if changed > keyframe_fraction * tiles:
         return "keyframe", f"{changed} of {tiles} tiles changed"
     return "partial", f"{changed} of {tiles} tiles changed"
+
+
+def new_state(plan: Plan) -> State:
+    """Memory for the maps of one stream."""
+    return State(plan.maps, aligned_zeros(plan.arena_elements)) if plan.half is None else HalfState(plan.half)
 
 
 class Session:
@@ -96,7 +93,7 @@ class Session:
         policy = plan.policy
         self._grid = TileGrid(plan.height, plan.width, policy.tile)
         self._detector = ChangeDetector(self._grid, plan.channels, 0.0 if exact else policy.tile_difference)
-        self._state = State(plan.maps, aligned_zeros(plan.arena_elements))
+        self._state = new_state(plan)
         self._reference = np.zeros((plan.height, plan.width, plan.channels), np.uint8)
         self._tiles = np.zeros(self._grid.shape, np.uint8)
         self._spread = np.zeros(len(plan.steps))
@@ -164,7 +161,10 @@ class Session:
             self._state.look_at(place)
             if valid and seen:
                 self._show(np.ones_like(self._tiles), place)
-        ingest_tensor(np.ascontiguousarray(x[0]), place, image.layout, image.pixel, mask)
+        if isinstance(self._state, HalfState) and not image.outside:
+            self._state.ingest_tensor(x[0])
+        else:
+            ingest_tensor(np.ascontiguousarray(x[0]), place, image.layout, image.pixel, mask)
         if not valid:
             mask[:] = 1
         rows = np.add.reduceat(mask, np.arange(0, mask.shape[0], self._grid.tile), axis=0, dtype=np.int64)
@@ -195,36 +195,26 @@ class Session:
         return clock
 
     def _clear_masks(self, everything: bool) -> None:
+        self._state.enter()
         self._state.clear(everything)
         self._shares[:] = 0.0
 
     def _ingest(self, frame: Frame) -> None:
         """Move the changed tiles into the reference frame and the input map."""
-        image, place = self.plan.maps[0], self._state.arena
+        image, place, shown = self.plan.maps[0], self._state.arena, self._tiles
         if image.outside:
-            place = workspace().image(image)
+            place, shown = workspace().image(image), np.empty_like(self._tiles)
             self._state.look_at(place)
-            around = grown(self._tiles, self.plan.needs.image_reach_tiles)
-            around[self._tiles > 0] = 0
-            self._show(around, place)
-        ingest = ingest_tiles if image.is_interleaved else ingest_blocked
-        ingest(
-            frame, self.plan.table, self._tiles, self._grid.tile, place, image.layout, self._reference,
-            self._state.written[0],
-        )  # fmt: skip
+            grow_tiles(self._tiles, self.plan.needs.image_reach_tiles, shown)
+        take_tiles(frame, self._tiles, self._grid.tile, self._reference, self._state.written[0])
+        self._show(shown, place)
         self._state.touched[0] = 1
 
     def _show(self, tiles: Tiles, place: Floats) -> None:
-        """Make the image of some tiles again, in `place`, from the reference frame."""
-        marked = np.flatnonzero(tiles.any(axis=1))
-        if marked.size == 0:
-            return
-        image, tile = self.plan.maps[0], self._grid.tile
-        first, end = int(marked[0]), int(marked[-1]) + 1
-        rows = self._reference[first * tile : end * tile]
-        source = image.layout._replace(origin=image.origin + first * tile * image.row)
-        unmarked = np.empty(rows.shape[:2], np.uint8)
-        ingest_tiles(rows, self.plan.table, tiles[first:end], tile, place, source, rows, unmarked)
+        """Make the input map of some tiles, in `place`, from the reference frame."""
+        plan, image = self.plan, self.plan.maps[0]
+        lanes = plan.channels if image.is_interleaved else LANES
+        show_tiles(self._reference, plan.table, *plan.line, tiles, self._grid.tile, place, image.layout, lanes)
 
     def _run(self, keyframe: bool, clock: Clock = NO_CLOCK) -> None:
         """Bring every map up to date with what was written to map 0."""
@@ -255,7 +245,9 @@ class Session:
 
     def _unpack(self, tap: Tap) -> None:
         arena, out = self._state.arena, self._tensors[tap.name][0]
-        if tap.dtype == np.float32:
+        if isinstance(self._state, HalfState):
+            unpack_half(self._state.store, tap.offsets, tap.row, tap.pixel, out)
+        elif tap.dtype == np.float32:
             unpack(arena, tap.offsets, tap.row, tap.pixel, out)
         else:
             unpack_bytes(arena, tap.offsets, tap.row, tap.pixel, 128 * (tap.dtype == np.int8), out.view(np.uint8))

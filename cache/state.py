@@ -128,6 +128,9 @@ class State:
         self.words = np.zeros(STATE_WORDS, np.int64)
         self.words[[ARENA, ARENA_SIZE, MASKS]] = self.arena.ctypes.data, self.arena.size, self._table.ctypes.data
 
+    def enter(self) -> None:
+        """A thread begins a frame."""
+
     def borrow(self, space: Workspace, needs: Needs, workers: int = 1) -> None:
         """Work in a thread's space until another is borrowed."""
         scratch, work = space.reserve(needs, workers)

@@ -91,7 +91,7 @@ def measure(plan: Plan) -> Costs:
 def choose(plan: Plan, costs: Costs) -> Plan:
     """The plan with the faster method of each step first, and the other one only where it can be of use."""
     steps = tuple(_chosen(plan, planned, costs.get(planned.step.name, {})) for planned in plan.steps)
-    return replace(plan, steps=steps, program=assemble(steps, plan.maps))
+    return replace(plan, steps=steps, program=assemble(steps, plan.maps, plan.half))
 
 
 def _methods(step: Step) -> tuple[Method, ...]:

@@ -98,6 +98,9 @@ def finish_slots(
         metric = metrics + p * VECTOR_BYTES
         for s in range(slots):
             candidate = candidates + p * row + s * VECTOR_BYTES
+            if test.mode == STORE and table.size > 0:
+                slot_lookup(candidate, entries, out + s * plane)
+                continue
             if table.size > 0:
                 slot_lookup(candidate, entries, candidate)
             if test.mode == STORE:

@@ -13,3 +13,6 @@ STORE, TEST_RMS, TEST_BITS = range(3)
 
 # What `combine` does with two maps.
 ADD, SUB, MUL, MAX, MIN = range(5)
+
+# What a maximum over nothing gives: the lowest finite float32.
+LOWEST = -3.4028234663852886e38

@@ -1,38 +1,68 @@
 """Direct convolution of listed output pixels: any kernel size, stride, dilation, padding and groups.
 
-No matrix is built. A call gathers `PIXELS` output pixels from anywhere in the map. One table of tap offsets
-per group of output blocks covers kernel size, dilation and groups, reads from several maps as if they were
-concatenated, and leaves out input blocks that a group does not see. Knows arrays and ints only.
+No matrix is built. A call gathers `PIXELS` output pixels (more, where few outputs leave registers free) from anywhere
+in the map. One table of tap offsets per group of output blocks covers kernel size, dilation and groups, reads from
+several maps as if they were concatenated, and leaves out input blocks that a group does not see. Knows arrays and ints
+only.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from kernels.constants import STORE, VECTOR_BYTES
+from kernels.constants import LANES, VECTOR_BYTES
 from kernels.jit import jit
-from kernels.layout import CHUNK, Act, Map, Test, clear_metrics, commit_chunk
-from kernels.simd import (
+from kernels.layout import (
+    CHUNK,
+    Act,
+    Map,
+    Memory,
+    Test,
+    activation,
+    are_runs,
+    chunk_pixels,
+    commit_pixels,
+    exits,
+    fill_addresses,
+    memory,
+    reset_metrics,
+)
+from kernels.layout import address_table as address_table
+from kernels.micro import (
+    WIDE_1,
+    WIDE_2,
     dense_1x1,
     dense_1x2,
     dense_1x3,
     dense_3x1,
     dense_3x2,
     dense_3x3,
+    dense_9x1,
+    dense_9x2,
+    dense_9x3,
     dense_16x1,
     dense_16x2,
     dense_16x3,
     depthwise_block,
-    make_table,
-    table_get,
-    table_set,
+    quads_3x1,
+    quads_3x2,
+    quads_5x1,
+    quads_5x2,
+    wide_9x1,
+    wide_9x2,
+    wide_16x1,
+    wide_16x2,
 )
-from kernels.target import PIXELS
+from kernels.simd import make_table, table_get, table_set
+from kernels.target import HOST, PIXELS
 
 __all__ = ["convolve", "convolve_depthwise"]
 
-
-address_table = make_table(CHUNK)
+QUADS = HOST.quads
+JOINED = 64  # taps of nine lanes, at most
+joined_taps = make_table(JOINED)
+_Exits = tuple[int, int, int, int, int, int, int]
+_Activation = tuple[int, np.float32, np.float32, int]
 
 
 @jit
@@ -42,69 +72,92 @@ def address_chunk(
 ) -> None:  # fmt: skip
     """Byte addresses of the input corner and the output of each pixel; spare slots repeat the last pixel.
 
-    bases, outs : addresses of tables of `CHUNK` int64.
+    bases, outs : addresses of tables made by `address_table`. slots : at most `CHUNK`.
     """
-    read, write = arena.ctypes.data + source.origin * 4, arena.ctypes.data + target.origin * 4
-    read_y, read_x = stride_y * source.row * 4, stride_x * source.pixel * 4
-    write_y, write_x = target.row * 4, target.pixel * 4
-    corner, out = np.int64(0), np.int64(0)
-    for i in range(count):
-        p = np.uint64(start + i)  # an unsigned index skips the check for a negative one
-        y, x = np.int64(pixels[p, 0]), np.int64(pixels[p, 1])
-        corner, out = read + y * read_y + x * read_x, write + y * write_y + x * write_x
-        table_set(bases, i, corner)
-        table_set(outs, i, out)
+    m = Memory(arena.ctypes.data, pixels.ctypes.data, 0, 0, 0, 0, 0)
+    fill_addresses(m, source, stride_y, stride_x, start, count, bases)
+    fill_addresses(m, target, 1, 1, start, count, outs)
     for i in range(count, slots):
-        table_set(bases, i, corner)
-        table_set(outs, i, out)
+        table_set(bases, i, table_get(bases, count - 1))
+        table_set(outs, i, table_get(outs, count - 1))
 
 
 @jit
 def _dense(
-    lanes: int, vectors: int, bases: int, taps: int, count: int, w: int, bias: int, act: Act, slope: int,
-    mode: int, outs: int, shift: int, plane: int, scratch: int, row: int, metric: int,
-) -> None:  # fmt: skip
+    lanes: int, vectors: int, bases: int, taps: int, count: int, w: int, bias: int, act: _Activation, to: _Exits
+) -> None:
     """Call the micro-kernel made for this many lanes per tap and vectors of outputs."""
-    kind, a, b = act.kind, np.float32(act.alpha), np.float32(act.beta)
     if lanes == 16:
         if vectors == 3:
-            dense_16x3(
-                bases, taps, count, w, bias, kind, a, b, slope, mode, outs, shift, plane, scratch, row, metric
-            )  # fmt: skip
+            dense_16x3(bases, taps, count, w, bias, act, to)
         elif vectors == 2:
-            dense_16x2(
-                bases, taps, count, w, bias, kind, a, b, slope, mode, outs, shift, plane, scratch, row, metric
-            )  # fmt: skip
+            dense_16x2(bases, taps, count, w, bias, act, to)
         else:
-            dense_16x1(
-                bases, taps, count, w, bias, kind, a, b, slope, mode, outs, shift, plane, scratch, row, metric
-            )  # fmt: skip
+            dense_16x1(bases, taps, count, w, bias, act, to)
+    elif lanes == 9:
+        if vectors == 3:
+            dense_9x3(bases, taps, count, w, bias, act, to)
+        elif vectors == 2:
+            dense_9x2(bases, taps, count, w, bias, act, to)
+        else:
+            dense_9x1(bases, taps, count, w, bias, act, to)
     elif lanes == 3:
         if vectors == 3:
-            dense_3x3(
-                bases, taps, count, w, bias, kind, a, b, slope, mode, outs, shift, plane, scratch, row, metric
-            )  # fmt: skip
+            dense_3x3(bases, taps, count, w, bias, act, to)
         elif vectors == 2:
-            dense_3x2(
-                bases, taps, count, w, bias, kind, a, b, slope, mode, outs, shift, plane, scratch, row, metric
-            )  # fmt: skip
+            dense_3x2(bases, taps, count, w, bias, act, to)
         else:
-            dense_3x1(
-                bases, taps, count, w, bias, kind, a, b, slope, mode, outs, shift, plane, scratch, row, metric
-            )  # fmt: skip
+            dense_3x1(bases, taps, count, w, bias, act, to)
     else:
         if vectors == 3:
-            dense_1x3(
-                bases, taps, count, w, bias, kind, a, b, slope, mode, outs, shift, plane, scratch, row, metric
-            )  # fmt: skip
+            dense_1x3(bases, taps, count, w, bias, act, to)
         elif vectors == 2:
-            dense_1x2(
-                bases, taps, count, w, bias, kind, a, b, slope, mode, outs, shift, plane, scratch, row, metric
-            )  # fmt: skip
+            dense_1x2(bases, taps, count, w, bias, act, to)
         else:
-            dense_1x1(
-                bases, taps, count, w, bias, kind, a, b, slope, mode, outs, shift, plane, scratch, row, metric
-            )  # fmt: skip
+            dense_1x1(bases, taps, count, w, bias, act, to)
+
+
+@jit
+def _wide(
+    lanes: int, vectors: int, step: int, bases: int, taps: int, count: int, w: int, bias: int, act: _Activation,
+    to: _Exits,
+) -> None:  # fmt: skip
+    """`_dense` for calls of `_wide_pixels`, whose inputs are `step` bytes apart."""
+    if lanes == 16:
+        if vectors == 2:
+            wide_16x2(step, bases, taps, count, w, bias, act, to)
+        else:
+            wide_16x1(step, bases, taps, count, w, bias, act, to)
+    else:
+        if vectors == 2:
+            wide_9x2(step, bases, taps, count, w, bias, act, to)
+        else:
+            wide_9x1(step, bases, taps, count, w, bias, act, to)
+
+
+@jit
+def _wide_pixels(lanes: int, vectors: int) -> int:
+    """Pixels of a call where few outputs leave registers free for more of them; 0 for none."""
+    if lanes < 9 or vectors > 2:
+        return 0
+    return WIDE_2 if vectors == 2 else WIDE_1
+
+
+@jit
+def _can_join(taps: np.ndarray, spans: np.ndarray, lanes: int) -> bool:
+    """Whether taps of nine lanes can take the place of three neighbouring ones of three.
+
+    A row of a 3x3 kernel over three interleaved channels is nine floats side by side, and so are its weights.
+    """
+    if lanes != 3 or taps.size % 3 != 0 or taps.size > 3 * JOINED:
+        return False
+    for g in range(spans.shape[0]):
+        if spans[g, 2] % 3 != 0 or spans[g, 3] % 3 != 0:
+            return False
+    joins = True
+    for k in range(0, taps.size, 3):
+        joins &= taps[k + 1] == taps[k] + 12 and taps[k + 2] == taps[k] + 24
+    return joins
 
 
 @jit
@@ -116,42 +169,78 @@ def convolve(
     """Convolve at the listed output pixels, activate, compare with the stored values, write what passes.
 
     arena : float32[:], holds source and target maps; the source's border of zeros covers every tap.
-    taps : int64[:], byte offsets from a pixel's input corner; each reads `lanes` channels (16, 3 or 1).
+    taps : int64[:], byte offsets from a pixel's input corner; each reads `lanes` channels (16, 9, 3 or 1).
     spans : int64[groups, 5], per group of output blocks: first block, blocks (1 to 3), first tap, taps, first
         weight.
     weights : float32[:], per group [tap][lane][block][16]; 64-byte aligned.
     bias, slope : float32[blocks * 16]; slope is read for PReLU alone.
-    pixels : int32[n, 2], (y, x) in the target; whole blocks of `test.block` squared pixels in a row.
-    scratch : float32[scratch_elements(blocks)]. written : uint8[H, W], set to 1 where the target changed.
+    pixels : int32[n, 2], C-contiguous, (y, x) in the target; whole blocks of `test.block` squared pixels in a row.
+    scratch : float32[scratch_elements(blocks)]. written : uint8[H, W] of 0 and 1, set to 1 where the target changed.
 
     Returns the number of pixels written. Arithmetic per output: bias, then taps and lanes in table order,
     fused.
     """
-    blocks = bias.size // 16
+    blocks, total, together, step = bias.size // LANES, 0, 1, source.pixel * stride_x * 4
     bases, outs = address_table(), address_table()
-    candidates, row = scratch.ctypes.data, blocks * VECTOR_BYTES
-    metrics = candidates + CHUNK * row
-    plane, total = target.plane * 4, 0
+    m, slopes, all_taps = memory(arena, pixels, scratch, blocks, written), slope.ctypes.data, taps.ctypes.data
+    all_weights, all_bias = weights.ctypes.data, bias.ctypes.data
+    if _can_join(taps, spans, lanes):
+        all_taps = joined_taps()
+        lanes, together = 9, 3
+        for k in range(taps.size // 3):
+            table_set(all_taps, k, taps[3 * k])
     for start in range(0, pixels.shape[0], CHUNK):
         count = min(CHUNK, pixels.shape[0] - start)
-        calls = (count + PIXELS - 1) // PIXELS
-        address_chunk(arena, source, target, pixels, start, calls * PIXELS, count, stride_y, stride_x, bases, outs)
-        if test.mode != STORE:
-            clear_metrics(scratch, blocks)
+        fill_addresses(m, source, stride_y, stride_x, start, count, bases)
+        fill_addresses(m, target, 1, 1, start, count, outs)
+        reset_metrics(m, test)
         for g in range(spans.shape[0]):
-            first, vectors, tap, tap_count = spans[g, 0], spans[g, 1], spans[g, 2], spans[g, 3]
-            w = weights.ctypes.data + spans[g, 4] * 4
-            lane_bytes = first * VECTOR_BYTES
-            for c in range(calls):
-                slot = c * PIXELS
-                _dense(
-                    lanes, vectors, bases + slot * 8, taps.ctypes.data + tap * 8, tap_count, w,
-                    bias.ctypes.data + lane_bytes, act, slope.ctypes.data + lane_bytes, test.mode,
-                    outs + slot * 8, first * plane, plane, candidates + slot * row + lane_bytes,
-                    row, metrics + slot * VECTOR_BYTES,
-                )  # fmt: skip
-        total += commit_chunk(arena, scratch, blocks, target, pixels, start, count, test, written)
+            first, vectors, tap_count = spans[g, 0], spans[g, 1], spans[g, 3] // together
+            read, shift = all_taps + spans[g, 2] // together * 8, all_bias + first * VECTOR_BYTES
+            w, finish = all_weights + spans[g, 4] * 4, activation(act, slopes, first)
+            wide, slot = _wide_pixels(lanes, vectors), 0
+            unit = wide if wide % PIXELS == 0 else 2 * wide  # whole narrow calls, so that none goes past the tables
+            while slot < count:
+                base, to = bases + slot * 8, exits(m, target, test, outs, slot, first)
+                if wide != 0 and slot + unit <= count and are_runs(m, start + slot, unit):
+                    for _ in range(unit // wide):
+                        _wide(lanes, vectors, step, base, read, tap_count, w, shift, finish, to)
+                        slot += wide
+                        base, to = bases + slot * 8, exits(m, target, test, outs, slot, first)
+                else:
+                    _dense(lanes, vectors, base, read, tap_count, w, shift, finish, to)
+                    slot += PIXELS
+        total += commit_pixels(m, target, start, count, test, outs)
     return total
+
+
+@jit
+def _regular_width(taps: np.ndarray) -> int:
+    """Taps per row of a window whose rows are runs of neighbouring pixels, all of one length."""
+    width = 1
+    while width < taps.size and taps[width] == taps[width - 1] + VECTOR_BYTES:
+        width += 1
+    for k in range(taps.size):
+        if k % width != 0 and taps[k] != taps[k - 1] + VECTOR_BYTES:
+            return 1
+    return width if taps.size % width == 0 else 1
+
+
+@jit
+def _quads(
+    kernel_x: int, stride_x: int, bases: int, shift: int, taps: int, rows: int, w: int, bias: int, act: _Activation,
+    to: _Exits,
+) -> None:  # fmt: skip
+    """Call the micro-kernel made for this width and stride."""
+    if kernel_x == 3:
+        if stride_x == 1:
+            quads_3x1(bases, shift, taps, rows, w, bias, act, to)
+        else:
+            quads_3x2(bases, shift, taps, rows, w, bias, act, to)
+    elif stride_x == 1:
+        quads_5x1(bases, shift, taps, rows, w, bias, act, to)
+    else:
+        quads_5x2(bases, shift, taps, rows, w, bias, act, to)
 
 
 @jit
@@ -165,30 +254,28 @@ def convolve_depthwise(
     planes : int64[blocks], element offset of each input block from the source's origin.
     taps : int64[k], byte offsets. weights : float32[blocks, k, 16].
     """
-    blocks, count_taps = planes.size, taps.size
-    bases, outs, shifted = address_table(), address_table(), address_table()
-    candidates, row = scratch.ctypes.data, blocks * VECTOR_BYTES
-    metrics = candidates + CHUNK * row
-    plane, total = target.plane * 4, 0
-    kind, alpha, beta = act.kind, np.float32(act.alpha), np.float32(act.beta)
-    for start in range(0, pixels.shape[0], CHUNK):
-        count = min(CHUNK, pixels.shape[0] - start)
-        calls = (count + PIXELS - 1) // PIXELS
-        address_chunk(arena, source, target, pixels, start, calls * PIXELS, count, stride_y, stride_x, bases, outs)
-        if test.mode != STORE:
-            clear_metrics(scratch, blocks)
+    blocks, total = planes.size, 0
+    bases, outs = address_table(), address_table()
+    width = _regular_width(taps)
+    regular = QUADS != 0 and source.pixel == LANES and stride_x <= 2 and (width == 3 or width == 5)
+    m, slopes = memory(arena, pixels, scratch, blocks, written), slope.ctypes.data
+    all_taps, all_weights, all_bias = taps.ctypes.data, weights.ctypes.data, bias.ctypes.data
+    chunk = chunk_pixels(test)
+    for start in range(0, pixels.shape[0], chunk):
+        count = min(chunk, pixels.shape[0] - start)
+        fill_addresses(m, source, stride_y, stride_x, start, count, bases)
+        fill_addresses(m, target, 1, 1, start, count, outs)
+        reset_metrics(m, test)
         for b in range(blocks):
-            for i in range(calls * PIXELS):
-                table_set(shifted, i, table_get(bases, i) + planes[b] * 4)
-            w = weights.ctypes.data + b * count_taps * VECTOR_BYTES
-            lane_bytes = b * VECTOR_BYTES
-            for c in range(calls):
-                slot = c * PIXELS
-                depthwise_block(
-                    shifted + slot * 8, taps.ctypes.data, count_taps, w, bias.ctypes.data +
-                    lane_bytes, kind, alpha, beta, slope.ctypes.data + lane_bytes, test.mode, outs
-                    + slot * 8, b * plane, plane, candidates + slot * row + lane_bytes, row, metrics + slot *
-                    VECTOR_BYTES,
-                )  # fmt: skip
-        total += commit_chunk(arena, scratch, blocks, target, pixels, start, count, test, written)
+            w, shift = all_weights + b * taps.size * VECTOR_BYTES, all_bias + b * VECTOR_BYTES
+            finish, at, slot = activation(act, slopes, b), planes[b] * 4, 0
+            while slot < count:
+                base, to = bases + slot * 8, exits(m, target, test, outs, slot, b)
+                if regular and slot + 4 * QUADS <= count and are_runs(m, start + slot, 4 * QUADS):
+                    _quads(width, stride_x, base, at, all_taps, taps.size // width, w, shift, finish, to)
+                    slot += 4 * QUADS
+                else:
+                    depthwise_block(base, at, all_taps, taps.size, w, shift, finish, to)
+                    slot += PIXELS
+        total += commit_pixels(m, target, start, count, test, outs)
     return total

@@ -7,10 +7,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.constants import ADD, MAX, MUL, SUB, VECTOR_BYTES
+from kernels.constants import VECTOR_BYTES
 from kernels.jit import jit
-from kernels.layout import CHUNK, Act, Map, Test, finish_chunk
-from kernels.simd import lane_add, lane_fma, lane_max, lane_min, lane_mul, lane_sub
+from kernels.layout import (
+    Act,
+    Map,
+    Test,
+    activation,
+    address_table,
+    chunk_pixels,
+    commit_pixels,
+    exits,
+    fill_addresses,
+    memory,
+    reset_metrics,
+)
+from kernels.micro import affine_block, combine_block
+from kernels.target import PIXELS
 
 __all__ = ["affine", "combine"]
 
@@ -32,28 +45,23 @@ def combine(
     Returns the number of pixels written. MAX and MIN give the second value where the two do not compare.
     """
     blocks, total = first_planes.size, 0
-    base, raw = arena.ctypes.data, scratch.ctypes.data
-    for start in range(0, pixels.shape[0], CHUNK):
-        count = min(CHUNK, pixels.shape[0] - start)
-        for p in range(count):
-            y, x = np.int64(pixels[start + p, 0]), np.int64(pixels[start + p, 1])
-            a_pixel = base + (first.origin + y * first.row + x * first.pixel) * 4
-            b_pixel = base + (second.origin + y * second.row + x * second.pixel) * 4
-            for block in range(blocks):
-                result = raw + (p * blocks + block) * VECTOR_BYTES
-                a = a_pixel + first_planes[block] * 4
-                b = b_pixel + second_planes[block] * 4
-                if op == ADD:
-                    lane_add(result, a, b)
-                elif op == SUB:
-                    lane_sub(result, a, b)
-                elif op == MUL:
-                    lane_mul(result, a, b)
-                elif op == MAX:
-                    lane_max(result, a, b)
-                else:
-                    lane_min(result, a, b)
-        total += finish_chunk(arena, scratch, blocks, act, slope, target, pixels, start, count, test, written)
+    ours, theirs, outs = address_table(), address_table(), address_table()
+    m, slopes = memory(arena, pixels, scratch, blocks, written), slope.ctypes.data
+    chunk = chunk_pixels(test)
+    for start in range(0, pixels.shape[0], chunk):
+        count = min(chunk, pixels.shape[0] - start)
+        fill_addresses(m, first, 1, 1, start, count, ours)
+        fill_addresses(m, second, 1, 1, start, count, theirs)
+        fill_addresses(m, target, 1, 1, start, count, outs)
+        reset_metrics(m, test)
+        for b in range(blocks):
+            finish = activation(act, slopes, b)
+            for slot in range(0, count, PIXELS):
+                combine_block(
+                    op, ours + slot * 8, first_planes[b] * 4, theirs + slot * 8, second_planes[b] * 4, finish,
+                    exits(m, target, test, outs, slot, b),
+                )  # fmt: skip
+        total += commit_pixels(m, target, start, count, test, outs)
     return total
 
 
@@ -70,16 +78,21 @@ def affine(
     The rest as in `combine`. Returns the number of pixels written.
     """
     blocks, total = planes.size, 0
-    base, raw = arena.ctypes.data, scratch.ctypes.data
+    bases, outs = address_table(), address_table()
     scales, shifts = scale.ctypes.data, shift.ctypes.data
-    for start in range(0, pixels.shape[0], CHUNK):
-        count = min(CHUNK, pixels.shape[0] - start)
-        for p in range(count):
-            y, x = np.int64(pixels[start + p, 0]), np.int64(pixels[start + p, 1])
-            pixel = base + (source.origin + y * source.row + x * source.pixel) * 4
-            for b in range(blocks):
-                lane = b * VECTOR_BYTES
-                result = raw + p * blocks * VECTOR_BYTES + lane
-                lane_fma(result, pixel + planes[b] * 4, scales + lane, shifts + lane)
-        total += finish_chunk(arena, scratch, blocks, act, slope, target, pixels, start, count, test, written)
+    m, slopes = memory(arena, pixels, scratch, blocks, written), slope.ctypes.data
+    chunk = chunk_pixels(test)
+    for start in range(0, pixels.shape[0], chunk):
+        count = min(chunk, pixels.shape[0] - start)
+        fill_addresses(m, source, 1, 1, start, count, bases)
+        fill_addresses(m, target, 1, 1, start, count, outs)
+        reset_metrics(m, test)
+        for b in range(blocks):
+            lane, finish = b * VECTOR_BYTES, activation(act, slopes, b)
+            for slot in range(0, count, PIXELS):
+                affine_block(
+                    bases + slot * 8, planes[b] * 4, scales + lane, shifts + lane, finish,
+                    exits(m, target, test, outs, slot, b),
+                )  # fmt: skip
+        total += commit_pixels(m, target, start, count, test, outs)
     return total

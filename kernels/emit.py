@@ -1,4 +1,4 @@
-"""LLVM vector IR of the micro-kernels: with `simd.py`, the only place that emits any.
+"""LLVM vector IR of the micro-kernels: with the other `emit*.py` and `simd.py`, the only place that emits any.
 
 Emitters take a llvmlite builder and a `Blocking`, so that they can also be compiled for another machine than
 this one. A *lane vector* is 16 float32 (64 bytes): one zmm register, two ymm, or four NEON registers; LLVM
@@ -11,25 +11,13 @@ changes that order, so a pixel's bits do not depend on which pixels it was compu
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
 
-from kernels.constants import (
-    CLIP,
-    HARD_SIGMOID,
-    IDENTITY,
-    LANES,
-    PRELU,
-    RELU,
-    SIGMOID,
-    SILU,
-    STORE,
-    TEST_BITS,
-    TEST_RMS,
-    VECTOR_BYTES,
-)
+from kernels.constants import LANES, LOWEST, VECTOR_BYTES
 from kernels.target import Blocking
 
 Value = Any  # llvmlite.ir.Value: llvmlite ships no type information
@@ -56,7 +44,7 @@ def const(x: float) -> Value:
     return ir.Constant(VEC, [ir.Constant(F32, float(x))] * LANES)
 
 
-def _iconst(x: int) -> Value:
+def iconst(x: int) -> Value:
     return ir.Constant(IVEC, [ir.Constant(I32, x)] * LANES)
 
 
@@ -96,6 +84,14 @@ def fma(b: Builder, x: Value, y: Value, z: Value) -> Value:
     return _call(b, "llvm.fmuladd", [x, y, z])
 
 
+def reciprocal_estimate(b: Builder, x: Value) -> Value:
+    """1 / x to 14 bits, on AVX-512 alone."""
+    mask = ir.IntType(16)
+    function_type = ir.FunctionType(VEC, [VEC, VEC, mask])
+    function = cgutils.get_or_insert_function(b.module, function_type, "llvm.x86.avx512.rcp14.ps.512")
+    return b.call(function, [x, const(0.0), mask(0xFFFF)])
+
+
 def greater_or_second(b: Builder, x: Value, y: Value) -> Value:
     """x if x > y else y: one `vmaxps`."""
     return b.select(b.fcmp_ordered(">", x, y), x, y)
@@ -106,132 +102,6 @@ def less_or_second(b: Builder, x: Value, y: Value) -> Value:
     return b.select(b.fcmp_ordered("<", x, y), x, y)
 
 
-def _exp(b: Builder, x: Value) -> Value:
-    """exp(x) by range reduction and a degree-5 polynomial (Cephes `expf`); relative error below 2e-7."""
-    x = less_or_second(b, greater_or_second(b, x, const(-87.0)), const(88.0))
-    n = _call(b, "llvm.nearbyint", [b.fmul(x, const(1.44269504088896))])
-    r = fma(b, n, const(-0.693359375), x)
-    r = fma(b, n, const(2.12194440e-4), r)
-    p = const(1.9875691500e-4)
-    for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
-        p = fma(b, p, r, const(c))
-    p = fma(b, p, b.fmul(r, r), b.fadd(r, const(1.0)))
-    exponent = b.shl(b.add(b.fptosi(n, IVEC), _iconst(127)), _iconst(23))
-    return b.fmul(p, b.bitcast(exponent, VEC))
-
-
-def _sigmoid(b: Builder, x: Value) -> Value:
-    return b.fdiv(const(1.0), b.fadd(_exp(b, b.fsub(const(0.0), x)), const(1.0)))
-
-
-def _activate(b: Builder, kind: int, x: Value, alpha: Value, beta: Value, slope: Value) -> Value:
-    zero, one = const(0.0), const(1.0)
-    if kind == IDENTITY:
-        return x
-    if kind == RELU:
-        return greater_or_second(b, x, zero)
-    if kind == CLIP:
-        return less_or_second(b, greater_or_second(b, x, alpha), beta)
-    if kind == PRELU:
-        return b.select(b.fcmp_ordered(">", x, zero), x, b.fmul(x, slope))
-    if kind == SILU:
-        return b.fmul(x, _sigmoid(b, x))
-    if kind == SIGMOID:
-        return _sigmoid(b, x)
-    gate = less_or_second(b, greater_or_second(b, fma(b, x, alpha, beta), zero), one)
-    return gate if kind == HARD_SIGMOID else b.fmul(x, gate)
-
-
-def emit_activation(b: Builder, kind: Value, alpha: Value, beta: Value, slope: Value, rows: Rows) -> Rows:
-    """Apply the activation chosen at run time to `rows[pixel][vector]`.
-
-    One compiled kernel serves every activation: the switch is taken once per call, far outside the inner
-    loop. `slope` is the address of the PReLU slopes of the call's first lane.
-    """
-    join = b.append_basic_block("activated")
-    vectors = len(rows[0])
-    blocks = {k: b.append_basic_block(f"act{k}") for k in range(1, HARD_SIGMOID + 1)}
-    source = b.block
-    switch = b.switch(kind, join)
-    results: list[tuple[Any, Rows]] = [(source, rows)]
-    for k, block in blocks.items():
-        switch.add_case(I64(k), block)
-        b.position_at_end(block)
-        low, high = splat(b, alpha), splat(b, beta)
-        slopes = [const(0.0)] * vectors
-        if k == PRELU:
-            first = pointer(b, slope)
-            slopes = [load(b, first, v * VECTOR_BYTES, VEC) for v in range(vectors)]
-        done = [[_activate(b, k, x, low, high, slopes[v]) for v, x in enumerate(row)] for row in rows]
-        results.append((b.block, done))
-        b.branch(join)
-    b.position_at_end(join)
-    merged: Rows = []
-    for p in range(len(rows)):
-        row = []
-        for v in range(vectors):
-            phi = b.phi(VEC)
-            for block, values in results:
-                phi.add_incoming(values[p][v], block)
-            row.append(phi)
-        merged.append(row)
-    return merged
-
-
-def _emit_metric(b: Builder, mode: int, new: Value, old: Value, metric: Value) -> Value:
-    """Add one vector's difference to a pixel's running metric."""
-    if mode == TEST_RMS:
-        difference = b.fsub(new, old)
-        return fma(b, difference, difference, metric)
-    bits = b.xor(b.bitcast(new, IVEC), b.bitcast(old, IVEC))
-    return b.bitcast(b.or_(b.bitcast(metric, IVEC), bits), VEC)
-
-
-def emit_exit(
-    b: Builder,
-    mode: Value,
-    rows: Rows,
-    outs: Value,
-    shift: Value,
-    plane: Value,
-    scratch: Value,
-    scratch_row: Value,
-    metric: Value,
-) -> None:
-    """Store `rows[pixel][vector]`, or hand them over as candidates with their distance from the stored
-    values.
-
-    STORE writes to the address of each pixel in the table `outs` (one int64 per pixel) plus `shift` bytes,
-    plus `plane` bytes per vector. The test modes write to `scratch` (+ `scratch_row` bytes per pixel, 64 per
-    vector) and add to `metric` (64 bytes per pixel): squared differences, or differing bits.
-    """
-    end = b.append_basic_block("exit")
-    blocks = [b.append_basic_block(n) for n in ("store", "rms", "bits")]
-    switch = b.switch(mode, blocks[STORE])
-    for m in (TEST_RMS, TEST_BITS):
-        switch.add_case(I64(m), blocks[m])
-    for m, block in enumerate(blocks):
-        b.position_at_end(block)
-        table = pointer(b, outs)
-        candidate, running = pointer(b, scratch), pointer(b, metric)
-        for p, row in enumerate(rows):
-            out = pointer(b, b.add(load(b, table, p * 8, I64, 8), shift))
-            total = None if m == STORE else load(b, running, p * VECTOR_BYTES, VEC)
-            for v, x in enumerate(row):
-                if v:
-                    out = at(b, out, plane)
-                if m == STORE:
-                    store(b, x, out, 0)
-                    continue
-                total = _emit_metric(b, m, x, load(b, out, 0, VEC), total)
-                store(b, x, candidate, v * VECTOR_BYTES)
-            if m != STORE:
-                store(b, total, running, p * VECTOR_BYTES)
-                candidate = at(b, candidate, scratch_row)
-        b.branch(end)
-    b.position_at_end(end)
-
-
 def _fence(b: Builder) -> None:
     """Keep LLVM from hoisting later loads above this point, which would spill the accumulators."""
     b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
@@ -240,8 +110,10 @@ def _fence(b: Builder) -> None:
 def emit_multiply_accumulate(
     b: Builder,
     blocking: Blocking,
+    pixel_count: int,
     lanes: int,
     vectors: int,
+    step: Value | None,
     bases: Value,
     taps: Value,
     count: Value,
@@ -251,12 +123,14 @@ def emit_multiply_accumulate(
     """The inner loop of every dense convolution: `rows[pixel][vector]` = bias + sum over taps and input
     lanes.
 
-    bases : table of `blocking.pixels` int64 addresses, one per output pixel.
+    bases : table of `pixel_count` int64 addresses, one per output pixel.
     taps : table of `count` int64 byte offsets; each reads `lanes` consecutive float32 at base + offset.
     weights : float32[count][lanes][vectors][16], streamed once in order.
     """
     table, tap_table, bias_p = pointer(b, bases), pointer(b, taps), pointer(b, bias)
-    pixels = [pointer(b, load(b, table, p * 8, I64, 8)) for p in range(blocking.pixels)]
+    run = 1 if step is None else 4
+    skips: list[Value | int] = [0] if step is None else [0, *(b.mul(step, I64(p)) for p in range(1, run))]
+    first = [pointer(b, load(b, table, p * 8, I64, 8)) for p in range(0, pixel_count, run)]
     start = [load(b, bias_p, v * VECTOR_BYTES, VEC) for v in range(vectors)]
     entry, loop, done = b.block, b.append_basic_block("taps"), b.append_basic_block("summed")
     first_weight = pointer(b, weights)
@@ -265,17 +139,17 @@ def emit_multiply_accumulate(
     k, weight = b.phi(I64), b.phi(I8P)
     k.add_incoming(I64(0), entry)
     weight.add_incoming(first_weight, entry)
-    phis = [[b.phi(VEC) for _ in range(vectors)] for _ in pixels]
+    phis = [[b.phi(VEC) for _ in range(vectors)] for _ in range(pixel_count)]
     for row in phis:
         for v, phi in enumerate(row):
             phi.add_incoming(start[v], entry)
     sums: Rows = [list(row) for row in phis]
     offset = load(b, tap_table, b.shl(k, I64(3)), I64, 8)
-    reads = [at(b, p, offset) for p in pixels]
+    reads = [at(b, p, offset) for p in first]
     for u in range(lanes):
         w = [load(b, weight, (u * vectors + v) * VECTOR_BYTES, VEC) for v in range(vectors)]
-        for p, read in enumerate(reads):
-            x = splat(b, load(b, read, u * 4, F32))
+        for p in range(pixel_count):
+            x = splat(b, load(b, at(b, reads[p // run], skips[p % run]), u * 4, F32))
             for v in range(vectors):
                 sums[p][v] = fma(b, w[v], x, sums[p][v])
             if blocking.fence and p % blocking.fence == blocking.fence - 1:
@@ -291,30 +165,92 @@ def emit_multiply_accumulate(
     return sums
 
 
+class _Taps:
+    """A loop over taps whose sums stay in registers: enter, give each sum its next value, leave."""
+
+    def __init__(self, b: Builder, start: list[Value]) -> None:
+        self.b, self.entry = b, b.block
+        self.loop, self.done = b.append_basic_block("taps"), b.append_basic_block("summed")
+        b.branch(self.loop)
+        b.position_at_end(self.loop)
+        self.k = b.phi(I64)
+        self.k.add_incoming(I64(0), self.entry)
+        self.sums = [b.phi(VEC) for _ in start]
+        for phi, value in zip(self.sums, start, strict=True):
+            phi.add_incoming(value, self.entry)
+
+    def leave(self, count: Value, sums: list[Value]) -> None:
+        """Go round `count` times; `sums` are the values after this round."""
+        b = self.b
+        after = b.add(self.k, I64(1))
+        self.k.add_incoming(after, self.loop)
+        for phi, value in zip(self.sums, sums, strict=True):
+            phi.add_incoming(value, self.loop)
+        b.cbranch(b.icmp_signed("<", after, count), self.loop, self.done)
+        b.position_at_end(self.done)
+
+
+def shifted_pointers(b: Builder, table: Value, shift: Value, slots: Iterable[int]) -> list[Value]:
+    """Pointers to the addresses in some slots of a table, `shift` bytes on."""
+    entries = pointer(b, table)
+    return [pointer(b, b.add(load(b, entries, p * 8, I64, 8), shift)) for p in slots]
+
+
 def emit_depthwise(
-    b: Builder, blocking: Blocking, bases: Value, taps: Value, count: Value, weights: Value, bias: Value
+    b: Builder, blocking: Blocking, bases: Value, shift: Value, taps: Value, count: Value, weights: Value, bias: Value
 ) -> Rows:
-    """`rows[pixel][0]` = bias + sum over taps of input lanes times weight lanes, one block of channels."""
-    table, tap_table = pointer(b, bases), pointer(b, taps)
-    pixels = [pointer(b, load(b, table, p * 8, I64, 8)) for p in range(blocking.pixels)]
-    start, first_weight = load(b, pointer(b, bias), 0, VEC), pointer(b, weights)
-    entry, loop, done = b.block, b.append_basic_block("taps"), b.append_basic_block("summed")
-    b.branch(loop)
-    b.position_at_end(loop)
-    k, weight = b.phi(I64), b.phi(I8P)
-    k.add_incoming(I64(0), entry)
-    weight.add_incoming(first_weight, entry)
-    phis = [b.phi(VEC) for _ in pixels]
-    offset = load(b, tap_table, b.shl(k, I64(3)), I64, 8)
-    w = load(b, weight, 0, VEC)
-    after, next_k = at(b, weight, VECTOR_BYTES), b.add(k, I64(1))
-    sums = []
-    for p, phi in enumerate(phis):
-        phi.add_incoming(start, entry)
-        sums.append(fma(b, load(b, at(b, pixels[p], offset), 0, VEC), w, phi))
-        phi.add_incoming(sums[-1], loop)
-    k.add_incoming(next_k, loop)
-    weight.add_incoming(after, loop)
-    b.cbranch(b.icmp_signed("<", next_k, count), loop, done)
-    b.position_at_end(done)
+    """`rows[pixel][0]` = bias + sum over taps of input lanes times weight lanes, one block of channels.
+
+    bases : table of `blocking.pixels` int64 addresses; `shift` bytes on, at each tap's offset, a lane vector is read.
+    """
+    pixels = shifted_pointers(b, bases, shift, range(blocking.pixels))
+    tap_table, first_weight = pointer(b, taps), pointer(b, weights)
+    loop = _Taps(b, [load(b, pointer(b, bias), 0, VEC)] * len(pixels))
+    offset = load(b, tap_table, b.shl(loop.k, I64(3)), I64, 8)
+    w = load(b, first_weight, b.shl(loop.k, I64(6)), VEC)
+    sums = [fma(b, load(b, at(b, p, offset), 0, VEC), w, s) for p, s in zip(pixels, loop.sums, strict=True)]
+    loop.leave(count, sums)
     return [[s] for s in sums]
+
+
+def emit_depthwise_quads(
+    b: Builder, blocking: Blocking, kernel_x: int, stride_x: int, bases: Value, shift: Value, taps: Value,
+    rows: Value, weights: Value, bias: Value,
+) -> Rows:  # fmt: skip
+    """`emit_depthwise` for `blocking.quads` runs of four neighbouring outputs, whose windows share what they load.
+
+    bases : as there, four entries per run; the first is read. taps : `rows` x `kernel_x` offsets, of which each row's
+    first is read; the others follow it pixel by pixel. Sums take their taps in the same order as there.
+    """
+    runs = shifted_pointers(b, bases, shift, range(0, 4 * blocking.quads, 4))
+    tap_table, first_weight = pointer(b, taps), pointer(b, weights)
+    loop = _Taps(b, [load(b, pointer(b, bias), 0, VEC)] * (4 * len(runs)))
+    offset = load(b, tap_table, b.mul(loop.k, I64(8 * kernel_x)), I64, 8)
+    row = at(b, first_weight, b.mul(loop.k, I64(VECTOR_BYTES * kernel_x)))
+    w = [load(b, row, j * VECTOR_BYTES, VEC) for j in range(kernel_x)]
+    sums = list(loop.sums)
+    for q, run in enumerate(runs):
+        read = at(b, run, offset)
+        for column in range(3 * stride_x + kernel_x):
+            x = load(b, read, column * VECTOR_BYTES, VEC)
+            for p in range(4):
+                j = column - p * stride_x
+                if 0 <= j < kernel_x:
+                    sums[4 * q + p] = fma(b, x, w[j], sums[4 * q + p])
+    loop.leave(rows, sums)
+    return [[s] for s in sums]
+
+
+def emit_fold(
+    b: Builder, blocking: Blocking, maximum: bool, bases: Value, shift: Value, taps: Value, count: Value, divisor: Value
+) -> Rows:
+    """`rows[pixel][0]` = largest value over the taps, or their sum over `divisor`; arguments as in `emit_depthwise`."""
+    pixels = shifted_pointers(b, bases, shift, range(blocking.pixels))
+    tap_table = pointer(b, taps)
+    loop = _Taps(b, [const(LOWEST if maximum else 0.0)] * len(pixels))
+    offset = load(b, tap_table, b.shl(loop.k, I64(3)), I64, 8)
+    values = [load(b, at(b, p, offset), 0, VEC) for p in pixels]
+    join = greater_or_second if maximum else (lambda b, x, total: b.fadd(total, x))
+    sums = [join(b, x, s) for x, s in zip(values, loop.sums, strict=True)]
+    loop.leave(count, sums)
+    return [[s if maximum else b.fdiv(s, splat(b, divisor))] for s in sums]

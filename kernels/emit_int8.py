@@ -24,6 +24,7 @@ BYTES = ir.VectorType(I8, LANES)
 HALVES = ir.VectorType(I16, LANES)
 SLOT = ir.VectorType(I8, VECTOR_BYTES)
 QUADS = 4  # of a tap
+NEW_LLVM = llvm.llvm_version_info[0] >= 22
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def emit_dot(b: Builder, dot: str, total: Value, x: list[Value], w: list[Value])
     lanes = total.type.count
     if dot == "vnni":
         # The operands' LLVM type was i32 before LLVM 22, and is i8 since.
-        if llvm.llvm_version_info[0] >= 22:
+        if NEW_LLVM:
             wide = ir.VectorType(I8, 4 * lanes)
             args = [total, b.bitcast(x[0], wide), b.bitcast(w[0], wide)]
         else:
@@ -239,22 +240,32 @@ def emit_to_bytes(b: Builder, x: Value, low: Value, high: Value, zero: Value) ->
     floor, ceiling = splat(b, low), splat(b, high)
     x = b.select(b.fcmp_ordered(">", x, floor), x, floor)
     x = b.select(b.fcmp_ordered("<", x, ceiling), x, ceiling)
-    rounded = _intrinsic(b, f"llvm.nearbyint.v{LANES}f32", VEC, [x])
-    return b.trunc(b.add(b.fptosi(rounded, IVEC), _splat32(b, zero, LANES)), BYTES)
+    if NEW_LLVM:
+        whole = _intrinsic(b, f"llvm.lrint.v{LANES}i32.v{LANES}f32", IVEC, [x])  # one instruction where it is known
+    else:
+        whole = b.fptosi(_intrinsic(b, f"llvm.nearbyint.v{LANES}f32", VEC, [x]), IVEC)
+    return b.trunc(b.add(whole, _splat32(b, zero, LANES)), BYTES)
 
 
 def emit_requantise(
-    b: Builder, rows: list[list[Value]], scale: Value, low: Value, high: Value, zero: Value, out: Value, row: Value
-) -> None:
-    """Store int32 `rows[pixel][vector]` times float32 scales as bytes, `row` bytes per pixel, 16 per vector."""
-    scales, target = pointer(b, scale), pointer(b, out)
-    factors = [load(b, scales, v * VECTOR_BYTES, VEC) for v in range(len(rows[0]))]
-    word = b.trunc(zero, I32)
-    for values in rows:
+    b: Builder, rows: list[list[Value]], scale: Value, low: Value, high: Value, zero: Value, outs: Value, first: Value,
+    plane: Value,
+) -> None:  # fmt: skip
+    """Store int32 `rows[pixel][vector]` times float32 scales as bytes.
+
+    outs : table of int64 addresses, one per pixel, of its first slot; slots are `plane` bytes apart, and vector v of
+    the call is quarter `first` + v of them.
+    """
+    scales, table = pointer(b, scale), pointer(b, outs)
+    vectors, word = range(len(rows[0])), b.trunc(zero, I32)
+    factors = [load(b, scales, v * VECTOR_BYTES, VEC) for v in vectors]
+    quarters = [b.add(first, I64(v)) for v in vectors]
+    offsets = [b.add(b.mul(b.lshr(q, I64(2)), plane), b.shl(b.and_(q, I64(3)), I64(4))) for q in quarters]
+    for p, values in enumerate(rows):
+        target = pointer(b, load(b, table, p * 8, I64, 8))
         for v, x in enumerate(values):
             scaled = b.fmul(b.sitofp(x, VEC), factors[v])
-            store(b, emit_to_bytes(b, scaled, low, high, word), target, v * LANES, 1)
-        target = at(b, target, row)
+            store(b, emit_to_bytes(b, scaled, low, high, word), target, offsets[v], 1)
 
 
 def emit_square_difference(b: Builder, new: Value, old: Value, metric: Value) -> Value:

@@ -10,8 +10,8 @@ import numpy as np
 
 from kernels.constants import VECTOR_BYTES
 from kernels.jit import jit
-from kernels.layout import Act, Map, Test, finish_chunk
-from kernels.simd import lane_divide, lane_fill, reduce_add, reduce_max
+from kernels.layout import Act, Map, Memory, Test, address_table, finish_pixels
+from kernels.simd import lane_divide, lane_fill, reduce_add, reduce_max, table_set
 
 __all__ = ["global_average", "global_max"]
 
@@ -48,6 +48,18 @@ def _reduce(
 
 
 @jit
+def _finish(
+    arena: np.ndarray, blocks: int, slope: np.ndarray, target: Map, act: Act, test: Test, scratch: np.ndarray,
+    written: np.ndarray,
+) -> int:  # fmt: skip
+    """Activate, compare, write the only pixel."""
+    origin = address_table()
+    table_set(origin, 0, 0)  # (0, 0) as two int32: a list of one pixel
+    m = Memory(arena.ctypes.data, origin, scratch.ctypes.data, blocks, written.ctypes.data, 1, 1)
+    return finish_pixels(m, act, slope.ctypes.data, target, 0, 1, test)
+
+
+@jit
 def global_average(
     arena: np.ndarray, source: Map, planes: np.ndarray, width: int, rows_stale: np.ndarray,
     partials: np.ndarray, slope: np.ndarray, target: Map, act: Act, test: Test, scratch: np.ndarray,
@@ -62,8 +74,7 @@ def global_average(
     written : uint8[1, 1]. Returns 1 if the target was written, else 0.
     """
     _reduce(False, arena, source, planes, width, rows_stale, partials, scratch)
-    pixels = np.zeros((1, 2), np.int32)
-    return finish_chunk(arena, scratch, planes.size, act, slope, target, pixels, 0, 1, test, written)
+    return _finish(arena, planes.size, slope, target, act, test, scratch, written)
 
 
 @jit
@@ -74,5 +85,4 @@ def global_max(
 ) -> int:  # fmt: skip
     """Maximum of the whole map into pixel (0, 0) of the target; arguments as in `global_average`."""
     _reduce(True, arena, source, planes, width, rows_stale, partials, scratch)
-    pixels = np.zeros((1, 2), np.int32)
-    return finish_chunk(arena, scratch, planes.size, act, slope, target, pixels, 0, 1, test, written)
+    return _finish(arena, planes.size, slope, target, act, test, scratch, written)

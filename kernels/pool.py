@@ -8,14 +8,33 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.constants import VECTOR_BYTES
+from kernels.constants import IDENTITY, LOWEST, STORE, VECTOR_BYTES
 from kernels.jit import jit
-from kernels.layout import CHUNK, Act, Map, Test, Window, finish_chunk
-from kernels.simd import lane_divide, lane_fill, reduce_add, reduce_max
-
-LOWEST = float(np.finfo(np.float32).min)
+from kernels.layout import (
+    Act,
+    Map,
+    Memory,
+    Test,
+    Window,
+    activation,
+    address_table,
+    chunk_pixels,
+    commit_pixels,
+    exits,
+    fill_addresses,
+    finish_raw,
+    memory,
+    raw_of,
+    reset_metrics,
+)
+from kernels.micro import fold_add, fold_max
+from kernels.simd import lane_fill, read_int, table_set
+from kernels.target import PIXELS
 
 __all__ = ["pool_average", "pool_max"]
+
+_Exits = tuple[int, int, int, int, int, int, int]
+_Activation = tuple[int, np.float32, np.float32, int]
 
 
 @jit
@@ -27,39 +46,108 @@ def _span(start: int, kernel: int, dilation: int, low: int, high: int) -> tuple[
 
 
 @jit
+def _fold(
+    maximum: bool, bases: int, shift: int, taps: int, count: int, divisor: float, act: _Activation, to: _Exits
+) -> None:
+    """Call the micro-kernel of the maximum or that of the mean."""
+    if maximum:
+        fold_max(bases, shift, taps, count, np.float32(divisor), act, to)
+    else:
+        fold_add(bases, shift, taps, count, np.float32(divisor), act, to)
+
+
+@jit
+def _window_taps(source: Map, window: Window, rows: int, columns: int, taps: int) -> None:
+    """Byte offsets of so many rows and columns of a window, row by row, into the table `taps`."""
+    for i in range(rows):
+        for j in range(columns):
+            offset = (i * window.dilation_y * source.row + j * window.dilation_x * source.pixel) * 4
+            table_set(taps, i * columns + j, offset)
+
+
+@jit
+def _clipped(
+    m: Memory, maximum: bool, include_pad: bool, source: Map, planes: np.ndarray, height: int, width: int,
+    window: Window, top: int, left: int, taps: int, raw: int,
+) -> None:  # fmt: skip
+    """One window that reaches past the map, several blocks at a time, into `raw`. taps : room for its offsets."""
+    bases, outs = address_table(), address_table()
+    y0, y1 = _span(top, window.kernel_y, window.dilation_y, 0, height)
+    x0, x1 = _span(left, window.kernel_x, window.dilation_x, 0, width)
+    positions = (y1 - y0) * (x1 - x0)
+    if positions == 0:
+        for b in range(m.blocks):
+            lane_fill(raw + b * VECTOR_BYTES, np.float32(LOWEST if maximum else 0.0))
+        return
+    _window_taps(source, window, y1 - y0, x1 - x0, taps)
+    counted = positions
+    if include_pad:
+        low_y, high_y = _span(top, window.kernel_y, window.dilation_y, -window.top, height + window.bottom)
+        low_x, high_x = _span(left, window.kernel_x, window.dilation_x, -window.left, width + window.right)
+        counted = (high_y - low_y) * (high_x - low_x)
+    plain = (IDENTITY, np.float32(0), np.float32(0), 0)
+    first = (top + y0 * window.dilation_y) * source.row + (left + x0 * window.dilation_x) * source.pixel
+    corner = m.base + (source.origin + first) * 4
+    for block in range(0, m.blocks, PIXELS):
+        for i in range(PIXELS):
+            b = min(block + i, m.blocks - 1)
+            table_set(bases, i, corner + planes[b] * 4)
+            table_set(outs, i, raw + b * VECTOR_BYTES)
+        _fold(maximum, bases, 0, taps, positions, counted, plain, (STORE, outs, 0, 0, 0, 0, 0))
+
+
+@jit
+def _inside(top: int, left: int, height: int, width: int, window: Window) -> bool:
+    """Whether a window lies in the map as a whole."""
+    bottom, right = top + (window.kernel_y - 1) * window.dilation_y, left + (window.kernel_x - 1) * window.dilation_x
+    return top >= 0 and left >= 0 and bottom < height and right < width
+
+
+@jit
 def _pool(
     maximum: bool, include_pad: bool, arena: np.ndarray, source: Map, planes: np.ndarray, height: int,
     width: int, window: Window, slope: np.ndarray, target: Map, pixels: np.ndarray, act: Act, test: Test,
     scratch: np.ndarray, written: np.ndarray,
 ) -> int:  # fmt: skip
-    blocks, total = planes.size, 0
-    base, raw = arena.ctypes.data, scratch.ctypes.data
-    step = window.dilation_x * source.pixel * 4
-    for start in range(0, pixels.shape[0], CHUNK):
-        count = min(CHUNK, pixels.shape[0] - start)
-        for p in range(count):
-            top = pixels[start + p, 0] * window.stride_y - window.top
-            left = pixels[start + p, 1] * window.stride_x - window.left
-            y0, y1 = _span(top, window.kernel_y, window.dilation_y, 0, height)
-            x0, x1 = _span(left, window.kernel_x, window.dilation_x, 0, width)
-            positions = (y1 - y0) * (x1 - x0)
-            if include_pad:
-                low_y, high_y = _span(top, window.kernel_y, window.dilation_y, -window.top, height + window.bottom)
-                low_x, high_x = _span(left, window.kernel_x, window.dilation_x, -window.left, width + window.right)
-                positions = (high_y - low_y) * (high_x - low_x)
-            for b in range(blocks):
-                result = raw + (p * blocks + b) * VECTOR_BYTES
-                lane_fill(result, np.float32(LOWEST if maximum else 0.0))
-                corner = source.origin + planes[b] + (left + x0 * window.dilation_x) * source.pixel
-                for i in range(y0, y1):
-                    at = base + (corner + (top + i * window.dilation_y) * source.row) * 4
-                    if maximum:
-                        reduce_max(result, at, step, x1 - x0)
-                    else:
-                        reduce_add(result, at, step, x1 - x0)
-                if not maximum:
-                    lane_divide(result, result, np.float32(max(positions, 1)))
-        total += finish_chunk(arena, scratch, blocks, act, slope, target, pixels, start, count, test, written)
+    """Calls whose windows all lie in the map go straight; others through raw values in scratch."""
+    blocks, size, total = planes.size, window.kernel_y * window.kernel_x, 0
+    bases, outs = address_table(), address_table()
+    offsets = np.empty(2 * size, np.int64)  # of a whole window, then of a clipped one
+    taps = offsets.ctypes.data
+    m, slopes = memory(arena, pixels, scratch, blocks, written), slope.ctypes.data
+    _window_taps(source, window, window.kernel_y, window.kernel_x, taps)
+    # Of the window's corner, which may lie outside the map: read only where it does not.
+    corner = Map(
+        source.origin - window.top * source.row - window.left * source.pixel, source.plane, source.row, source.pixel
+    )
+    chunk = chunk_pixels(test)
+    for start in range(0, pixels.shape[0], chunk):
+        count = min(chunk, pixels.shape[0] - start)
+        fill_addresses(m, corner, window.stride_y, window.stride_x, start, count, bases)
+        fill_addresses(m, target, 1, 1, start, count, outs)
+        reset_metrics(m, test)
+        for slot in range(0, count, PIXELS):
+            whole = True
+            for p in range(slot, min(slot + PIXELS, count)):
+                entry = m.listed + (start + p) * 8
+                top = read_int(entry) * window.stride_y - window.top
+                left = read_int(entry + 4) * window.stride_x - window.left
+                whole &= _inside(top, left, height, width, window)
+            if whole:
+                for b in range(blocks):
+                    finish, to = activation(act, slopes, b), exits(m, target, test, outs, slot, b)
+                    _fold(maximum, bases + slot * 8, planes[b] * 4, taps, size, size, finish, to)
+                continue
+            for p in range(slot, min(slot + PIXELS, count)):
+                entry, raw = m.listed + (start + p) * 8, raw_of(m, p)
+                top = read_int(entry) * window.stride_y - window.top
+                left = read_int(entry + 4) * window.stride_x - window.left
+                _clipped(
+                    m, maximum, include_pad, source, planes, height, width, window, top, left, taps + size * 8, raw
+                )
+            finish_raw(m, act, slopes, target, test, outs, slot, slot + PIXELS, count)
+        total += commit_pixels(m, target, start, count, test, outs)
+    offsets[0] = 0  # keeps it until here: numba frees an array after its last use, not after that of its address
     return total
 
 

@@ -10,36 +10,35 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.byte_maps import Exit, clear_slots, finish_slots
-from kernels.constants import VECTOR_BYTES
+from kernels.constants import STORE, VECTOR_BYTES
 from kernels.conv import address_chunk, address_table
 from kernels.emit_int8 import BYTE_HOST, BYTE_VECTORS
 from kernels.jit import jit
-from kernels.layout import CHUNK, Map, Test
+from kernels.layout import CHUNK, Map, Test, _mark
 from kernels.simd import table_get, table_set
 from kernels.simd_int8 import dense_bytes_1, dense_bytes_2, dense_bytes_3, dense_bytes_4, depthwise_bytes
 from kernels.target import PIXELS
 
 __all__ = ["convolve_bytes", "convolve_bytes_depthwise"]
 
-SUB_BYTES = 16  # channels of a lane vector: a quarter of a slot
 _PIXELS = tuple(BYTE_HOST.pixels[min(i, BYTE_VECTORS - 1)] for i in range(4))
 
 
 @jit
 def _dense(
-    vectors: int, bases: int, taps: int, count: int, w: int, starts: int, shift: int, scale: int, ending: Exit,
-    out: int, row: int,
+    vectors: int, bases: int, taps: int, count: int, w: int, starts: int, scale: int, ending: Exit, outs: int,
+    first: int, plane: int,
 ) -> None:  # fmt: skip
     """Call the micro-kernel made for this many vectors of outputs."""
-    low, high, zero = np.float32(ending.low), np.float32(ending.high), ending.zero
+    low, high, zero, shift = np.float32(ending.low), np.float32(ending.high), ending.zero, first * VECTOR_BYTES
     if vectors == 4:
-        dense_bytes_4(bases, taps, count, w, starts, shift, scale, low, high, zero, out, row)
+        dense_bytes_4(bases, taps, count, w, starts, shift, scale, low, high, zero, outs, first, plane)
     elif vectors == 3:
-        dense_bytes_3(bases, taps, count, w, starts, shift, scale, low, high, zero, out, row)
+        dense_bytes_3(bases, taps, count, w, starts, shift, scale, low, high, zero, outs, first, plane)
     elif vectors == 2:
-        dense_bytes_2(bases, taps, count, w, starts, shift, scale, low, high, zero, out, row)
+        dense_bytes_2(bases, taps, count, w, starts, shift, scale, low, high, zero, outs, first, plane)
     else:
-        dense_bytes_1(bases, taps, count, w, starts, shift, scale, low, high, zero, out, row)
+        dense_bytes_1(bases, taps, count, w, starts, shift, scale, low, high, zero, outs, first, plane)
 
 
 @jit
@@ -56,6 +55,13 @@ def _address_biases(
         table_set(starts, i, last)
     for i in range(count, CHUNK):
         table_set(starts, i, last)
+
+
+@jit
+def _address_candidates(scratch: np.ndarray, slots: int, outs: int) -> None:
+    """Address of each candidate's first slot, into a table of `CHUNK` int64."""
+    for i in range(CHUNK):
+        table_set(outs, i, scratch.ctypes.data + i * slots * VECTOR_BYTES)
 
 
 @jit
@@ -83,22 +89,27 @@ def convolve_bytes(
     """
     slots = (scale.size + VECTOR_BYTES - 1) // VECTOR_BYTES
     bases, outs, starts = address_table(), address_table(), address_table()
-    candidates, row, total = scratch.ctypes.data, slots * VECTOR_BYTES, 0
+    direct, total = test.mode == STORE and table.size == 0, 0  # straight into the target
+    plane = target.plane * 4 if direct else VECTOR_BYTES
     for start in range(0, pixels.shape[0], CHUNK):
         count = min(CHUNK, pixels.shape[0] - start)
         address_chunk(arena, source, target, pixels, start, CHUNK, count, stride_y, stride_x, bases, outs)
         _address_biases(bias, rows, columns, pixels, start, count, starts)
-        clear_slots(scratch, slots, count)
+        if not direct:
+            clear_slots(scratch, slots, count)
+            _address_candidates(scratch, slots, outs)
         for g in range(spans.shape[0]):
             first, vectors, tap, tap_count = spans[g, 0], spans[g, 1], spans[g, 2], spans[g, 3]
             w, step = weights.ctypes.data + spans[g, 4], _PIXELS[vectors - 1]
             for slot in range(0, count, step):
                 _dense(
-                    vectors, bases + slot * 8, taps.ctypes.data + tap * 8, tap_count, w,
-                    starts + slot * 8, first * VECTOR_BYTES, scale.ctypes.data + first * VECTOR_BYTES, ending,
-                    candidates + slot * row + first * SUB_BYTES, row,
+                    vectors, bases + slot * 8, taps.ctypes.data + tap * 8, tap_count, w, starts + slot * 8,
+                    scale.ctypes.data + first * VECTOR_BYTES, ending, outs + slot * 8, first, plane,
                 )  # fmt: skip
-        total += finish_slots(arena, scratch, slots, table, target, pixels, start, count, test, written)
+        if direct:
+            total += _mark(pixels, start, start + count, written)
+        else:
+            total += finish_slots(arena, scratch, slots, table, target, pixels, start, count, test, written)
     return total
 
 
@@ -114,15 +125,18 @@ def convolve_bytes_depthwise(
     offsets. weights : int16[vectors, k, 16]. bias : as there, without `INPUT_OFFSET`.
     """
     vectors, count_taps = planes.size, taps.size
-    slots = (vectors * SUB_BYTES + VECTOR_BYTES - 1) // VECTOR_BYTES
+    slots = (vectors * 16 + VECTOR_BYTES - 1) // VECTOR_BYTES
     bases, outs, shifted, starts = address_table(), address_table(), address_table(), address_table()
-    candidates, row, total = scratch.ctypes.data, slots * VECTOR_BYTES, 0
+    direct, total = test.mode == STORE and table.size == 0, 0  # straight into the target
+    plane = target.plane * 4 if direct else VECTOR_BYTES
     low, high, zero = np.float32(ending.low), np.float32(ending.high), ending.zero
     for start in range(0, pixels.shape[0], CHUNK):
         count = min(CHUNK, pixels.shape[0] - start)
         address_chunk(arena, source, target, pixels, start, CHUNK, count, stride_y, stride_x, bases, outs)
         _address_biases(bias, rows, columns, pixels, start, count, starts)
-        clear_slots(scratch, slots, count)
+        if not direct:
+            clear_slots(scratch, slots, count)
+            _address_candidates(scratch, slots, outs)
         for v in range(vectors):
             for i in range(CHUNK):
                 table_set(shifted, i, table_get(bases, i) + planes[v])
@@ -131,7 +145,10 @@ def convolve_bytes_depthwise(
             for slot in range(0, count, PIXELS):
                 depthwise_bytes(
                     shifted + slot * 8, taps.ctypes.data, count_taps, w, starts + slot * 8, lane_bytes,
-                    scale.ctypes.data + lane_bytes, low, high, zero, candidates + slot * row + v * SUB_BYTES, row,
+                    scale.ctypes.data + lane_bytes, low, high, zero, outs + slot * 8, v, plane,
                 )  # fmt: skip
-        total += finish_slots(arena, scratch, slots, table, target, pixels, start, count, test, written)
+        if direct:
+            total += _mark(pixels, start, start + count, written)
+        else:
+            total += finish_slots(arena, scratch, slots, table, target, pixels, start, count, test, written)
     return total

@@ -7,10 +7,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.constants import VECTOR_BYTES
 from kernels.jit import jit
-from kernels.layout import CHUNK, Act, Map, Test, finish_chunk
-from kernels.simd import lane_copy, lane_lerp
+from kernels.layout import (
+    Act,
+    Map,
+    Test,
+    activation,
+    address_table,
+    chunk_pixels,
+    commit_pixels,
+    exits,
+    fill_addresses,
+    memory,
+    reset_metrics,
+)
+from kernels.micro import interpolate_block, move_block
+from kernels.simd import read_int, table_set, table_set_float
+from kernels.target import PIXELS
 
 __all__ = ["resize"]
 
@@ -33,30 +46,41 @@ def resize(
     Returns the number of pixels written. Columns are blended first, a + w * (b - a), then rows.
     """
     blocks, total = planes.size, 0
-    base, raw = arena.ctypes.data, scratch.ctypes.data
-    lower = np.empty(16, np.float32)
-    for start in range(0, pixels.shape[0], CHUNK):
-        count = min(CHUNK, pixels.shape[0] - start)
-        for p in range(count):
-            y, x = pixels[start + p, 0], pixels[start + p, 1]
-            top = base + (source.origin + rows[y, 0] * source.row) * 4
-            down = (np.int64(rows[y, 1]) - np.int64(rows[y, 0])) * source.row * 4
-            left, right = columns[x, 0] * source.pixel * 4, columns[x, 1] * source.pixel * 4
-            row_weight, column_weight = row_weights[y], column_weights[x]
+    above_left, above_right, below_left, below_right = (
+        address_table(),
+        address_table(),
+        address_table(),
+        address_table(),
+    )
+    across, down, outs = address_table(), address_table(), address_table()
+    m, slopes = memory(arena, pixels, scratch, blocks, written), slope.ctypes.data
+    base = m.base + source.origin * 4
+    chunk = chunk_pixels(test)
+    for start in range(0, pixels.shape[0], chunk):
+        count = min(chunk, pixels.shape[0] - start)
+        fill_addresses(m, target, 1, 1, start, count, outs)
+        reset_metrics(m, test)
+        for slot in range(0, count, PIXELS):
+            nearest = True
+            for i in range(slot, slot + PIXELS):
+                entry = m.listed + (start + min(i, count - 1)) * 8
+                y, x = read_int(entry), read_int(entry + 4)
+                above, below = base + rows[y, 0] * source.row * 4, base + rows[y, 1] * source.row * 4
+                left, right = columns[x, 0] * source.pixel * 4, columns[x, 1] * source.pixel * 4
+                table_set(above_left, i, above + left)
+                table_set(above_right, i, above + right)
+                table_set(below_left, i, below + left)
+                table_set(below_right, i, below + right)
+                table_set_float(across, i, column_weights[x])
+                table_set_float(down, i, row_weights[y])
+                nearest &= column_weights[x] == 0 and row_weights[y] == 0
+            at = slot * 8
             for b in range(blocks):
-                result = raw + (p * blocks + b) * VECTOR_BYTES
-                at = top + planes[b] * 4
-                if column_weight == 0:
-                    lane_copy(result, at + left)
+                finish, to = activation(act, slopes, b), exits(m, target, test, outs, slot, b)
+                if nearest:
+                    move_block(above_left + at, planes[b] * 4, finish, to)
                 else:
-                    lane_lerp(result, at + left, at + right, column_weight)
-                if row_weight == 0:
-                    continue
-                at += down
-                if column_weight == 0:
-                    lane_lerp(result, result, at + left, row_weight)
-                else:
-                    lane_lerp(lower.ctypes.data, at + left, at + right, column_weight)
-                    lane_lerp(result, result, lower.ctypes.data, row_weight)
-        total += finish_chunk(arena, scratch, blocks, act, slope, target, pixels, start, count, test, written)
+                    corners = (above_left + at, above_right + at, below_left + at, below_right + at)
+                    interpolate_block(corners, (across + at, down + at), planes[b] * 4, finish, to)
+        total += commit_pixels(m, target, start, count, test, outs)
     return total

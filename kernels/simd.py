@@ -1,4 +1,4 @@
-"""The explicit-vector intrinsics that kernels call; with `emit.py`, the only place that emits LLVM IR.
+"""The small explicit-vector intrinsics that kernels call; `micro.py` has the large ones.
 
 Every intrinsic works on plain int64 byte addresses, so that the jitted drivers decide where data lie. Nothing
 here knows about feature maps, nodes or frames. Each is a module-level name: numba's on-disk cache cannot find
@@ -33,10 +33,6 @@ from kernels.emit import (
     VEC,
     Builder,
     Value,
-    emit_activation,
-    emit_depthwise,
-    emit_exit,
-    emit_multiply_accumulate,
     fma,
     greater_or_second,
     less_or_second,
@@ -47,82 +43,8 @@ from kernels.emit import (
 )
 from kernels.emit_winograd import emit_winograd_input, emit_winograd_output
 from kernels.jit import intrinsic
-from kernels.target import HOST
 
 _I, _F = types.int64, types.float32
-# bases, taps, count, weights, bias, kind, alpha, beta, slope, mode, outs, shift, plane, scratch, scratch_row,
-# metric
-_MICRO_KERNEL = types.void(*[_I] * 6, _F, _F, *[_I] * 8)
-
-
-def make_dense(lanes: int, vectors: int) -> Any:
-    """Micro-kernel of `PIXELS` pixels by `vectors` x 16 output channels, reading `lanes` channels per tap.
-
-    int64 arguments: bases, taps, count (>= 1), weights, bias, activation kind, slopes, mode, outs, shift,
-    plane, scratch, scratch_row, metric; float32: alpha, beta. Addresses and strides in bytes.
-    """
-
-    @intrinsic
-    def dense(
-        typing_context: Any, bases: Any, taps: Any, count: Any, weights: Any, bias: Any, kind: Any,
-        alpha: Any, beta: Any, slope: Any, mode: Any, outs: Any, shift: Any, plane: Any, scratch: Any,
-        scratch_row: Any, metric: Any,
-    ) -> Any:  # fmt: skip
-        def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
-            bases, taps, count, weights, bias, kind, alpha, beta, slope, mode, *exits = args
-            rows = emit_multiply_accumulate(b, HOST, lanes, vectors, bases, taps, count, weights, bias)
-            rows = emit_activation(b, kind, alpha, beta, slope, rows)
-            outs, shift, plane, scratch, scratch_row, metric = exits
-            emit_exit(b, mode, rows, outs, shift, plane, scratch, scratch_row, metric)
-            return context.get_dummy_value()
-
-        return _MICRO_KERNEL, codegen
-
-    return dense
-
-
-@intrinsic
-def depthwise_block(
-    typing_context: Any, bases: Any, taps: Any, count: Any, weights: Any, bias: Any, kind: Any, alpha: Any,
-    beta: Any, slope: Any, mode: Any, outs: Any, shift: Any, plane: Any, scratch: Any, scratch_row: Any,
-    metric: Any,
-) -> Any:  # fmt: skip
-    """Micro-kernel of `PIXELS` pixels of one 16-channel depthwise block; arguments as in `make_dense`."""
-
-    def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
-        bases, taps, count, weights, bias, kind, alpha, beta, slope, mode, *exits = args
-        rows = emit_depthwise(b, HOST, bases, taps, count, weights, bias)
-        rows = emit_activation(b, kind, alpha, beta, slope, rows)
-        outs, shift, plane, scratch, scratch_row, metric = exits
-        emit_exit(b, mode, rows, outs, shift, plane, scratch, scratch_row, metric)
-        return context.get_dummy_value()
-
-    return _MICRO_KERNEL, codegen
-
-
-@intrinsic
-def finish_vector(
-    typing_context: Any,
-    raw: Any,
-    kind: Any,
-    alpha: Any,
-    beta: Any,
-    slope: Any,
-    mode: Any,
-    out: Any,
-    metric: Any,
-) -> Any:
-    """Activate the lane vector at `raw`; store it at `out`, or in place with its difference to `metric`."""
-
-    def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
-        raw, kind, alpha, beta, slope, mode, out, metric = args
-        rows = emit_activation(b, kind, alpha, beta, slope, [[load(b, pointer(b, raw), 0, VEC)]])
-        # The table of one pixel is the address itself, kept in a stack slot.
-        slot = cgutils.alloca_once_value(b, out)
-        emit_exit(b, mode, rows, b.ptrtoint(slot, I64), I64(0), I64(0), raw, I64(0), metric)
-        return context.get_dummy_value()
-
-    return types.void(_I, _I, _F, _F, _I, _I, _I, _I), codegen
 
 
 def make_lane_op(compute: Callable[..., Value], sources: int, scalars: int) -> Any:
@@ -154,16 +76,6 @@ def make_lane_op(compute: Callable[..., Value], sources: int, scalars: int) -> A
 
     return lane_op
 
-
-dense_16x1 = make_dense(16, 1)
-dense_16x2 = make_dense(16, 2)
-dense_16x3 = make_dense(16, 3)
-dense_3x1 = make_dense(3, 1)
-dense_3x2 = make_dense(3, 2)
-dense_3x3 = make_dense(3, 3)
-dense_1x1 = make_dense(1, 1)
-dense_1x2 = make_dense(1, 2)
-dense_1x3 = make_dense(1, 3)
 
 lane_fill = make_lane_op(lambda b, s: s, 0, 1)
 lane_copy = make_lane_op(lambda b, x: x, 1, 0)
@@ -302,6 +214,17 @@ def table_set(typing_context: Any, table: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic
+def table_set_float(typing_context: Any, table: Any, index: Any, value: Any) -> Any:
+    """table[index] = value, a float32 in a slot of 8 bytes."""
+
+    def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
+        store(b, args[2], pointer(b, args[0]), b.shl(args[1], I64(3)))
+        return context.get_dummy_value()
+
+    return types.void(_I, _I, _F), codegen
+
+
+@intrinsic
 def table_get(typing_context: Any, table: Any, index: Any) -> Any:
     """table[index]."""
 
@@ -331,3 +254,55 @@ def winograd_output(typing_context: Any, source: Any, step: Any, bias: Any, targ
         return context.get_dummy_value()
 
     return types.void(_I, _I, _I, _I, _I), codegen
+
+
+@intrinsic
+def is_run(typing_context: Any, pixels: Any) -> Any:
+    """Whether the four (y, x) int32 pairs at an address are neighbours in a row, from left to right."""
+
+    def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
+        pairs = ir.VectorType(I32, 8)
+        entries = load(b, pointer(b, args[0]), 0, pairs)
+        first = b.shuffle_vector(entries, entries, ir.Constant(pairs, [0, 1] * 4))
+        expected = b.add(first, ir.Constant(pairs, [0, 0, 0, 1, 0, 2, 0, 3]))
+        differing = b.xor(entries, expected)
+        wide = ir.IntType(256)
+        return b.icmp_unsigned("==", b.bitcast(differing, wide), wide(0))
+
+    return types.boolean(_I), codegen
+
+
+@intrinsic
+def mark_run(typing_context: Any, marks: Any) -> Any:
+    """Set the four bytes (0 or 1) at an address to 1; returns how many were 0."""
+
+    def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
+        at, ones = pointer(b, args[0]), I32(0x01010101)
+        before = load(b, at, 0, I32, 1)
+        store(b, ones, at, 0, 1)
+        return b.zext(b.sub(I32(4), b.ctpop(before)), I64)
+
+    return _I(_I), codegen
+
+
+@intrinsic
+def mark_one(typing_context: Any, mark: Any) -> Any:
+    """Set the byte (0 or 1) at an address to 1; returns 1 if it was 0, else 0."""
+
+    def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
+        at, byte = pointer(b, args[0]), ir.IntType(8)
+        before = load(b, at, 0, byte, 1)
+        store(b, byte(1), at, 0, 1)
+        return b.zext(b.sub(byte(1), before), I64)
+
+    return _I(_I), codegen
+
+
+@intrinsic
+def read_int(typing_context: Any, address: Any) -> Any:
+    """The int32 at an address."""
+
+    def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
+        return b.sext(load(b, pointer(b, args[0]), 0, I32), I64)
+
+    return _I(_I), codegen

@@ -30,21 +30,21 @@ from kernels.jit import intrinsic
 from kernels.target import PIXELS, cpu_features
 
 _I, _F = types.int64, types.float32
-# bases, taps, count, weights, starts, shift, scale, low, high, zero, out, row
-_BYTE_KERNEL = types.void(*[_I] * 7, _F, _F, *[_I] * 3)
+# bases, taps, count, weights, starts, shift, scale, low, high, zero, outs, first, plane
+_BYTE_KERNEL = types.void(*[_I] * 7, _F, _F, *[_I] * 4)
 
 
 def make_dense_bytes(vectors: int) -> Any:
     """Micro-kernel of `BYTE_HOST.pixels[vectors - 1]` pixels by `vectors` x 16 outputs, 16 inputs per tap.
 
-    int64 arguments: bases, taps, count (>= 1), weights, starts, shift, scale, zero point, out, row; float32: low,
-    high. The bytes of pixel p go to out + p * row. Addresses and strides in bytes.
+    int64 arguments: bases, taps, count (>= 1), weights, starts, shift, scale, zero point, outs, first, plane; float32:
+    low, high. See `emit_byte_convolution` and `emit_requantise`. Addresses and strides in bytes.
     """
 
     @intrinsic
     def dense(
         typing_context: Any, bases: Any, taps: Any, count: Any, weights: Any, starts: Any, shift: Any, scale: Any,
-        low: Any, high: Any, zero: Any, out: Any, row: Any,
+        low: Any, high: Any, zero: Any, outs: Any, first: Any, plane: Any,
     ) -> Any:  # fmt: skip
         def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
             rows = emit_byte_convolution(b, BYTE_HOST, vectors, *args[:6])
@@ -66,7 +66,7 @@ dense_bytes_4 = make_dense_bytes(min(4, _widest))
 @intrinsic
 def depthwise_bytes(
     typing_context: Any, bases: Any, taps: Any, count: Any, weights: Any, starts: Any, shift: Any, scale: Any, low: Any,
-    high: Any, zero: Any, out: Any, row: Any,
+    high: Any, zero: Any, outs: Any, first: Any, plane: Any,
 ) -> Any:  # fmt: skip
     """Micro-kernel of `PIXELS` pixels of 16 depthwise channels; weights int16[count][16]; as `make_dense_bytes`."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import llvmlite.binding as llvm
+import numba
 
 
 @dataclass(frozen=True)
@@ -19,24 +20,36 @@ class Blocking:
     """pixels: output pixels per call. vectors: most lane vectors (16 channels each) of outputs per call.
 
     fence: pixels between two barriers that stop LLVM from hoisting loads; 0 for none.
+    wide: pixels of the larger calls for one and for two vectors of outputs, of runs of four neighbours; 0 for none.
+    quads: runs of four neighbouring pixels that a depthwise call takes; 0 for none.
+    estimates: whether the CPU estimates the reciprocals of 16 lanes (AVX-512), in the place of a division.
     """
 
     pixels: int
     vectors: int
     fence: int
+    wide: tuple[int, int] = (0, 0)
+    quads: int = 0
+    estimates: bool = False
 
 
 # None of these spills on the CPUs of `tests/kernels/test_assembly.py`; neighbouring choices do.
 BLOCKINGS = {
-    "avx512": Blocking(pixels=8, vectors=3, fence=1),  # 32 registers of 16 lanes
+    "avx512": Blocking(8, 3, 1, wide=(16, 12), quads=4, estimates=True),  # 32 registers of 16 lanes
     "avx2": Blocking(pixels=6, vectors=1, fence=0),  # 16 registers of 8 lanes, two for a lane vector
     "neon": Blocking(pixels=4, vectors=1, fence=0),  # 32 registers of 4 lanes, four for a lane vector
-    "generic": Blocking(pixels=2, vectors=1, fence=0),  # 16 registers of 4 lanes (SSE2)
+    "generic": Blocking(pixels=1, vectors=1, fence=0),  # 16 registers of 4 lanes (SSE2)
 }
 
 
 def cpu_features() -> frozenset[str]:
-    """Names of the CPU features that LLVM reports for this machine."""
+    """Names of the CPU features that kernels are compiled for.
+
+    Those that LLVM reports for this machine, unless `NUMBA_CPU_FEATURES` names others ("+avx2,+fma,-avx512f").
+    """
+    named = numba.config.CPU_FEATURES
+    if named is not None:
+        return frozenset(name[1:] for name in named.split(",") if name.startswith("+"))
     return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
 
 
@@ -59,7 +72,7 @@ def source_key() -> str:
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
-    digest.update(llvm.get_host_cpu_name().encode())
+    digest.update((numba.config.CPU_NAME or llvm.get_host_cpu_name()).encode())
     digest.update(",".join(sorted(cpu_features())).encode())
     return digest.hexdigest()[:16]
 

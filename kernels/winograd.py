@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.constants import IDENTITY, LANES, STORE, VECTOR_BYTES
-from kernels.conv import address_table
 from kernels.jit import jit
-from kernels.layout import CHUNK, Act, Map, Test, finish_chunk
-from kernels.simd import dense_16x1, dense_16x2, dense_16x3, lane_copy, table_set, winograd_input, winograd_output
+from kernels.layout import CHUNK, Act, Map, Memory, Test, address_table, finish_pixels, memory
+from kernels.micro import WIDE_2, dense_16x1, dense_16x2, dense_16x3, wide_16x2
+from kernels.simd import lane_copy, read_int, table_set, winograd_input, winograd_output
 from kernels.target import PIXELS
 
 __all__ = ["convolve_winograd"]
@@ -33,46 +33,44 @@ def work_elements(inputs: int, outputs: int) -> int:
 
 @jit
 def _multiply(
-    step: int, bases: int, taps: np.ndarray, spans: np.ndarray, weights: np.ndarray, zeros: int, outs: int, calls: int,
-    plane: int,
+    step: int, bases: int, taps: int, point_taps: int, spans: np.ndarray, weights: int, point_weights: int, zeros: int,
+    outs: int, tiles: int,
 ) -> None:  # fmt: skip
     """For each of the 36 points: the products of all blocks, one group of output blocks after another.
 
-    step : bytes between the products of two points. plane : bytes of a block's products.
+    step : bytes between the products of two points. point_taps, point_weights : taps and weights of one.
     """
+    plain = (IDENTITY, np.float32(0), np.float32(0), zeros)
     for point in range(POINTS):
         for g in range(spans.shape[0]):
             first, vectors, tap, count = spans[g, 0], spans[g, 1], spans[g, 2], spans[g, 3]
-            read = taps.ctypes.data + (point * (taps.size // POINTS) + tap) * 8
-            w = weights.ctypes.data + (point * (weights.size // POINTS) + spans[g, 4]) * 4
-            shift = point * step + first * VECTOR_BYTES
-            for c in range(calls):
-                base, out = bases + c * PIXELS * 8, outs + c * PIXELS * 8
+            read = taps + (point * point_taps + tap) * 8
+            w = weights + (point * point_weights + spans[g, 4]) * 4
+            shift, slot = point * step + first * VECTOR_BYTES, 0
+            while slot < tiles:
+                base, at = bases + slot * 8, (STORE, outs + slot * 8, shift, VECTOR_BYTES, 0, 0, 0)
+                if vectors == 2 and WIDE_2 != 0 and tiles - slot > PIXELS and slot + WIDE_2 <= TILES:
+                    wide_16x2(VECTOR_BYTES, base, read, count, w, zeros, plain, at)
+                    slot += WIDE_2
+                    continue
                 if vectors == 3:
-                    dense_16x3(
-                        base, read, count, w, zeros, IDENTITY, np.float32(0), np.float32(0), zeros, STORE, out, shift,
-                        VECTOR_BYTES, 0, 0, 0,
-                    )  # fmt: skip
+                    dense_16x3(base, read, count, w, zeros, plain, at)
                 elif vectors == 2:
-                    dense_16x2(
-                        base, read, count, w, zeros, IDENTITY, np.float32(0), np.float32(0), zeros, STORE, out, shift,
-                        VECTOR_BYTES, 0, 0, 0,
-                    )  # fmt: skip
+                    dense_16x2(base, read, count, w, zeros, plain, at)
                 else:
-                    dense_16x1(
-                        base, read, count, w, zeros, IDENTITY, np.float32(0), np.float32(0), zeros, STORE, out, shift,
-                        VECTOR_BYTES, 0, 0, 0,
-                    )  # fmt: skip
+                    dense_16x1(base, read, count, w, zeros, plain, at)
+                slot += PIXELS
 
 
 @jit
-def _unclamp(pixels: np.ndarray, first: int, rows: int, row: int) -> None:
+def _unclamp(m: Memory, first: int, rows: int, row: int) -> None:
     """Entries of a block past the map's end stand for the last pixel: give them its value."""
-    top, left = pixels[first, 0], pixels[first, 1]
-    if pixels[first + 15, 0] == top + 3 and pixels[first + 15, 1] == left + 3:
+    listed = m.listed + first * 8
+    top, left = read_int(listed), read_int(listed + 4)
+    if read_int(listed + 15 * 8) == top + 3 and read_int(listed + 15 * 8 + 4) == left + 3:
         return
     for i in range(TILE_PIXELS):
-        meant = np.int64(pixels[first + i, 0] - top) * 4 + np.int64(pixels[first + i, 1] - left)
+        meant = (read_int(listed + i * 8) - top) * 4 + read_int(listed + i * 8 + 4) - left
         if meant != i:
             for lane in range(0, row, VECTOR_BYTES):
                 lane_copy(rows + i * row + lane, rows + meant * row + lane)
@@ -105,31 +103,29 @@ def convolve_winograd(
     for t in range(TILES):
         table_set(bases, t, transformed + t * VECTOR_BYTES)
         table_set(outs, t, products + t * row)
+    m, slopes, all_bias = memory(arena, pixels, scratch, blocks, written), slope.ctypes.data, bias.ctypes.data
+    all_taps, all_weights = taps.ctypes.data, weights.ctypes.data
     tiles, total = pixels.shape[0] // TILE_PIXELS, 0
     for start in range(0, tiles, TILES):
         count = min(TILES, tiles - start)
         for t in range(count):
-            first = (start + t) * TILE_PIXELS
-            y, x = np.int64(pixels[first, 0]), np.int64(pixels[first, 1])
-            corner = arena.ctypes.data + (source.origin + y * source.row + x * source.pixel) * 4
+            first = m.listed + (start + t) * TILE_PIXELS * 8
+            corner = m.base + (source.origin + read_int(first) * source.row + read_int(first + 4) * source.pixel) * 4
             for i in range(inputs):
                 winograd_input(
                     corner + planes[i] * 4, source.row * 4, transformed + (i * TILES + t) * VECTOR_BYTES, input_step
                 )
-        calls = (count + PIXELS - 1) // PIXELS
-        _multiply(output_step, bases, taps, spans, weights, zeros, outs, calls, row)
+        _multiply(
+            output_step, bases, all_taps, taps.size // POINTS, spans, all_weights, weights.size // POINTS, zeros, outs,
+            count,
+        )  # fmt: skip
         for part in range(0, count, CHUNK // TILE_PIXELS):
             some = min(CHUNK // TILE_PIXELS, count - part)
             for t in range(some):
-                rows = scratch.ctypes.data + t * TILE_PIXELS * row
+                rows = m.scratch + t * TILE_PIXELS * row
                 for b in range(blocks):
                     lane = b * VECTOR_BYTES
-                    winograd_output(
-                        products + (part + t) * row + lane, output_step, bias.ctypes.data + lane, rows + lane, row
-                    )
-                _unclamp(pixels, (start + part + t) * TILE_PIXELS, rows, row)
-            at = (start + part) * TILE_PIXELS
-            total += finish_chunk(
-                arena, scratch, blocks, act, slope, target, pixels, at, some * TILE_PIXELS, test, written
-            )
+                    winograd_output(products + (part + t) * row + lane, output_step, all_bias + lane, rows + lane, row)
+                _unclamp(m, (start + part + t) * TILE_PIXELS, rows, row)
+            total += finish_pixels(m, act, slopes, target, (start + part) * TILE_PIXELS, some * TILE_PIXELS, test)
     return total

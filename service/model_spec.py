@@ -126,11 +126,15 @@ class ModelSpec(BaseModel):
         return 1 if self.colour == "GRAY" else 3
 
     def normalisation(self) -> NDArray[np.float32]:
-        """Lookup table float32[256, C]: row v holds (v - mean) / std of each channel, in float32."""
-        value = np.arange(256, dtype=np.float32)[:, None]
-        mean = np.broadcast_to(np.asarray(self.mean, np.float32), (1, self.channels))
-        std = np.broadcast_to(np.asarray(self.std, np.float32), (1, self.channels))
-        return np.ascontiguousarray((value - mean) / std, dtype=np.float32)
+        """Lookup table float32[256, C]: row v holds (v - mean) / std of each channel.
+
+        It is v times a float32 slope plus a float32 shift, rounded once, so that a kernel need not look it up.
+        """
+        value = np.arange(256, dtype=np.float64)[:, None]
+        mean = np.broadcast_to(np.asarray(self.mean, np.float64), (1, self.channels))
+        std = np.broadcast_to(np.asarray(self.std, np.float64), (1, self.channels))
+        slope, shift = (1 / std).astype(np.float32), (-mean / std).astype(np.float32)
+        return np.ascontiguousarray(value * slope.astype(np.float64) + shift, dtype=np.float32)
 
     def label(self, class_id: int) -> str:
         """The class's name, "class 7" when the specification has none for it."""

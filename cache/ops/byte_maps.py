@@ -133,7 +133,7 @@ def supports(graph: Graph, node: Node) -> str | None:
 
 
 def is_read_by_pixels(graph: Graph, node: Node) -> bool:
-    """Whether the result of a quantise node, of up to four channels, may lie in slots of 4 bytes: convolutions alone read it."""
+    """Whether what a quantise node makes of up to four channels may lie in slots of 4 bytes: for convolutions alone."""
     readers = graph.consumers.get(node.output, ())
     direct = all(n.op == "q_conv" and n.attrs["groups"] == 1 for n in readers)
     return direct and node.attrs["table"] is None and node.output not in graph.outputs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.constants import LANES
 from kernels.layout import Map
 from kernels.reference.common import positions
 
@@ -12,35 +11,6 @@ from kernels.reference.common import positions
 def _channel(target: Map, lanes: int, c: int, ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
     """Elements of the arena that hold channel c of the given pixels."""
     return positions(target, ys, xs) + c // lanes * target.plane + c % lanes
-
-
-def _ingest(
-    frame: np.ndarray, table: np.ndarray, tiles: np.ndarray, tile: int, arena: np.ndarray, target: Map,
-    lanes: int, reference: np.ndarray, written: np.ndarray,
-) -> int:  # fmt: skip
-    marked = np.kron(tiles, np.ones((tile, tile), np.uint8))[: frame.shape[0], : frame.shape[1]]
-    ys, xs = np.nonzero(marked)
-    for c in range(frame.shape[2]):
-        arena[_channel(target, lanes, c, ys, xs)] = table[frame[ys, xs, c], c]
-    reference[ys, xs] = frame[ys, xs]
-    written[ys, xs] = 1
-    return int(ys.size)
-
-
-def ingest_tiles(
-    frame: np.ndarray, table: np.ndarray, tiles: np.ndarray, tile: int, arena: np.ndarray, target: Map,
-    reference: np.ndarray, written: np.ndarray,
-) -> int:  # fmt: skip
-    """Every pixel of a marked tile, into an interleaved map."""
-    return _ingest(frame, table, tiles, tile, arena, target, frame.shape[2], reference, written)
-
-
-def ingest_blocked(
-    frame: np.ndarray, table: np.ndarray, tiles: np.ndarray, tile: int, arena: np.ndarray, target: Map,
-    reference: np.ndarray, written: np.ndarray,
-) -> int:  # fmt: skip
-    """Every pixel of a marked tile, into a blocked map."""
-    return _ingest(frame, table, tiles, tile, arena, target, LANES, reference, written)
 
 
 def ingest_tensor(x: np.ndarray, arena: np.ndarray, target: Map, lanes: int, written: np.ndarray) -> int:
@@ -61,3 +31,11 @@ def unpack(arena: np.ndarray, channels: np.ndarray, row: int, pixel: int, out: n
     """One strided gather."""
     ys, xs = np.mgrid[: out.shape[1], : out.shape[2]]
     out[:] = arena[channels[:, None, None] + ys * row + xs * pixel]
+
+
+def unpack_rows(
+    arena: np.ndarray, channels: np.ndarray, row: int, pixel: int, first: int, end: int, out: np.ndarray
+) -> None:
+    """The same for some rows."""
+    ys, xs = np.mgrid[first:end, : out.shape[2]]
+    out[:, first:end] = arena[channels[:, None, None] + ys * row + xs * pixel]

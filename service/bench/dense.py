@@ -10,7 +10,7 @@ import numpy as np
 
 from service.bench.engines import OTHERS, OWN, EngineError, Own, Precision, compile_own, open_others
 from service.bench.ingest import Frame
-from service.bench.machine import machine, settle, use_threads
+from service.bench.machine import Bystanders, machine, settle, use_threads
 from service.bench.nodes import node_rows
 from service.bench.rounds import Turn, geometric_mean, interleaved, prefixed, spread
 from service.evaluate import relative_error
@@ -35,6 +35,7 @@ def dense(
 
     progress : called with each model's name as its turn comes
     """
+    others = Bystanders()
     use_threads(threads)
     rows = []
     for name, opened in models:
@@ -49,7 +50,7 @@ def dense(
         "models": rows,
         "geometric_mean": geometric_mean([row["ratio_best"] for row in rows]),
         "geometric_mean_tensor": geometric_mean([row["ratio_best_tensor"] for row in rows]),
-        "machine": machine(),
+        "machine": machine() | {"other_programs_cores": others.cores()},
     }
 
 

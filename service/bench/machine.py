@@ -14,6 +14,7 @@ import cv2
 from kernels.target import VARIANT
 
 PACKAGES = ("afterimage", "numba", "numpy", "onnxruntime", "openvino", "opencv-python-headless")
+_IDLE, _WAITING = 3, 4  # fields of the first line of /proc/stat, see proc(5)
 _IDLE_SHARE = 0.2
 _LOOK_S = 0.002
 _PATIENCE_S = 0.5
@@ -30,6 +31,32 @@ def machine() -> dict[str, Any]:
         "versions": {name: installed(name) for name in PACKAGES},
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
+
+
+class Bystanders:
+    """How much of the machine other programs used since this was made: figures of a busy machine are worth little."""
+
+    def __init__(self, stat: Path = Path("/proc/stat")) -> None:
+        self._stat = stat
+        self._begun = self._look()
+
+    def cores(self) -> float | None:
+        """Cores that other programs kept busy on average; None where the system does not tell."""
+        now = self._look()
+        if now is None or self._begun is None or now[1] <= self._begun[1]:
+            return None
+        busy, wall = (later - earlier for later, earlier in zip(now, self._begun, strict=True))
+        return round(max(0.0, busy / wall), 2)
+
+    def _look(self) -> tuple[float, float] | None:
+        """Seconds of CPU time of all other programs so far, and the time now."""
+        try:
+            fields = self._stat.read_text(encoding="ascii").split(maxsplit=9)[1:9]
+            ticks = [int(field) for field in fields]
+        except (OSError, ValueError):
+            return None
+        busy = sum(ticks) - ticks[_IDLE] - ticks[_WAITING]
+        return busy / os.sysconf("SC_CLK_TCK") - time.process_time(), time.perf_counter()
 
 
 def installed(package: str) -> str | None:

@@ -206,4 +206,6 @@ def _machine(machine: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {number or 'not installed'}" for name, number in machine["versions"].items())
     said = f"{machine['cpu']}, {machine['cores']} core(s), {machine['system']}, Python {machine['python']}"
     load = f" Load average {machine['load_average']}." if machine["load_average"] is not None else ""
+    others = machine.get("other_programs_cores")
+    load += f" Meanwhile other programs kept {others:g} cores busy." if others is not None else ""
     return f"<h2>Machine</h2>\n<p>{escape(said)}. {escape(versions)}.{load}</p>"

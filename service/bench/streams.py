@@ -18,7 +18,7 @@ import numpy as np
 from clients.wire import Flags, FrameMessage, Op, Policy
 from service import codec
 from service.bench.errors import BenchError
-from service.bench.machine import machine, usable_cores, use_threads
+from service.bench.machine import Bystanders, machine, usable_cores, use_threads
 from service.jobs import Answer, Computed, FrameJob, compute
 from service.pipeline import FramePipeline
 from service.registry import Model
@@ -174,6 +174,7 @@ def streams(
     Keys: those of `measured` for the count given or found ("streams" 0 where not even one fits), "runs" (all runs,
     without their ages), "searched", "limit_ms", "workers", "machine".
     """
+    others = Bystanders()
     use_threads(1)
     chosen = workers or usable_cores()
     model.warm()
@@ -201,7 +202,7 @@ def streams(
         "limit_ms": AGE_LIMIT_MS,
         "workers": chosen,
         "runs": plain,
-        "machine": machine(),
+        "machine": machine() | {"other_programs_cores": others.cores()},
     }
 
 

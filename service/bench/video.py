@@ -11,7 +11,7 @@ import numpy as np
 from cache.plan import Plan
 from cache.session import Session
 from service.bench.engines import OTHERS, Own, open_others
-from service.bench.machine import machine, settle, use_threads
+from service.bench.machine import Bystanders, machine, settle, use_threads
 from service.bench.variants import BUDGET, DENSE, EXACT, Image, Series, Step, Variant, full, same_bits, stream
 from service.evaluate import CAMERA_QUALITY, Decoder, Incremental, evaluate, relative_error, summary, to_plan_size
 from service.families.base import Outputs
@@ -37,6 +37,7 @@ def video(
     frame; "machine".
     Raises EvaluationError for a clip without frames.
     """
+    others = Bystanders()
     use_threads(threads)
     run = _Run(opened, threads, against)
     decoder = Decoder(opened.family, opened.spec, opened.size)
@@ -54,7 +55,7 @@ def video(
         "reasons": {name: run.reasons.get(name) for name in against},
         "engine_errors": run.errors,
         "series": {name: _plain(series) for name, series in run.series.items()},
-        "machine": machine(),
+        "machine": machine() | {"other_programs_cores": others.cores()},
     }
 
 

@@ -45,6 +45,8 @@ app = typer.Typer(no_args_is_help=True, help="Measure this machine: against othe
 
 STREAM_FRAMES = 100
 STREAM_FPS = 15.0
+BUSY_CORES = 0.2
+"""Use of other programs above which it is said that the figures are not to be trusted."""
 EVERYBODY = ",".join(OTHERS)
 
 ModelArgument = Annotated[str, typer.Argument(help="ONNX file, or a name that `afterimage models list` shows.")]
@@ -191,6 +193,9 @@ def _open(model: str, size: Size | None) -> OpenedModel:
 
 def _hand_out(found: dict[str, Any], json_file: Path | None, html: Path | None, shown: Table) -> None:
     """Write what was asked for; the table is printed unless JSON is."""
+    others = found["machine"]["other_programs_cores"]
+    if others is not None and others > BUSY_CORES:
+        err.print(f"other programs kept {others:g} cores busy meanwhile; measure again when they are done")
     if html is not None:
         if installed("matplotlib") is None:
             err.print(f"the report has no plots: matplotlib is not installed; {HOW_TO_INSTALL}", soft_wrap=True)

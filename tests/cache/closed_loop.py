@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cache.arena import aligned_zeros
+from cache.arena import MapInfo, aligned_zeros
+from cache.graph import QUANTISED_OPS
 from cache.plan import every_pixel
 from cache.session import Session
 from cache.state import State, Workspace
@@ -22,6 +23,14 @@ def image_of(session: Session) -> np.ndarray:
     return image
 
 
+def values(info: MapInfo, op: str, arena: np.ndarray) -> np.ndarray:
+    """A map as its step sees it, [blocks, H, W, channels of a block]: float32, or bytes."""
+    found = info.view(arena)
+    found = found[None] if info.is_interleaved else found
+    is_bytes = op in QUANTISED_OPS and op != "dequantise"
+    return found.view(np.uint8) if is_bytes else found
+
+
 def largest_excess(session: Session) -> float:
     """How far the worst pixel of any step lies above its threshold (root mean square; 0 or less is inside).
 
@@ -36,7 +45,7 @@ def largest_excess(session: Session) -> float:
         step, info = planned.step, plan.maps[planned.step.target]
         for read in step.reads:
             copy.written[read.map][:] = 1
-        stored, found = info.view(state.arena), info.view(copy.arena)
+        stored, found = (values(info, step.op, arena) for arena in (state.arena, copy.arena))
         distances = []
         for method in (step.method, step.few):  # what is stored was computed by one of them
             if method is not None:

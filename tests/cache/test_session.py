@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cache.onnx_import import load_model
 from cache.plan import Plan
 from cache.policy import Level, Policy
-from cache.session import Session, decide, grown
+from cache.session import Session, decide
 from tests.cache.closed_loop import largest_excess
 from tests.cache.random_models import ModelMaker, models
 
@@ -150,13 +150,3 @@ def test_an_image_that_is_handed_out_stays_with_the_stream():
     m.conv("image", 3, 16, 3)
     plan = Plan.compile(load_model(m.finish([m.conv("image", 3, 16, 3), m.node("Flatten", ["image"])])))
     assert not plan.maps[0].outside
-
-
-@pytest.mark.parametrize(("reach", "shape"), [(0, (1, 1)), (1, (3, 3)), (2, (5, 4))])
-def test_tiles_grow_in_every_direction(reach, shape):
-    tiles = np.zeros((7, 6), np.uint8)
-    tiles[3, 4] = 1
-    found = grown(tiles, reach)
-    rows, columns = np.nonzero(found)
-    assert (np.ptp(rows) + 1, np.ptp(columns) + 1, found.sum()) == (*shape, shape[0] * shape[1])
-    assert tiles.sum() == 1

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from kernels.emit import F32, I64, emit_activation, emit_depthwise, emit_exit, emit_multiply_accumulate
+from kernels.emit import (
+    F32,
+    I64,
+    Builder,
+    Rows,
+    Value,
+    emit_depthwise,
+    emit_depthwise_quads,
+    emit_fold,
+    emit_multiply_accumulate,
+)
+from kernels.emit_finish import emit_activation, emit_exit
+from kernels.emit_rows import emit_affine, emit_combine, emit_interpolate, emit_move
 from kernels.target import Blocking
 
-_X86_STACK = r"-?\d*\(%r[sb]p(?:,[^)]*)?\)"
+_X86_STACK = r"-?\d*\(%rsp(?:,[^)]*)?\)"  # frames have no base pointer here: %rbp holds what it likes
 _SPILL = re.compile(
     rf"\t\S+\s+%[xyz]mm\d+, {_X86_STACK}|\t\S*mov\S+\s+{_X86_STACK}, %[xyz]mm\d+"  # x86-64, AT&T syntax
     r"|\t(?:str|ldr|stp|ldp|stur|ldur|ld1r?|st1)\s.*\b[qvds]\d+\b.*\[(?:sp|x29)"  # aarch64
@@ -41,19 +55,53 @@ class Loop:
         return len(re.findall(r"\tv?mulps|\tfmul\s", self.text))
 
 
-def emit_ir(blocking: Blocking, lanes: int, vectors: int, *, depthwise: bool = False) -> str:
+# What a kernel's sums take, in front of the activation: how many int64 arguments, and how they are emitted.
+EMITTERS: dict[str, tuple[int, Callable[..., Rows]]] = {
+    "depthwise": (6, emit_depthwise),
+    "fold_max": (5, lambda b, blocking, *a: emit_fold(b, blocking, True, *a[:4], b.sitofp(a[4], F32))),
+    "fold_add": (5, lambda b, blocking, *a: emit_fold(b, blocking, False, *a[:4], b.sitofp(a[4], F32))),
+    "move": (2, emit_move),
+    "affine": (4, emit_affine),
+    "combine": (5, emit_combine),
+    "interpolate": (7, lambda b, blocking, *a: emit_interpolate(b, blocking, list(a[:4]), list(a[4:6]), a[6])),
+}
+for width, stride in ((3, 1), (3, 2), (5, 1), (5, 2)):
+    EMITTERS[f"quads {width} {stride}"] = (
+        6,
+        partial(lambda shape, b, blocking, *a: emit_depthwise_quads(b, blocking, *shape, *a), (width, stride)),
+    )
+
+
+def dense(pixels: int, lanes: int, vectors: int, *, runs: bool = False) -> tuple[int, Callable[..., Rows]]:
+    """As in `EMITTERS`, for a dense convolution; with `runs`, of runs of four neighbouring pixels."""
+
+    def emit(b: Builder, blocking: Blocking, *a: Value) -> Rows:
+        step = a[:1] if runs else (None,)
+        return emit_multiply_accumulate(b, blocking, pixels, lanes, vectors, *step, *a[-5:])
+
+    return 6 if runs else 5, emit
+
+
+def emit_ir(blocking: Blocking, emitter: tuple[int, Callable[..., Rows]]) -> str:
     """The whole micro-kernel as one function's LLVM IR."""
+    count, emit = emitter
     module = ir.Module("micro_kernel")
-    signature = ir.FunctionType(ir.VoidType(), [I64] * 6 + [F32] * 2 + [I64] * 8)
+    signature = ir.FunctionType(ir.VoidType(), [I64] * (count + 1) + [F32] * 2 + [I64] * 8)
     function = ir.Function(module, signature, "micro_kernel")
     b = ir.IRBuilder(function.append_basic_block("entry"))
     args = list(function.args)
-    if depthwise:
-        rows = emit_depthwise(b, blocking, *args[:5])
-    else:
-        rows = emit_multiply_accumulate(b, blocking, lanes, vectors, *args[:5])
-    rows = emit_activation(b, *args[5:9], rows)
-    emit_exit(b, args[9], rows, *args[10:])
+    rows = emit_activation(b, blocking, *args[count : count + 4], emit(b, blocking, *args[:count]))
+    emit_exit(b, *args[count + 4 :], rows)
+    b.ret_void()
+    return str(module)
+
+
+def emit_straight(emit: Callable[..., None], count: int) -> str:
+    """IR of code without a loop that takes `count` int64."""
+    module = ir.Module("straight")
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * count), "straight")
+    b = ir.IRBuilder(function.append_basic_block("entry"))
+    emit(b, *function.args)
     b.ret_void()
     return str(module)
 

@@ -268,8 +268,12 @@ def pack_channels(draw: Any) -> Case:
     (height, width), blocks = output_size(draw), draw(st.integers(1, 3))
     source, planes = m.place(draw(st.integers(1, 3)), height, width)
     lanes = np.append(np.add.outer(planes, np.arange(LANES)).reshape(-1), -1)
+    channels = m.rng.choice(lanes, blocks * LANES)
+    if draw(st.booleans()):  # two halves in turn, as a shuffle leaves them
+        halves = lanes[: lanes.size // 2 * 2].reshape(2, -1).T.reshape(-1)
+        channels = np.resize(halves, blocks * LANES)
     return finishing(m, blocks, height, width, act=False) | {
-        "arena": m.arena(), "source": source, "channels": m.rng.choice(lanes, blocks * LANES),
+        "arena": m.arena(), "source": source, "channels": channels,
     }  # fmt: skip
 
 
@@ -319,27 +323,42 @@ def changed_tiles(draw: Any) -> Case:
     return {"frame": frame, "reference": reference, "tile": tile, "limit": limit, "tiles": tiles}
 
 
-def _ingest(draw: Any, lanes: int | None) -> Case:
-    m, frame, reference = _frames(draw)
-    tile = draw(st.sampled_from([4, 8, 16]))
-    target, _ = m.place(1, *frame.shape[:2], lanes or frame.shape[2])
+@case
+def show_tiles(draw: Any) -> Case:
+    """Interleaved and blocked maps; tables that are lines and tables that are not."""
+    m, frame, _ = _frames(draw)
+    tile, channels = draw(st.sampled_from([4, 8, 16])), frame.shape[2]
+    lanes = draw(st.sampled_from([channels, LANES]))
+    target, _ = m.place(1, *frame.shape[:2], lanes)
+    slope = m.integers(48 // channels * channels).reshape(-1, channels)[:1]
+    shift, table = m.integers(1, channels), m.rng.random((256, channels), np.float32)
+    pattern = [np.zeros(0, np.float32)] * 2
+    if draw(st.booleans()):
+        table = (np.arange(256)[:, None] * slope + shift).astype(np.float32)
+        pattern = [np.tile(part.reshape(-1), 48 // channels) for part in (slope, shift)]
     return {
-        "frame": frame, "table": m.rng.random((256, frame.shape[2]), np.float32), "tile": tile, "target":
-        target, "tiles": m.rng.integers(0, 2, _tiles(frame, tile)).astype(np.uint8), "arena": m.arena(),
-        "reference": reference, "written": np.zeros(frame.shape[:2], np.uint8),
+        "frame": frame, "table": table, "slope": pattern[0], "shift": pattern[1], "tile": tile, "target": target,
+        "tiles": m.rng.integers(0, 2, _tiles(frame, tile)).astype(np.uint8), "arena": m.arena(), "lanes": lanes,
     }  # fmt: skip
 
 
 @case
-def ingest_tiles(draw: Any) -> Case:
-    """Interleaved maps."""
-    return _ingest(draw, None)
+def take_tiles(draw: Any) -> Case:
+    """A frame and a reference frame that differ everywhere."""
+    m, frame, _ = _frames(draw)
+    tile = draw(st.sampled_from([4, 8, 16]))
+    tiles = m.rng.integers(0, 2, _tiles(frame, tile)).astype(np.uint8)
+    written = np.zeros(frame.shape[:2], np.uint8)
+    return {"frame": frame, "tiles": tiles, "tile": tile, "reference": 255 - frame, "written": written}
 
 
 @case
-def ingest_blocked(draw: Any) -> Case:
-    """Blocked maps."""
-    return _ingest(draw, LANES)
+def grow_tiles(draw: Any) -> Case:
+    """Few tiles and many, as far as across the frame."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shape = draw(st.integers(1, 20)), draw(st.integers(1, 30))
+    tiles = (rng.random(shape) < draw(st.sampled_from([0.0, 0.02, 0.5, 1.0]))).astype(np.uint8)
+    return {"tiles": tiles, "reach": draw(st.integers(0, 31)), "grown": np.ones(shape, np.uint8)}
 
 
 @case
@@ -354,15 +373,29 @@ def ingest_tensor(draw: Any) -> Case:
     return {"x": x, "arena": m.integers(m.size, high=1), "target": target, "lanes": lanes, "written": written}
 
 
+def _unpack(draw: Any) -> Case:
+    """Channels of a blocked map: any of them, or runs of neighbours."""
+    m = memory(draw)
+    (height, width), channels = output_size(draw), draw(st.integers(1, 40))
+    source, planes = m.place(3, height, width)
+    every = source.origin + np.add.outer(planes, np.arange(LANES)).reshape(-1)
+    offsets = every[draw(st.integers(0, 8)) :][:channels] if draw(st.booleans()) else m.rng.choice(every, channels)
+    out = np.zeros((offsets.size, height, width), np.float32)
+    return {"arena": m.arena(), "channels": offsets, "row": source.row, "pixel": source.pixel, "out": out}
+
+
 @case
 def unpack(draw: Any) -> Case:
-    """Any channels of a blocked map."""
-    m = memory(draw)
-    (height, width), channels = output_size(draw), draw(st.integers(1, 20))
-    source, planes = m.place(3, height, width)
-    offsets = m.rng.choice(source.origin + np.add.outer(planes, np.arange(LANES)).reshape(-1), channels)
-    out = np.zeros((channels, height, width), np.float32)
-    return {"arena": m.arena(), "channels": offsets, "row": source.row, "pixel": source.pixel, "out": out}
+    """A whole map."""
+    return _unpack(draw)
+
+
+@case
+def unpack_rows(draw: Any) -> Case:
+    """Some of its rows, or none."""
+    drawn = _unpack(draw)
+    first = draw(st.integers(0, drawn["out"].shape[1]))
+    return drawn | {"first": first, "end": draw(st.integers(first, drawn["out"].shape[1]))}
 
 
 def ranges(draw: Any, rng: np.random.Generator, inputs: int) -> tuple[Array, Array, int, int, int, int]:

@@ -6,15 +6,19 @@ Read from the machine code that LLVM makes: cross-compiled for other CPUs, and t
 
 from __future__ import annotations
 
+import re
+
 import llvmlite.binding as llvm
 import numba
 import numpy as np
 import pytest
-from assembly import Loop, compile_for, emit_ir, inner_loop, innermost_loops
+from assembly import EMITTERS, Loop, compile_for, dense, emit_ir, emit_straight, inner_loop, innermost_loops
 
 from kernels.conv import convolve
+from kernels.emit_transpose import emit_unpack
+from kernels.emit_winograd import emit_winograd_output
 from kernels.layout import Act, Map, Test, scratch_elements
-from kernels.target import BLOCKINGS, VARIANT, Blocking
+from kernels.target import BLOCKINGS, VARIANT
 
 llvm.initialize_all_targets()
 llvm.initialize_all_asmprinters()
@@ -31,11 +35,12 @@ CPUS = [
     ("neon", ARM, "neoverse-n1"),
     ("generic", X86, "x86-64"),
 ]
+WIDE = [cpu for cpu in CPUS if BLOCKINGS[cpu[0]].quads]
 REGISTER_LANES = {"avx512": 16, "avx2": 8, "neon": 4, "generic": 4}
 SHAPES = [
     (variant, triple, cpu, lanes, vectors)
     for variant, triple, cpu in CPUS
-    for lanes in (16, 3, 1)
+    for lanes in (16, 9, 3, 1)
     for vectors in range(1, BLOCKINGS[variant].vectors + 1)
 ]
 
@@ -54,23 +59,70 @@ def expect_clean(loop: Loop, variant: str, multiply_adds: int) -> None:
 @pytest.mark.parametrize(("variant", "triple", "cpu", "lanes", "vectors"), SHAPES)
 def test_dense_micro_kernel(variant: str, triple: str, cpu: str, lanes: int, vectors: int) -> None:
     blocking = BLOCKINGS[variant]
-    loop = inner_loop(compile_for(emit_ir(blocking, lanes, vectors), triple, cpu))
+    loop = inner_loop(compile_for(emit_ir(blocking, dense(blocking.pixels, lanes, vectors)), triple, cpu))
     expect_clean(loop, variant, blocking.pixels * lanes * vectors)
+
+
+@pytest.mark.parametrize(("variant", "triple", "cpu"), WIDE)
+@pytest.mark.parametrize("lanes", [16, 9])
+@pytest.mark.parametrize("vectors", [1, 2])
+def test_wide_micro_kernel(variant: str, triple: str, cpu: str, lanes: int, vectors: int) -> None:
+    blocking = BLOCKINGS[variant]
+    pixels = blocking.wide[vectors - 1]
+    loop = inner_loop(compile_for(emit_ir(blocking, dense(pixels, lanes, vectors, runs=True)), triple, cpu))
+    expect_clean(loop, variant, pixels * lanes * vectors)
 
 
 # Not the generic one: without fused multiply-adds, weights, inputs and sums are two registers too many.
 @pytest.mark.parametrize(("variant", "triple", "cpu"), CPUS[:-1])
 def test_depthwise_micro_kernel(variant: str, triple: str, cpu: str) -> None:
     blocking = BLOCKINGS[variant]
-    loop = inner_loop(compile_for(emit_ir(blocking, 16, 1, depthwise=True), triple, cpu))
+    loop = inner_loop(compile_for(emit_ir(blocking, EMITTERS["depthwise"]), triple, cpu))
     expect_clean(loop, variant, blocking.pixels)
+
+
+@pytest.mark.parametrize(("variant", "triple", "cpu"), WIDE)
+@pytest.mark.parametrize("width", [3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_micro_kernel_of_runs(variant: str, triple: str, cpu: str, width: int, stride: int) -> None:
+    blocking = BLOCKINGS[variant]
+    loop = inner_loop(compile_for(emit_ir(blocking, EMITTERS[f"quads {width} {stride}"]), triple, cpu))
+    expect_clean(loop, variant, 4 * blocking.quads * width)
+
+
+@pytest.mark.parametrize(("variant", "triple", "cpu"), CPUS)
+@pytest.mark.parametrize("name", ["fold_max", "fold_add"])
+def test_pooling_micro_kernel(variant: str, triple: str, cpu: str, name: str) -> None:
+    assembly = compile_for(emit_ir(BLOCKINGS[variant], EMITTERS[name]), triple, cpu)
+    pattern = r"\tv?maxps|\tfcmgt|\tfmaxnm|\tv?cmp\w*ps" if name == "fold_max" else r"\tv?addps|\tfadd"
+    loops = [loop for loop in innermost_loops(assembly) if re.search(pattern, loop.text)]
+    assert loops
+    assert [spill for loop in loops for spill in loop.spills] == []
+
+
+# The others hold their rows once, in no loop, and may have to put some aside while they activate them.
+@pytest.mark.parametrize(("variant", "triple", "cpu"), CPUS)
+@pytest.mark.parametrize("name", ["move", "affine", "combine", "interpolate"])
+def test_every_emitter_compiles_everywhere(variant: str, triple: str, cpu: str, name: str) -> None:
+    assert "micro_kernel:" in compile_for(emit_ir(BLOCKINGS[variant], EMITTERS[name]), triple, cpu)
+
+
+# 16 pixels, 16 rows and what passes between them: a vector or two may have to wait.
+@pytest.mark.parametrize(("variant", "triple", "cpu"), WIDE)
+def test_unpacking_keeps_to_registers(variant: str, triple: str, cpu: str) -> None:
+    assert len(Loop(compile_for(emit_straight(emit_unpack, 5), triple, cpu)).spills) <= 4
+
+
+@pytest.mark.parametrize(("variant", "triple", "cpu"), WIDE)
+def test_winograd_output_keeps_to_registers(variant: str, triple: str, cpu: str) -> None:
+    assert Loop(compile_for(emit_straight(emit_winograd_output, 5), triple, cpu)).spills == []
 
 
 @pytest.mark.parametrize(("variant", "triple", "cpu"), [CPUS[0], CPUS[3], CPUS[5], CPUS[8]])
 def test_a_spill_would_be_seen(variant: str, triple: str, cpu: str) -> None:
     blocking = BLOCKINGS[variant]
-    greedy = Blocking(blocking.pixels * 2, blocking.vectors, blocking.fence)
-    assert inner_loop(compile_for(emit_ir(greedy, 16, blocking.vectors), triple, cpu)).spills
+    greedy = dense(4 * blocking.pixels, 16, blocking.vectors)
+    assert inner_loop(compile_for(emit_ir(blocking, greedy), triple, cpu)).spills
 
 
 def compiled_convolve() -> str:
@@ -92,8 +144,13 @@ def test_own_convolve() -> None:
     sizes = {loop.fused + loop.multiplies for loop in loops}
     expected = {
         blocking.pixels * lanes * vectors * per_vector
-        for lanes in (16, 3, 1)
+        for lanes in (16, 9, 3, 1)
         for vectors in range(1, blocking.vectors + 1)
+    } | {
+        pixels * lanes * vectors * per_vector
+        for vectors, pixels in enumerate(blocking.wide, 1)
+        if pixels
+        for lanes in (16, 9)
     }
     assert expected <= sizes
     assert [spill for loop in loops for spill in loop.spills] == []

@@ -58,7 +58,7 @@ NEEDS = {
 def emit_ir(blocking: ByteBlocking, vectors: int, *, depthwise: bool = False) -> str:
     """The whole micro-kernel as one function's LLVM IR."""
     module = ir.Module("micro_kernel")
-    signature = ir.FunctionType(ir.VoidType(), [I64] * 7 + [F32] * 2 + [I64] * 3)
+    signature = ir.FunctionType(ir.VoidType(), [I64] * 7 + [F32] * 2 + [I64] * 4)
     function = ir.Function(module, signature, "micro_kernel")
     b = ir.IRBuilder(function.append_basic_block("entry"))
     args = list(function.args)
@@ -139,7 +139,7 @@ def run(source: str, arguments: list[int | float]) -> None:
     module = llvm.parse_assembly(source.replace('"unknown-unknown-unknown"', f'"{llvm.get_default_triple()}"'))
     with llvm.create_mcjit_compiler(module, machine) as engine:
         engine.finalize_object()
-        kinds = [ctypes.c_int64] * 7 + [ctypes.c_float] * 2 + [ctypes.c_int64] * 3
+        kinds = [ctypes.c_int64] * 7 + [ctypes.c_float] * 2 + [ctypes.c_int64] * 4
         ctypes.CFUNCTYPE(None, *kinds)(engine.get_function_address("micro_kernel"))(*arguments)
 
 
@@ -152,10 +152,11 @@ def call(
     bases = aligned(data.ctypes.data + np.arange(pixels, dtype=np.int64) * taps * 16)
     offsets, biases = aligned(np.arange(taps, dtype=np.int64) * 16), aligned(np.full(pixels, starts.ctypes.data))
     source, out = emit_ir(blocking, vectors, depthwise=depthwise), np.zeros((pixels, vectors * 16), np.uint8)
+    outs = aligned(out.ctypes.data + np.arange(pixels, dtype=np.int64) * vectors * 16)
     scale = aligned(np.full(vectors * 16, 2.0**-12, np.float32))
     run(source, [
         bases.ctypes.data, offsets.ctypes.data, taps, packed.ctypes.data, biases.ctypes.data, 0, scale.ctypes.data,
-        -128.0, 127.0, 128, out.ctypes.data, vectors * 16,
+        -128.0, 127.0, 128, outs.ctypes.data, 0, 64,
     ])  # fmt: skip
     return out
 

@@ -37,10 +37,14 @@ def test_host_values_come_from_its_blocking() -> None:
 
 @pytest.mark.parametrize("blocking", target.BLOCKINGS.values())
 def test_calls_fill_a_chunk(blocking: target.Blocking) -> None:
-    from kernels.layout import CHUNK
+    from kernels.layout import CHUNK, LONG_CHUNK, WIDEST
 
     assert CHUNK % blocking.pixels == 0, "a chunk's last call would write past its tables"
     assert all(CHUNK % (block * block) == 0 for block in (1, 2, 4))
+    # Wide calls come in units that leave whole narrow ones.
+    assert all(2 * wide % blocking.pixels == 0 for wide in blocking.wide)
+    assert max(blocking.wide, default=0) <= WIDEST
+    assert LONG_CHUNK % CHUNK == 0
 
 
 def test_source_key_follows_the_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

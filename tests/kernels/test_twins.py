@@ -8,7 +8,9 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any
 
-import byte_cases  # noqa: F401  # registers its cases
+import bfloat16_cases  # noqa: F401  # registers its cases
+import byte_cases  # noqa: F401
+import half_cases  # noqa: F401
 import kernel_cases
 import numpy as np
 import pytest
@@ -60,7 +62,7 @@ def same(a: np.ndarray, b: np.ndarray) -> bool:
 
 def test_kernels_are_discovered() -> None:
     names = [name for _, name in KERNELS]
-    assert {"convolve", "pool_max", "project_packed", "ingest_tiles"} <= set(names)
+    assert {"convolve", "pool_max", "project_packed", "take_tiles"} <= set(names)
     assert len(names) == len(set(names))
     assert set(names) == set(kernel_cases.CASES)
 

@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 from pydantic import ValidationError
 
+from cache.normalisation import line
 from cache.onnx_import import load_model
 from service.model_spec import IMAGENET_MEAN, IMAGENET_STD, ModelSpec, SpecError, guess_spec, load_spec
 
@@ -121,8 +122,8 @@ def test_normalisation_is_a_float32_table_per_channel():
     table = ModelSpec(mean=BGR_MEAN, std=BGR_STD).normalisation()
     assert table.shape == (256, 3)
     assert table.dtype == np.float32
-    expected = (np.float32(200) - np.float32(116.28)) / np.float32(57.12)
-    assert table[200, 1] == expected
+    assert table[200, 1] == pytest.approx((200 - 116.28) / 57.12, rel=3e-7)
+    assert line(table)[0].size == 48
     assert ModelSpec(mean=0, std=1).normalisation()[255].tolist() == [255, 255, 255]
 
 

@@ -46,8 +46,8 @@ def test_sum_and_product_between_dequantised(op: str, relu: bool) -> None:
     m.add(op, "d0 d1", "s")
     if relu:
         m.add("Relu", "s", "r")
-    name = m.fake("r" if relu else "s", 0.06, 33)
-    plan = check_quantised(m.build(SHAPE, {name: np.float32}), SHAPE, step=0.06, share=0.01, fused=not relu)
+    name = m.fake("r" if relu else "s", 0.0613, 33)
+    plan = check_quantised(m.build(SHAPE, {name: np.float32}), SHAPE, step=0.0613, share=0.01, fused=not relu)
     assert ops(plan)[-2:] == [f"q_{op.lower()}", "dequantise"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 MACHINE = {
     "cpu": "Some CPU <1>", "cores": 2, "vectors": "avx512", "system": "Linux x86_64", "python": "3.11.0",
     "versions": {"numpy": "2.0.0", "onnxruntime": "1.20.0", "openvino": None}, "load_average": 0.5,
+    "other_programs_cores": 0.25,
 }  # fmt: skip
 
 

@@ -57,6 +57,7 @@ def test_a_page_is_whole_and_loads_nothing(kind):
     assert 'name="viewport"' in text
     assert "Some CPU <1>, 2 core(s)" in " ".join(reader.texts)
     assert "Some CPU &lt;1&gt;" in text
+    assert "Meanwhile other programs kept 0.25 cores busy." in text
 
 
 @pytest.mark.parametrize("kind", REPORTS)

@@ -125,6 +125,14 @@ def test_what_goes_wrong_is_said_in_one_line(arguments, code, said) -> None:
     assert (found, said in complaints.replace("│ ", "").replace(" │", "")) == (code, True), complaints
 
 
+def test_a_busy_machine_is_said(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.Bystanders, "cores", lambda self: 1.5)
+    code, said, complaints = run("dense", model, "--rounds", 1, "--against", "", "--json", "-")
+    assert code == 0
+    assert "other programs kept 1.5 cores busy meanwhile" in complaints
+    assert json.loads(said)["machine"]["other_programs_cores"] == 1.5
+
+
 def test_one_frame_is_no_clip_to_play(model: Path, clip: Path) -> None:
     code, _, complaints = run("streams", model, clip / "0.png")
     assert code == 1

@@ -1,0 +1,278 @@
+"""Feature maps kept as float16: where they lie in a stream's store, and where a thread stages what a step needs.
+
+Kernels know float32 alone. So a step's inputs are expanded, pixel by pixel as its windows ask for them, into a *staging*
+arena of the thread; the step's kernel computes the listed pixels there; its results are rounded, compared with the stored
+ones, and written where they pass (`kernels.half`). Staged maps hold nothing from step to step, so that maps which never
+meet in one step may lie in one place. Maps of one size share planes of one geometry: what is border in one is border in
+all of them, and stays zero.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from cache.arena import LANES, MapInfo, aligned_zeros
+from cache.change import Frame
+from cache.state import Needs, State, Workspace
+from cache.steps import Floats, Method, Step, Words
+from kernels.atomic import call_entry
+from kernels.constants import STORE
+from kernels.emit_half import LARGEST
+from kernels.half import STRETCH_WORDS, commit_half, expand_windows
+from kernels.layout import Test
+from kernels.record import (
+    ARENA,
+    ARENA_SIZE,
+    MASKS,
+    STATE_WORDS,
+    arena_of,
+    encode,
+    entry,
+    indices_at,
+    ints_2d_at,
+    map_at,
+    mask_of,
+    pixels_at,
+    words_at,
+)
+
+Tiles = npt.NDArray[np.uint8]
+Halves = npt.NDArray[np.uint16]
+
+SEGMENT = 1536
+"""Entries of a list that are expanded, computed and committed in one go: they stay in the cache, and are a multiple of
+every method's unit."""
+
+# Words of a stream's state behind `kernels.record.STATE_WORDS`. STORED, STORED_SIZE : the store. INNER : the state that
+# kernels are given: the same, but with masks that nobody reads.
+STORED, STORED_SIZE, INNER, HALF_STATE_WORDS = range(STATE_WORDS, STATE_WORDS + 4)
+
+
+@dataclass(frozen=True, eq=False)
+class HalfLayout:
+    """maps : of a plan, in the staging arena of `elements` float32. stored : the same maps, none of them with a border,
+    in a store of `stored_elements` uint16; what is made anew wherever it is read takes no place there.
+
+    is_stored : by map.
+    """
+
+    maps: tuple[MapInfo, ...]
+    elements: int
+    stored: tuple[MapInfo, ...]
+    stored_elements: int
+    is_stored: tuple[bool, ...]
+
+
+def half_layout(maps: Sequence[MapInfo], steps: Iterable[Step]) -> HalfLayout:
+    """Places in store and staging arena, from maps placed as float32 and the steps that use them."""
+    steps = list(steps)
+    used = {0, *(s.target for s in steps), *(r.map for s in steps for r in s.reads)}
+    kept = tuple(m.index in used and not m.outside for m in maps)
+    stored, at = [], 0
+    for info, keep in zip(maps, kept, strict=True):
+        row = info.width * info.pixel
+        if info.is_interleaved:
+            row = -(-row // LANES) * LANES + LANES  # it is expanded in whole vectors
+        plane = -(-info.height * row // 32) * 32
+        plane += 32 * (plane // 32 % 2 == 0)  # planes an even number of cache lines apart would share cache sets
+        stored.append(replace(info, border=(0, 0, 0, 0), origin=at, plane=plane, row=row))
+        at += max(info.blocks, 1) * plane if keep else 0
+    placed, elements = stage(maps, steps)
+    return HalfLayout(placed, elements, tuple(stored), at + LANES, kept)
+
+
+def stage(maps: Sequence[MapInfo], steps: Sequence[Step]) -> tuple[tuple[MapInfo, ...], int]:
+    """Places in the staging arena, and its elements."""
+    meets: dict[int, set[int]] = {m.index: set() for m in maps}
+    for step in steps:
+        together = {step.target, *(r.map for r in step.reads)}
+        for index in together:
+            meets[index] |= together - {index}
+    placed = {m.index: m for m in maps if m.outside}
+    at = 0
+    for size in dict.fromkeys((m.height, m.width) for m in maps if m.blocks):
+        group = [m for m in maps if m.blocks and (m.height, m.width) == size]
+        planes = choose_planes(group, meets)
+        top, left, bottom, right = (max(m.border[i] for m in group) for i in range(4))
+        row = (size[1] + max(left, right)) * LANES
+        before, after = (down * row + along * LANES for down, along in ((top, left), (bottom, right)))
+        plane = (size[0] - 1) * row + size[1] * LANES + max(before, after)
+        plane += LANES * (plane // LANES % 2 == 0)
+        for m in group:
+            place = at + before + planes[m.index] * plane
+            placed[m.index] = replace(m, border=(top, left, bottom, right), origin=place, plane=plane, row=row)
+        at += before + max(planes[m.index] + m.blocks for m in group) * plane
+    for m in maps:
+        if m.index not in placed:  # interleaved: each has a place of its own
+            row = m.row + LANES
+            origin = -(-(at + m.border[0] * row + m.border[1] * m.pixel) // LANES) * LANES
+            placed[m.index] = replace(m, origin=origin, row=row)
+            at = -(-(origin + (m.height + m.border[2]) * row) // LANES) * LANES
+    return tuple(placed[m.index] for m in maps), at + LANES
+
+
+def choose_planes(group: Sequence[MapInfo], meets: dict[int, set[int]]) -> dict[int, int]:
+    """First plane of each map: the lowest one where it overlaps none that it meets; large maps first."""
+    planes: dict[int, int] = {}
+    blocks = {m.index: m.blocks for m in group}
+    for m in sorted(group, key=lambda m: -m.blocks):
+        taken = sorted((planes[i], planes[i] + blocks[i]) for i in meets[m.index] if i in planes)
+        first = 0
+        for begin, end in taken:
+            if begin >= first + m.blocks:
+                break
+            first = max(first, end)
+        planes[m.index] = first
+    return planes
+
+
+@entry
+def half_step(record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int) -> int:
+    """entry and record of the method, target staged and stored, its blocks, target, reads int64[n, 17].
+
+    A read: map stored and staged, blocks, height; addresses of first and last input row, row step, addresses of first
+    and last input column; height and width of the target.
+    """
+    r, s = words_at(record, 15), words_at(state, HALF_STATE_WORDS)
+    reads, target = ints_2d_at(r, 12), r[11]
+    arena, store, written = arena_of(s), words_at(s[STORED], s[STORED_SIZE] // 4).view(np.uint16), mask_of(s, target)
+    rows, total = 0, 0
+    for i in range(reads.shape[0]):
+        rows += reads[i, 9]
+    known = np.zeros((rows, STRETCH_WORDS), np.int32)
+    for start in range(0, count, SEGMENT):
+        size, at = min(SEGMENT, count - start), 0
+        listed = pixels_at(pixels + start * 8, size)
+        for i in range(reads.shape[0]):
+            read = reads[i]
+            expand_windows(
+                store, map_at(read, 0), read[8], arena, map_at(read, 4), indices_at(read[10], read[15]),
+                indices_at(read[11], read[15]), read[12], indices_at(read[13], read[16]),
+                indices_at(read[14], read[16]), listed, block, known[at : at + read[9]],
+            )  # fmt: skip
+            at += read[9]
+        call_entry(r[0], r[1], s[INNER], pixels + start * 8, size, STORE, 0.0, block, worker)
+        total += commit_half(arena, map_at(r, 2), r[10], store, map_at(r, 6), listed, Test(mode, limit, block), written)
+    return total
+
+
+def half_method(layout: HalfLayout, step: Step, method: Method) -> Method:
+    """A method of a step, on maps kept as float16."""
+    target, reads, height, width = layout.maps[step.target], [], 0, 0
+    height, width = target.height, target.width
+    seen: set[tuple[int, bytes]] = set()
+    for read in step.reads:
+        rows, columns = read.rows, read.columns
+        key = read.map, b"".join(a.tobytes() for a in (rows.low, rows.high, columns.low, columns.high))
+        if key in seen or not layout.is_stored[read.map]:
+            continue
+        seen.add(key)
+        stored, staged = layout.stored[read.map], layout.maps[read.map]
+        reads.append([
+            *stored.layout, *staged.layout, max(staged.blocks, 1), staged.height, rows.low.ctypes.data,
+            rows.high.ctypes.data, rows.step, columns.low.ctypes.data, columns.high.ctypes.data, height, width,
+        ])  # fmt: skip
+    words, kept = encode(
+        method.entry.address, method.words.ctypes.data, target.layout, layout.stored[step.target].layout, target.blocks,
+        step.target, np.array(reads, np.int64).reshape(-1, 17),
+    )  # fmt: skip
+    return replace(method, entry=half_step, words=words, kept=(*kept, method, step))
+
+
+class Staging:
+    """What a thread lends to streams of one layout.
+
+    arena : float32[:], zero in borders. marks : int64[maps, 3], masks of the right sizes, all in one place, that kernels
+    mark and nobody reads.
+    """
+
+    def __init__(self, layout: HalfLayout) -> None:
+        self.arena = aligned_zeros(layout.elements)
+        self._mask = np.zeros(max(m.height * m.width for m in layout.maps), np.uint8)
+        self.marks = np.array([[self._mask.ctypes.data, m.height, m.width] for m in layout.maps], np.int64)
+
+    @staticmethod
+    def nbytes(layout: HalfLayout) -> int:
+        """Memory that one takes."""
+        return layout.elements * 4 + max(m.height * m.width for m in layout.maps) + len(layout.maps) * 24
+
+
+_threads = threading.local()
+
+
+def staging(layout: HalfLayout) -> Staging:
+    """The staging of the calling thread for a layout; gone when its plan is."""
+    kept: WeakKeyDictionary[HalfLayout, Staging] | None = getattr(_threads, "stagings", None)
+    if kept is None:
+        kept = _threads.stagings = WeakKeyDictionary()
+    found = kept.get(layout)
+    if found is None:
+        found = kept[layout] = Staging(layout)
+    return found
+
+
+class HalfState(State):
+    """The memory of one stream whose maps are float16.
+
+    store : uint16[:], the bits of every stored value. arena : the staging arena of the thread that runs the frame.
+    """
+
+    def __init__(self, layout: HalfLayout) -> None:
+        self.layout = layout
+        self.store = aligned_zeros(layout.stored_elements // 2).view(np.uint16)
+        self._staging = staging(layout)
+        super().__init__(layout.maps, self._staging.arena)
+        self._inner = np.zeros(STATE_WORDS, np.int64)
+        self.words = np.concatenate([self.words, np.zeros(HALF_STATE_WORDS - STATE_WORDS, np.int64)])
+        self.words[[STORED, STORED_SIZE, INNER]] = self.store.ctypes.data, self.store.size, self._inner.ctypes.data
+
+    def enter(self) -> None:
+        """Work in the calling thread's staging arena, from now on."""
+        self._staging = staging(self.layout)
+        self.arena = self._staging.arena
+        self.words[[ARENA, ARENA_SIZE]] = self.arena.ctypes.data, self.arena.size
+
+    def borrow(self, space: Workspace, needs: Needs, workers: int = 1) -> None:
+        """Work in a thread's space until another is borrowed."""
+        super().borrow(space, needs, workers)
+        self._inner[:] = self.words[:STATE_WORDS]
+        self._inner[MASKS] = self._staging.marks.ctypes.data
+
+    def ingest(self, frame: Frame, table: Floats, tiles: Tiles, tile: int, reference: Frame) -> None:
+        """The image of marked tiles, as float16, and their pixels into the reference frame."""
+        image, mask = self.layout.stored[0], self.written[0]
+        height, width, channels = frame.shape
+        mask[:] = tiles.repeat(tile, axis=0)[:height].repeat(tile, axis=1)[:, :width]
+        marked, bits = mask != 0, to_half(table)
+        reference[marked] = frame[marked]
+        for c in range(channels):
+            self._channel(image, c)[marked] = bits[frame[marked, c], c]
+
+    def ingest_tensor(self, x: Floats) -> None:
+        """An image float32[C, H, W]: store and mark what differs once it is rounded."""
+        image, mask = self.layout.stored[0], self.written[0]
+        for c, new in enumerate(to_half(x)):
+            old = self._channel(image, c)
+            mask |= old != new
+            old[...] = new
+
+    def _channel(self, info: MapInfo, c: int) -> Halves:
+        """uint16[H, W], a channel of a stored map. Shares memory."""
+        found = info.view(self.store)  # type: ignore[arg-type]
+        return found[..., c] if info.is_interleaved else found[c // LANES, :, :, c % LANES]  # type: ignore[return-value]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held; the staging arena is the thread's."""
+        return super().nbytes - self.arena.nbytes + self.store.nbytes
+
+
+def to_half(values: Floats) -> Halves:
+    """Bits of the float16 nearest to each value; 65504, of its sign, for what lies beyond."""
+    return np.clip(values, -LARGEST, LARGEST).astype(np.float16).view(np.uint16)
