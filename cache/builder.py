@@ -29,13 +29,14 @@ _KINDS = {
 class Builder:
     """The growing plan: values by tensor name, maps, and steps still waiting for addresses.
 
-    strict : every product is computed directly. live : by map, int64[C]: the lanes (block * 16 + lane) that hold a
+    strict : every product is computed directly. compute_dtype : of the policy. live : by map, int64[C]: the lanes (block * 16 + lane) that hold a
     channel of its tensor.
     """
 
     graph: Graph
     input_height: int
     strict: bool = False
+    compute_dtype: str = "float32"
     arena: ArenaBuilder = field(default_factory=ArenaBuilder)
     values: dict[str, Value] = field(default_factory=dict)
     steps: list[Finish] = field(default_factory=list)

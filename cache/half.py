@@ -1,10 +1,10 @@
 """Feature maps kept as float16: where they lie in a stream's store, and where a thread stages what a step needs.
 
-Kernels know float32 alone. So a step's inputs are expanded, pixel by pixel as its windows ask for them, into a *staging*
-arena of the thread; the step's kernel computes the listed pixels there; its results are rounded, compared with the stored
-ones, and written where they pass (`kernels.half`). Staged maps hold nothing from step to step, so that maps which never
-meet in one step may lie in one place. Maps of one size share planes of one geometry: what is border in one is border in
-all of them, and stays zero.
+Kernels know float32 alone. So a step's inputs are expanded, pixel by pixel as its windows ask for them, into a
+*staging* arena of the thread; the step's kernel computes the listed pixels there; its results are rounded, compared
+with the stored ones, and written where they pass (`kernels.half`). Staged maps hold nothing from step to step, so that
+maps which never meet in one step may lie in one place. Maps of one size share planes of one geometry: what is border in
+one is border in all of them, and stays zero.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from cache.arena import LANES, MapInfo, aligned_zeros
 from cache.change import Frame
 from cache.state import Needs, State, Workspace
-from cache.steps import Floats, Method, Step, Words
+from cache.steps import Floats, Method, Step
 from kernels.atomic import call_entry
 from kernels.constants import STORE
 from kernels.emit_half import LARGEST
@@ -133,7 +133,9 @@ def choose_planes(group: Sequence[MapInfo], meets: dict[int, set[int]]) -> dict[
 
 
 @entry
-def half_step(record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int) -> int:
+def half_step(
+    record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
+) -> int:
     """entry and record of the method, target staged and stored, its blocks, target, reads int64[n, 17].
 
     A read: map stored and staged, blocks, height; addresses of first and last input row, row step, addresses of first
@@ -164,8 +166,7 @@ def half_step(record: int, state: int, pixels: int, count: int, mode: int, limit
 
 def half_method(layout: HalfLayout, step: Step, method: Method) -> Method:
     """A method of a step, on maps kept as float16."""
-    target, reads, height, width = layout.maps[step.target], [], 0, 0
-    height, width = target.height, target.width
+    target, reads = layout.maps[step.target], []
     seen: set[tuple[int, bytes]] = set()
     for read in step.reads:
         rows, columns = read.rows, read.columns
@@ -176,7 +177,8 @@ def half_method(layout: HalfLayout, step: Step, method: Method) -> Method:
         stored, staged = layout.stored[read.map], layout.maps[read.map]
         reads.append([
             *stored.layout, *staged.layout, max(staged.blocks, 1), staged.height, rows.low.ctypes.data,
-            rows.high.ctypes.data, rows.step, columns.low.ctypes.data, columns.high.ctypes.data, height, width,
+            rows.high.ctypes.data, rows.step, columns.low.ctypes.data, columns.high.ctypes.data, target.height,
+            target.width,
         ])  # fmt: skip
     words, kept = encode(
         method.entry.address, method.words.ctypes.data, target.layout, layout.stored[step.target].layout, target.blocks,
@@ -188,8 +190,8 @@ def half_method(layout: HalfLayout, step: Step, method: Method) -> Method:
 class Staging:
     """What a thread lends to streams of one layout.
 
-    arena : float32[:], zero in borders. marks : int64[maps, 3], masks of the right sizes, all in one place, that kernels
-    mark and nobody reads.
+    arena : float32[:], zero in borders. marks : int64[maps, 3], masks of the right sizes, all in one place, that
+    kernels mark and nobody reads.
     """
 
     def __init__(self, layout: HalfLayout) -> None:

@@ -15,13 +15,14 @@ import numpy.typing as npt
 
 from cache import lowering
 from cache.arena import MapInfo
+from cache.bfloat16 import bfloat16_convolution
 from cache.builder import Builder, element_offsets
 from cache.graph import QUANTISED_OPS, Graph, Node
 from cache.half import HalfLayout, half_layout
+from cache.normalisation import line
 from cache.onnx_import import ModelError, OnnxModel, extract, import_graph, native_shape
 from cache.ops.byte_maps import is_read_by_pixels
 from cache.ops.slots import byte_offsets
-from cache.normalisation import line
 from cache.partition import Partition, partition
 from cache.policy import Level, Policy
 from cache.program import Program, assemble, packed_words
@@ -78,8 +79,8 @@ class Plan:
 
     input_name, input_shape : the image, (1, C, H, W). table : float32[256, C], value of each byte after
     normalisation; line : slope and shift of it, where it is a line. maps, arena_elements : the layout of a stream's arena. steps : in order. taps : cached tensors to
-    hand out. tails : run when one of their inputs was written. constants : outputs that depend on no input. half : where
-    maps kept as float16 lie; the arena is then a thread's, and holds what one step needs.
+    hand out. tails : run when one of their inputs was written. constants : outputs that depend on no input.
+    half : where maps kept as float16 lie; the arena is then a thread's, and holds what one step needs.
     """
 
     name: str
@@ -146,6 +147,11 @@ class Plan:
         """Multiply-accumulates of a dense frame, tails left out."""
         return sum(s.step.macs for s in self.steps)
 
+    @property
+    def bfloat16_nodes(self) -> int:
+        """Steps that are computed in bfloat16 on this machine, of a whole map."""
+        return sum(s.step.method.entry is bfloat16_convolution for s in self.steps)
+
     def tensor(self, frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """float32[1, C, H, W] of a frame uint8[H, W, C]: what another engine must be given."""
         return np.stack([self.table[frame[:, :, c], c] for c in range(self.channels)])[None]
@@ -165,7 +171,7 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     if table.shape != (256, shape[1]):
         raise ValueError(f"expected a normalisation table float32[256, {shape[1]}], got shape {table.shape}")
     parts = partition(graph, lowering.unsupported)
-    builder = Builder(graph, shape[2], policy.precision == "strict")
+    builder = Builder(graph, shape[2], policy.precision == "strict", policy.compute_dtype)
     handed = {*graph.outputs, *(name for tail in parts.tails for name in tail.inputs)}
     image = declare_input(builder, graph.inputs[0], shape, parts.cached, graph.inputs[0] in handed)
     for node in parts.cached:
@@ -187,7 +193,8 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     tails = tuple(make_tail(model, graph, tail) for tail in parts.tails)
     wanted = [n for n in graph.outputs if n in builder.values]
     wanted += [n for tail in parts.tails for n in tail.inputs]
-    taps = {name: make_tap(name, builder.values[name], maps if half is None else half.stored, graph) for name in dict.fromkeys(wanted)}
+    places = maps if half is None else half.stored
+    taps = {name: make_tap(name, builder.values[name], places, graph) for name in dict.fromkeys(wanted)}
     methods = [m for s in steps for m in (s.step.method, s.step.few) if m is not None]
     needs = Needs(
         scratch=scratch_elements(max((maps[s.step.target].blocks for s in steps), default=1)),
@@ -208,9 +215,8 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
 
 def refuse_bytes(model: OnnxModel, nodes: Sequence[Node]) -> None:
     """Refuse to keep maps of bytes as float16. Raises ModelError."""
-    found = next((node.name for node in nodes if node.op in QUANTISED_OPS), None)
-    if found is not None:
-        raise ModelError(f'{model.name}: expected a cache_dtype of "float32" for a quantised model, got "float16" ({found})')
+    if any(node.op in QUANTISED_OPS for node in nodes):
+        raise ModelError(f'{model.name}: expected a cache_dtype of "float32" for a quantised model, got "float16"')
 
 
 def image_reach(steps: Sequence[PlannedStep], tile: int) -> int:

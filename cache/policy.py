@@ -42,8 +42,9 @@ class Policy:
     keyframe_fraction : share of changed tiles from which a frame is recomputed whole. precision : "fast" takes
     Winograd's method where it pays (a few 1e-6 of a layer's largest output); "strict" computes every product directly.
     cache_dtype : what feature maps are kept as; "float16" takes half the memory, and rounds every stored value to 11
-    significant bits (what lies beyond 65504 becomes that). compute_dtype : "bfloat16" multiplies inputs and weights of 8
-    significant bits, with float32 sums, in wide 1x1 and strided convolutions, on CPUs that have instructions for it.
+    significant bits (what lies beyond 65504 becomes that). compute_dtype : "bfloat16" multiplies inputs and weights of
+    8 significant bits, with float32 sums, in wide 1x1 and strided convolutions, on CPUs that have instructions for it
+    and gain by them.
     """
 
     levels: tuple[Level, ...] = DEFAULT_LEVELS

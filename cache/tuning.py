@@ -1,6 +1,7 @@
 """Which way to compute each node, by measurement on this machine; kept on disk, so that the choice is made once.
 
-Only nodes with two methods are measured (a 3x3 convolution directly and by Winograd's method). Whichever is faster on the
+Only nodes with two methods are measured (a 3x3 convolution directly and by Winograd's method, a wide one in float32 and in
+bfloat16). Whichever is faster on the
 whole map becomes the step's method: the one of keyframes, and the only one in exact mode. The other stays where it is
 faster on short lists.
 """
@@ -47,7 +48,9 @@ def tuned(plan: Plan, model_key: str, folder: Path | None = None) -> Plan:
     open_steps = [planned for planned in plan.steps if planned.step.few is not None]
     if not open_steps:
         return plan
-    parts = "x".join(map(str, plan.input_shape)), *(planned.step.name for planned in open_steps)
+    parts = ["x".join(map(str, plan.input_shape)), *(planned.step.name for planned in open_steps)]
+    if plan.policy.compute_dtype != "float32":
+        parts.append(plan.policy.compute_dtype)
     name = f"{model_key[:16]}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.json"
     file = (folder or FOLDER / "costs") / name
     costs = _read(file, open_steps)

@@ -47,13 +47,13 @@ def convolve_bfloat16(
 ) -> int:  # fmt: skip
     """Convolve at the listed output pixels, activate, compare with the stored values, write what passes.
 
-    taps : int64[:], byte offsets from a pixel's input corner, of 16 channels each; all groups of outputs see all of them.
+    taps : int64[:], byte offsets from a pixel's input corner, of 16 channels each; every group of outputs sees all.
     spans : int64[groups, 3], per group of output blocks: first block, blocks (1 to 3), first weight in float32.
     weights : the bits of bfloat16[tap][8][block][16][2] per group, as float32[:]; 64-byte aligned.
     work : float32[work_elements(taps)] or more.
 
-    Other arguments and the result as in `kernels.conv.convolve`. Inputs are rounded to the nearest bfloat16; products and
-    sums are float32, per output in the order of the taps.
+    Other arguments and the result as in `kernels.conv.convolve`. Inputs are rounded to the nearest bfloat16; sums are
+    float32, per output in the order of the taps.
     """
     blocks, total = bias.size // LANES, 0
     bases, outs = address_table(), address_table()
@@ -71,7 +71,8 @@ def convolve_bfloat16(
             narrow_taps(gathered + i * step, table_get(bases, i), all_taps, count_taps)
         for g in range(spans.shape[0]):
             first, vectors = spans[g, 0], spans[g, 1]
-            w, shift, finish = all_weights + spans[g, 2] * 4, all_bias + first * VECTOR_BYTES, activation(act, slopes, first)
+            w, shift = all_weights + spans[g, 2] * 4, all_bias + first * VECTOR_BYTES
+            finish = activation(act, slopes, first)
             for slot in range(0, calls * PIXELS, PIXELS):
                 read, to = gathered + slot * step, exits(m, target, test, outs, slot, first)
                 if vectors == 3:

@@ -13,7 +13,7 @@ import numpy as np
 
 from kernels.constants import MUL, STORE, TEST_BITS, VECTOR_BYTES
 from kernels.jit import jit
-from kernels.layout import CHUNK, Act, Map, Test, Window, _mark, clear_metrics, commit_chunk, finish_chunk
+from kernels.layout import CHUNK, Act, Map, Test, Window, clear_metrics, commit_chunk, finish_chunk
 from kernels.pool import _span
 from kernels.simd import lane_copy
 from kernels.simd_int8 import (
@@ -179,7 +179,8 @@ def quantise_image(
     differs: only STORE and TEST_BITS.
     """
     fresh, stored = scratch.view(np.uint32), arena.view(np.uint32)
-    group, total, first, store = test.block * test.block, 0, 0, test.mode == STORE
+    everything, store = Test(STORE, 0.0, 1), test.mode == STORE
+    group, total, first = test.block * test.block, 0, 0
     while first < pixels.shape[0]:
         end, p, differs = min(first + group, pixels.shape[0]), first, store
         while p < end:
@@ -201,7 +202,7 @@ def quantise_image(
             for i in range(first, end if differs else first):
                 stored[target.origin + int(pixels[i, 0]) * target.row + int(pixels[i, 1])] = fresh[i - first]
         if differs:
-            total += _mark(pixels, first, end, written)
+            total += commit_chunk(arena, scratch, 1, target, pixels, first, end - first, everything, written)
         first = end
     return total
 
@@ -254,13 +255,14 @@ def look_up(
 @jit
 def combine_bytes(
     op: int, arena: np.ndarray, first: Map, first_planes: np.ndarray, second: Map, second_planes: np.ndarray,
-    terms: Terms, ending: Exit, table: np.ndarray, target: Map, pixels: np.ndarray, test: Test, scratch: np.ndarray,
-    written: np.ndarray,
+    vectors: int, terms: Terms, ending: Exit, table: np.ndarray, target: Map, pixels: np.ndarray, test: Test,
+    scratch: np.ndarray, written: np.ndarray,
 ) -> int:  # fmt: skip
     """Sum or product (op ADD or MUL) of two byte maps at the listed pixels, requantised; the rest as in `look_up`.
 
     first, second : maps; one with row and pixel strides of 0 is broadcast over all pixels. first_planes,
-    second_planes : int64[slots], element offset of each slot. table : uint8[0] for none.
+    second_planes : int64[slots], element offset of each slot. vectors : quarters of slots from the first on that hold
+    channels; the others become zeros, looked up. table : uint8[0] for none.
     """
     slots, total = first_planes.size, 0
     base, raw = arena.ctypes.data, scratch.ctypes.data
@@ -269,6 +271,7 @@ def combine_bytes(
     low, high, zero = np.float32(ending.low), np.float32(ending.high), ending.zero
     for start in range(0, pixels.shape[0], CHUNK):
         count = min(CHUNK, pixels.shape[0] - start)
+        clear_slots(scratch, slots, count)
         for p in range(count):
             y, x = np.int64(pixels[start + p, 0]), np.int64(pixels[start + p, 1])
             a_pixel = base + (first.origin + y * first.row + x * first.pixel) * 4
@@ -276,7 +279,7 @@ def combine_bytes(
             for s in range(slots):
                 out = raw + (p * slots + s) * VECTOR_BYTES
                 a, b = a_pixel + first_planes[s] * 4, b_pixel + second_planes[s] * 4
-                for i in range(0, VECTOR_BYTES, 16):
+                for i in range(0, min(VECTOR_BYTES, (vectors - 4 * s) * 16), 16):
                     if op == MUL:
                         multiply_lanes(a + i, b + i, ox, oy, factor, other, fixed, low, high, zero, out + i)
                     else:

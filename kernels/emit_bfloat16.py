@@ -1,13 +1,11 @@
 """LLVM vector IR of convolutions in bfloat16: pairs of inputs, given to every lane, times pairs of weights.
 
-A bfloat16 is the upper half of a float32. `vdpbf16ps` (AVX-512 with BF16) multiplies two inputs with two weights of each of
-16 outputs and adds both to a float32 sum; subnormal inputs count as zero. Every output is one chain of such sums in the
-order of the taps, from the bias on.
+A bfloat16 is the upper half of a float32. `vdpbf16ps` (AVX-512 with BF16) multiplies two inputs with two weights of
+each of 16 outputs and adds both to a float32 sum; subnormal inputs count as zero. Every output is one chain of such
+sums in the order of the taps, from the bias on.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils
@@ -73,8 +71,9 @@ def _splat_word(b: Builder, word: Value) -> Value:
 
 
 def emit_dot_products(
-    b: Builder, blocking: Blocking, vectors: int, inputs: Value, stride: Value, count: Value, weights: Value, bias: Value
-) -> Rows:
+    b: Builder, blocking: Blocking, vectors: int, inputs: Value, stride: Value, count: Value, weights: Value,
+    bias: Value,
+) -> Rows:  # fmt: skip
     """`rows[pixel][vector]` = bias + sum over taps of `PAIRS` pairs each.
 
     inputs : address of the first of `blocking.pixels` pixels, each bfloat16[count][16], `stride` bytes apart.

@@ -1,8 +1,8 @@
 """LLVM vector IR of float16 maps: to float32 and back, and how far a new value lies from a stored one.
 
 Rounding is to the nearest, ties to even; what lies beyond the largest float16 (65504) becomes that, of its sign. One
-instruction converts a register on CPUs with F16C or AVX-512 and on aarch64. Elsewhere LLVM would call a library function
-for every lane, so that the bits are moved by integer arithmetic instead.
+instruction converts a register on CPUs with F16C or AVX-512 and on aarch64. Elsewhere LLVM would call a library
+function for every lane, so that the bits are moved by integer arithmetic instead.
 """
 
 from __future__ import annotations
@@ -20,8 +20,13 @@ I16 = ir.IntType(16)
 BITS = ir.VectorType(I16, LANES)
 HALVES = ir.VectorType(ir.HalfType(), LANES)
 
-HAS_HALF = VARIANT in ("avx512", "neon") or "f16c" in cpu_features()
-"""Whether the machine converts a whole register by one instruction."""
+
+def machine_has_half(variant: str, features: frozenset[str]) -> bool:
+    """Whether a machine of a float variant (`kernels.target.variant`) with LLVM features converts whole registers."""
+    return variant in ("avx512", "neon") or "f16c" in features
+
+
+HAS_HALF = machine_has_half(VARIANT, cpu_features())
 
 
 def _iconst(x: int) -> Value:

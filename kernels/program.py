@@ -10,7 +10,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.atomic import atomic_add, atomic_load, atomic_replace, atomic_store, call_entry, give_way, now_ns, pause
+from kernels.atomic import (
+    atomic_add,
+    atomic_load,
+    atomic_replace,
+    atomic_store,
+    call_entry,
+    flush_denormals,
+    give_way,
+    now_ns,
+    pause,
+    restore_denormals,
+)
 from kernels.byte_maps import spread_bytes
 from kernels.constants import STORE, TEST_BITS, TEST_RMS
 from kernels.jit import jit
@@ -65,11 +76,12 @@ def _run_part(job: np.ndarray, part: int, worker: int) -> int:
 @jit
 def help_out(jobs: int, ticket: int, worker: int) -> int:
     """Take parts of jobs until the frame is done; returns how many. Addresses of the jobs and of the ticket."""
-    taken, idle = 0, 0
+    taken, idle, mode = 0, 0, flush_denormals()
     while True:
         seen = atomic_load(ticket)
         step, part = (seen >> 16) & 0xFFFF, seen & 0xFFFF
         if step == NO_STEP:
+            restore_denormals(mode)
             return taken
         job = words_at(jobs + step * JOB_WORDS * 8, JOB_WORDS)
         if part >= job[J_PARTS]:
@@ -200,6 +212,72 @@ def _compute(
 
 
 @jit
+def _measure(step: np.ndarray, target: np.ndarray, arena: np.ndarray) -> float:
+    """Standard deviation of a step's target."""
+    layout = Map(target[ORIGIN], target[PLANE], target[ROW], target[PIXEL])
+    lanes = words_at(step[LANES], step[LANE_COUNT])
+    if step[BYTES]:
+        return spread_bytes(arena, layout, target[HEIGHT], target[WIDTH], lanes)
+    return spread(arena, layout, target[HEIGHT], target[WIDTH], lanes)
+
+
+@jit
+def _run_whole(
+    steps: np.ndarray, maps: np.ndarray, costs: np.ndarray, spreads: np.ndarray, state: np.ndarray, touched: np.ndarray,
+    jobs: np.ndarray, ticket: np.ndarray, workers: int, exact: bool, done: np.ndarray, clock: np.ndarray,
+) -> None:  # fmt: skip
+    """Every pixel of every map."""
+    arena = arena_of(state)
+    for index in range(steps.shape[0]):
+        started = now_ns() if clock.size > 0 else 0
+        step = steps[index]
+        count = step[ALL_COUNT]
+        _compute(
+            jobs, index, ticket, step, METHOD, state.ctypes.data, step[ALL], count, STORE, 0.0, costs[index, 1] * count,
+            workers,
+        )  # fmt: skip
+        touched[step[TARGET]] = TOUCHED
+        done[index] = 1.0
+        if not exact and step[BITS] == 0:
+            spreads[index] = _measure(step, maps[step[TARGET]], arena)
+        if clock.size > 0:
+            clock[index] = now_ns() - started
+
+
+@jit
+def _run_stale(
+    steps: np.ndarray, reads: np.ndarray, maps: np.ndarray, costs: np.ndarray, epsilons: np.ndarray,
+    spreads: np.ndarray, state: np.ndarray, touched: np.ndarray, masks: np.ndarray, stale: np.ndarray, pixels: np.ndarray,
+    jobs: np.ndarray, ticket: np.ndarray, workers: int, exact: bool, done: np.ndarray, clock: np.ndarray,
+) -> None:  # fmt: skip
+    """What was written to one map makes stale of the next, step by step."""
+    for index in range(steps.shape[0]):
+        step, cost = steps[index], costs[index]
+        if not _is_touched(step, reads, touched):
+            continue
+        started = now_ns() if clock.size > 0 else 0
+        target = maps[step[TARGET]]
+        height, width = target[HEIGHT], target[WIDTH]
+        words = (width + 63) // 64
+        mask = stale[: height * words].reshape((height, words))
+        _mark_stale(step, reads, maps, touched, state, masks, mask)
+        method, count, distinct = _choose(step, cost, mask, height, width, pixels, exact)
+        if count > 0:
+            mode, limit = TEST_RMS, (epsilons[index] * spreads[index]) ** 2 * step[CHANNELS]
+            if exact or step[BITS]:
+                mode, limit = TEST_BITS, 0.0
+            expected = cost[1] * count if method == METHOD else cost[3] * count
+            written = _compute(
+                jobs, index, ticket, step, method, state.ctypes.data, pixels.ctypes.data, count, mode, limit, expected,
+                workers,
+            )  # fmt: skip
+            touched[step[TARGET]] = TOUCHED if written > 0 else UNTOUCHED
+            done[index] = distinct / (height * width)
+        if clock.size > 0:
+            clock[index] = now_ns() - started
+
+
+@jit
 def run(
     steps: np.ndarray, reads: np.ndarray, maps: np.ndarray, costs: np.ndarray, epsilons: np.ndarray,
     spreads: np.ndarray, state: np.ndarray, touched: np.ndarray, masks: np.ndarray, stale: np.ndarray, pixels: np.ndarray,
@@ -212,49 +290,23 @@ def run(
         listed pixel of the first method, then of the second. epsilons : float64[steps], thresholds in spreads.
     spreads : float64[steps], standard deviation of each target, measured on keyframes that are not exact.
     state : int64 words (see `kernels.record`). touched : uint8[maps], set where this frame wrote to a map.
-    masks : uint64, room for the packed masks of all maps. stale : uint64, room for the largest one. pixels : int32[largest list, 2]. jobs : int64[steps, 16]. ticket : int64[1].
+    masks : uint64, room for the packed masks of all maps. stale : uint64, room for the largest one.
+    pixels : int32[largest list, 2]. jobs : int64[steps, 16]. ticket : int64[1].
     workers : 1 and those who call `help_out`. keyframe : recompute everything. exact : write what differs in any bit.
-    done : float64[steps], share of the target's pixels that were recomputed. clock : int64[steps] or [0], nanoseconds
-        taken by each step.
+    done : float64[steps], zeros; share of the target's pixels that were recomputed. clock : int64[steps], zeros, or
+        [0]; nanoseconds taken by each step.
     """
-    arena = arena_of(state)
-    for index in range(steps.shape[0]):
-        step, cost = steps[index], costs[index]
-        started = now_ns() if clock.size > 0 else 0
-        done[index] = 0.0
-        target = maps[step[TARGET]]
-        height, width = target[HEIGHT], target[WIDTH]
-        method, where, count, distinct = METHOD, step[ALL], step[ALL_COUNT], height * width
-        if not keyframe:
-            if not _is_touched(step, reads, touched):
-                continue
-            words = (width + 63) // 64
-            mask = stale[: height * words].reshape((height, words))
-            _mark_stale(step, reads, maps, touched, state, masks, mask)
-            method, count, distinct = _choose(step, cost, mask, height, width, pixels, exact)
-            where = pixels.ctypes.data
-        if count == 0:
-            continue
-        mode, limit = TEST_RMS, (epsilons[index] * spreads[index]) ** 2 * step[CHANNELS]
-        if keyframe:
-            mode, limit = STORE, 0.0
-        elif exact or step[BITS]:
-            mode, limit = TEST_BITS, 0.0
-        expected = cost[1] * count if method == METHOD else cost[3] * count
-        written = _compute(
-            jobs, index, ticket, step, method, state.ctypes.data, where, count, mode, limit, expected, workers
+    mode = flush_denormals()
+    if keyframe:
+        _run_whole(
+            steps, maps, costs, spreads, state, touched, jobs, ticket, workers, exact, done, clock
         )  # fmt: skip
-        touched[step[TARGET]] = written > 0
-        done[index] = distinct / (height * width)
-        if keyframe and not exact and step[BITS] == 0:
-            layout = Map(target[ORIGIN], target[PLANE], target[ROW], target[PIXEL])
-            lanes = words_at(step[LANES], step[LANE_COUNT])
-            if step[BYTES]:
-                spreads[index] = spread_bytes(arena, layout, height, width, lanes)
-            else:
-                spreads[index] = spread(arena, layout, height, width, lanes)
-        if clock.size > 0:
-            clock[index] = now_ns() - started
+    else:
+        _run_stale(
+            steps, reads, maps, costs, epsilons, spreads, state, touched, masks, stale, pixels, jobs, ticket, workers,
+            exact, done, clock,
+        )  # fmt: skip
+    restore_denormals(mode)
 
 
 @jit

@@ -14,7 +14,7 @@ from kernels.constants import STORE, VECTOR_BYTES
 from kernels.conv import address_chunk, address_table
 from kernels.emit_int8 import BYTE_HOST, BYTE_VECTORS
 from kernels.jit import jit
-from kernels.layout import CHUNK, Map, Test, _mark
+from kernels.layout import CHUNK, Map, Test, commit_chunk
 from kernels.simd import table_get, table_set
 from kernels.simd_int8 import dense_bytes_1, dense_bytes_2, dense_bytes_3, dense_bytes_4, depthwise_bytes
 from kernels.target import PIXELS
@@ -107,7 +107,7 @@ def convolve_bytes(
                     scale.ctypes.data + first * VECTOR_BYTES, ending, outs + slot * 8, first, plane,
                 )  # fmt: skip
         if direct:
-            total += _mark(pixels, start, start + count, written)
+            total += commit_chunk(arena, scratch, slots, target, pixels, start, count, test, written)
         else:
             total += finish_slots(arena, scratch, slots, table, target, pixels, start, count, test, written)
     return total
@@ -148,7 +148,7 @@ def convolve_bytes_depthwise(
                     scale.ctypes.data + lane_bytes, low, high, zero, outs + slot * 8, v, plane,
                 )  # fmt: skip
         if direct:
-            total += _mark(pixels, start, start + count, written)
+            total += commit_chunk(arena, scratch, slots, target, pixels, start, count, test, written)
         else:
             total += finish_slots(arena, scratch, slots, table, target, pixels, start, count, test, written)
     return total

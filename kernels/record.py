@@ -17,7 +17,7 @@ import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 
-from kernels.atomic import call_entry
+from kernels.atomic import call_entry, flush_denormals, restore_denormals
 from kernels.jit import intrinsic, jit
 from kernels.layout import Act, Map, Window
 
@@ -88,8 +88,10 @@ def entry(function: Callable[..., int]) -> Entry:
 
 @jit
 def call(address: int, record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int) -> int:
-    """Call an entry by address, as the first worker."""
+    """Call an entry by address, as the first worker; arithmetic as in a frame (denormals are zeros)."""
+    old = flush_denormals()
     written: int = call_entry(address, record, state, pixels, count, mode, limit, block, 0)
+    restore_denormals(old)
     return written
 
 

@@ -33,7 +33,7 @@ def narrow_taps(typing_context: Any, target: Any, base: Any, taps: Any, count: A
 
 
 def make_products(vectors: int) -> Any:
-    """Micro-kernel of `PIXELS` pixels by `vectors` x 16 outputs; see `emit_dot_products`, and `kernels.micro` for the ends."""
+    """Micro-kernel of `PIXELS` pixels by `vectors` x 16 outputs; see `emit_dot_products` and `kernels.micro`."""
 
     @intrinsic
     def products(

@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 
 from kernels.constants import LANES
-from kernels.emit import I64, VEC, Builder, Value, at, load, pointer, store
+from kernels.emit import I32, I64, VEC, Builder, Value, at, load, pointer, store
 from kernels.emit_half import BITS, HAS_HALF, NO_BITS, ZERO, emit_expand, emit_lane_sum, emit_round, emit_square
 from kernels.jit import intrinsic
 
@@ -57,9 +57,7 @@ half_round_by_integers = make_round(False)
 
 
 @intrinsic
-def half_distance(
-    typing_context: Any, new: Any, new_plane: Any, stored: Any, stored_plane: Any, blocks: Any
-) -> Any:
+def half_distance(typing_context: Any, new: Any, new_plane: Any, stored: Any, stored_plane: Any, blocks: Any) -> Any:
     """Sum over a pixel's channels of squared differences: float32 blocks at `new`, rounded, from float16 ones."""
 
     def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
@@ -89,3 +87,30 @@ def half_differs(typing_context: Any, new: Any, new_plane: Any, stored: Any, sto
         return b.icmp_unsigned("!=", b.bitcast(b.load(found), word), word(0))
 
     return types.boolean(_I, _I, _I, _I, _I), codegen
+
+
+@intrinsic
+def write_int(typing_context: Any, address: Any, value: Any) -> Any:
+    """Store an int64 as the int32 at an address."""
+
+    def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
+        store(b, b.trunc(args[1], I32), pointer(b, args[0]), 0)
+        return context.get_dummy_value()
+
+    return types.void(_I, _I), codegen
+
+
+@intrinsic
+def mark_row(typing_context: Any, marks: Any, count: Any) -> Any:
+    """Set uint8[count] of 0 and 1 to 1; returns how many were 0."""
+
+    def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
+        marks, one = pointer(b, args[0]), ir.IntType(8)(1)
+        seen = cgutils.alloca_once_value(b, I64(0))
+        with cgutils.for_range(b, args[1]) as loop:
+            place = at(b, marks, loop.index)
+            b.store(b.add(b.load(seen), b.zext(b.load(place), I64)), seen)
+            b.store(one, place)
+        return b.sub(args[1], b.load(seen))
+
+    return _I(_I, _I), codegen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from cache.onnx_import import extract
 from cache.policy import Policy
 from cache.session import Session
 from cache.tail import TailRunner
-from service.evaluate import Decoder, Incremental, evaluate
+from service.evaluate import Decoder, Incremental, evaluate, relative_error
 from service.opened import OpenedModel
 from service.preprocess import fit
 
@@ -29,11 +30,18 @@ def verify(
 ) -> dict[str, Any]:
     """Compare an incremental run with a dense one, frame by frame; the figures of `service.evaluate.evaluate`.
 
-    frames : uint8[H, W, 3] BGR of any size.
+    frames : uint8[H, W, 3] BGR of any size. policy : None takes the default one. Where it asks for less than float32, the
+    dense run that frames are compared with is in float32, so that agreement tells what the precision costs too (but for
+    `exact`, which compares like with like); "onnxruntime_error" is that of a dense frame in the policy's precision.
+    "bfloat16_nodes" : nodes computed so on this machine.
     """
+    policy = policy or default_policy(opened)
     plan, spec, size = opened.compile(policy), opened.spec, opened.size
+    full = replace(policy, cache_dtype="float32", compute_dtype="float32")
+    is_reduced = full != policy and not exact
     # `whole` recomputes every frame in full: thresholds play no part, and exact saves measuring spreads.
-    stream, whole = Session(plan, exact=exact), Session(plan, exact=True)
+    stream, whole = Session(plan, exact=exact), Session(opened.compile(full) if is_reduced else plan, exact=True)
+    first: list[Image] = []
     runtime = TailRunner(
         extract(opened.model, {plan.input_name: plan.input_shape}, plan.output_names),
         [plan.input_name],
@@ -44,6 +52,8 @@ def verify(
         return fit(frame, size, spec)[0]
 
     def incremental(frame: Image) -> Incremental:
+        if not first:
+            first.append(frame.copy())
         result = stream.push(prepared(frame))
         return Incremental(result.outputs, result.compute_fraction)
 
@@ -56,4 +66,15 @@ def verify(
         return runtime.run({plan.input_name: plan.tensor(image)})
 
     decoder = Decoder(opened.family, spec, size)
-    return evaluate(frames, incremental, dense, decoder, reference=reference, progress=progress)
+    report = evaluate(
+        frames, incremental, dense, decoder, reference=None if is_reduced else reference, progress=progress
+    )
+    if is_reduced:
+        own = Session(plan, exact=True).push(prepared(first[0])).outputs
+        report["onnxruntime_error"] = relative_error(own, reference(first[0]))
+    return {**report, "bfloat16_nodes": plan.bfloat16_nodes}
+
+
+def default_policy(opened: OpenedModel) -> Policy:
+    """The default policy with its thresholds times the tolerance of the model's specification."""
+    return Policy().scaled(opened.spec.tolerance)

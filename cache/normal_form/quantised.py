@@ -121,7 +121,7 @@ def qlinear_conv(node: Node, editor: GraphEditor, opset: int) -> list[Node] | No
     if whole.min(initial=0) < -128 or whole.max(initial=0) > 127:
         return _float_conv(_Detour(node, editor), source, target, whole, scale, bias, attrs)
     made = q_conv_node(node.name, node.inputs[0], node.output, editor, whole.astype(np.int8), bias, attrs)
-    return [editor_conv(made, source, target, scale)]
+    return [scaled_conv(made, source, target, scale)]
 
 
 def q_conv_node(
@@ -133,7 +133,7 @@ def q_conv_node(
     return Node(name, "q_conv", inputs, (out,), {k: v for k, v in attrs.items() if k != "activation"})
 
 
-def editor_conv(node: Node, source: Quantisation, target: Quantisation, scale: npt.NDArray[np.float32]) -> Node:
+def scaled_conv(node: Node, source: Quantisation, target: Quantisation, scale: npt.NDArray[np.float32]) -> Node:
     """A q_conv node with its scales, as ONNX Runtime multiplies them."""
     factor = (np.float32(source.scale) * scale / np.float32(target.scale)).astype(np.float32)
     attrs = {

@@ -102,12 +102,12 @@ def looking_up(
 def byte_combination(
     record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
 ) -> int:
-    """code, first, its planes, second, its planes, terms, exit, table, target map, target."""
-    r, s = words_at(record, 28), words_at(state, STATE_WORDS)
+    """code, first, its planes, second, its planes, vectors, terms, exit, table, target map, target."""
+    r, s = words_at(record, 29), words_at(state, STATE_WORDS)
     return combine_bytes(
-        r[0], arena_of(s), map_at(r, 1), ints_at(r, 5), map_at(r, 7), ints_at(r, 11), terms_at(r, 13), exit_at(r, 18),
-        bytes_at(r, 21), map_at(r, 23), pixels_at(pixels, count), Test(mode, limit, block), scratch_of(s, worker),
-        mask_of(s, r[27]),
+        r[0], arena_of(s), map_at(r, 1), ints_at(r, 5), map_at(r, 7), ints_at(r, 11), r[13], terms_at(r, 14),
+        exit_at(r, 19), bytes_at(r, 22), map_at(r, 24), pixels_at(pixels, count), Test(mode, limit, block),
+        scratch_of(s, worker), mask_of(s, r[28]),
     )  # fmt: skip
 
 
@@ -220,14 +220,14 @@ def lower_combination(node: Node, builder: Builder) -> None:
     target = mirror_slots(builder, node.output, len(slots), slots.position, height, width)
     broadcast = (other.height, other.width) == (1, 1) and (height, width) != (1, 1)
     reads, (terms, ending) = combined_reads(value, other), terms_of(builder.graph, node)
-    code = ADD if node.op == "q_add" else MUL
+    code, vectors = (ADD if node.op == "q_add" else MUL), int(slots.position.max()) // LANES + 1
 
     def finish(maps: Maps) -> Step:
         first, first_planes = slot_offsets(maps, slots)
         second, second_planes = slot_offsets(maps, mixed)
         place = Map(second.origin, second.plane, 0, 0) if broadcast else second.layout
         made = method(
-            byte_combination, code, first.layout, first_planes, place, second_planes, terms, ending,
+            byte_combination, code, first.layout, first_planes, place, second_planes, vectors, terms, ending,
             table_words(node.attrs["table"]), maps[target].layout, target,
         )  # fmt: skip
         return Step(node.name, node.op, target, reads, 0, channels, True, made)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cache import bfloat16
 from cache.arena import LANES, aligned_copy
 from cache.builder import Builder, Maps, activation, block_offsets, lanes
 from cache.geometry import reach, window
@@ -133,6 +134,11 @@ def lower(node: Node, builder: Builder) -> None:
             convolution, info.corner(*pads), tap, span, width_lanes, aligned_copy(packed), *steady, place,
             node.attrs["strides"], act, target, int(info.outside), macs_px=work / (height * width), channels=channels,
         )  # fmt: skip
+        if width_lanes == LANES and bfloat16.suits(builder, node, weight):
+            rounded = bfloat16.bfloat16_method(
+                direct, info.corner(*pads), tap, span, packed, *steady, place, node.attrs["strides"], act, target
+            )
+            return Step(node.name, node.op, target, reads, work, channels, True, rounded, direct)
         if blocks is None or not winograd:
             return Step(node.name, node.op, target, reads, work, channels, True, direct)
         fast = winograd_method(maps, blocks, weight, pads, *steady, place, act, target)

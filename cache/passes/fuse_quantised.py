@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.graph import IDENTITY, TABLE_OPS, Graph, Node, TensorType
-from cache.normal_form.quantised import combination_node, dequantise_node, editor_conv, lookup_node, q_conv_node
+from cache.normal_form.quantised import combination_node, dequantise_node, lookup_node, q_conv_node, scaled_conv
 from cache.passes.editor import GraphEditor
 from cache.passes.quantised_weights import QuantisedWeights
 from cache.quantisation import Quantisation, apply, lookup_table, product_table, quantised_range
@@ -145,7 +145,7 @@ def _convolution(
         if not np.array_equal(editor.constants[op.inputs[2]], weights.float_bias):
             return None
         bias = weights.bias
-    node = editor_conv(q_conv_node(op.name, x, out, editor, w, bias, op.attrs), source, target, weights.scale)
+    node = scaled_conv(q_conv_node(op.name, x, out, editor, w, bias, op.attrs), source, target, weights.scale)
     return [Node(node.name, node.op, node.inputs, node.outputs, {**node.attrs, "limits": limits})]
 
 

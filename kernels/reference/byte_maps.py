@@ -108,8 +108,8 @@ def look_up(
 
 def combine_bytes(
     op: int, arena: np.ndarray, first: Map, first_planes: np.ndarray, second: Map, second_planes: np.ndarray,
-    terms: Terms, ending: Exit, table: np.ndarray, target: Map, pixels: np.ndarray, test: Test, scratch: np.ndarray,
-    written: np.ndarray,
+    vectors: int, terms: Terms, ending: Exit, table: np.ndarray, target: Map, pixels: np.ndarray, test: Test,
+    scratch: np.ndarray, written: np.ndarray,
 ) -> int:  # fmt: skip
     """In float32, in the order that `Terms` states."""
     data = arena.view(np.uint8)
@@ -118,7 +118,9 @@ def combine_bytes(
     y = data[byte_positions(second, pixels, second_planes * 4, VECTOR_BYTES)].astype(np.float32) - offsets[1]
     factor, other, fixed = (np.float32(v) for v in (terms.factor, terms.other, terms.fixed))
     result = (x * y) * factor + fixed if op == MUL else (x * factor + fixed) + y * other
-    return finish_slots(arena, to_bytes(result, ending), table, target, pixels, test, written)
+    values = to_bytes(result, ending)
+    values[:, vectors * 16 :] = 0
+    return finish_slots(arena, values, table, target, pixels, test, written)
 
 
 def pool_max_bytes(

@@ -14,7 +14,8 @@ LARGEST = 65504.0
 
 def rounded(values: np.ndarray) -> np.ndarray:
     """float16 nearest to float32 values, the largest one for what lies beyond."""
-    return np.clip(values, -LARGEST, LARGEST).astype(np.float16)
+    found: np.ndarray = np.clip(values, -LARGEST, LARGEST).astype(np.float16)
+    return found
 
 
 def unpack_half(store: np.ndarray, channels: np.ndarray, row: int, pixel: int, out: np.ndarray) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.progress import Progress
@@ -24,7 +25,7 @@ from service.commands.common import (
 )
 from service.opened import open_model
 from service.sources import is_endless, open_source
-from service.verification import verify
+from service.verification import default_policy, verify
 
 ENDLESS_FRAMES = 200
 
@@ -38,11 +39,25 @@ def command(
     every: EveryOption = 1,
     exact: Annotated[bool, typer.Option("--exact", help="Thresholds zero: must be bit for bit the same.")] = False,
     spec: SpecOption = None,
+    precision: Annotated[
+        Literal["fast", "strict"], typer.Option(help="strict: every product directly, none by Winograd's method.")
+    ] = "fast",
+    cache_dtype: Annotated[
+        Literal["float32", "float16"],
+        typer.Option(help="What feature maps are kept as; float16 takes half the memory."),
+    ] = "float32",
+    compute_dtype: Annotated[
+        Literal["float32", "bfloat16"],
+        typer.Option(help="bfloat16: wide 1x1 and strided convolutions, where this CPU gains by it."),
+    ] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Run a clip incrementally and densely, and compare the two with each other and with ONNX Runtime."""
     with plain_errors():
         opened = open_model(find_model(model), parse_size(size), spec)
+        policy = replace(
+            default_policy(opened), precision=precision, cache_dtype=cache_dtype, compute_dtype=compute_dtype
+        )
         with (
             open_source(clip, start=start, frames=frames or default_frames(clip), every=every) as source,
             Progress(console=err, transient=True) as progress,
@@ -52,6 +67,7 @@ def command(
                 opened,
                 (frame.image for frame in source),
                 exact=exact,
+                policy=policy,
                 progress=lambda done: progress.update(bar, completed=done),
             )
     if as_json:
@@ -79,5 +95,7 @@ def _table(report: dict[str, Any]) -> Table:
     table.add_row("largest error of an output", f"{report['max_abs_error']:.3g}")
     error = report["onnxruntime_error"]
     table.add_row("dense against ONNX Runtime", "not run" if error is None else f"{error:.1e} of the largest value")
+    if report["bfloat16_nodes"]:
+        table.add_row("nodes in bfloat16", str(report["bfloat16_nodes"]))
     table.add_row("bit for bit the same", "yes" if report["bit_identical"] else "no")
     return table

@@ -30,7 +30,7 @@ def stored_bits(session: Session, index: int) -> Array:
 
 
 def recomputed(session: Session, planned: PlannedStep, method: Method, image: Array) -> Array:
-    """uint16[blocks, H, W, 16], a step of all pixels of the stored inputs. image : the one outside the arena, or empty."""
+    """uint16[blocks, H, W, 16], a step of all pixels of the stored inputs. image : the one outside the arena."""
     plan, layout = session.plan, session.plan.half
     assert isinstance(layout, HalfLayout)
     copy, step = State(plan.maps, aligned_zeros(plan.arena_elements)), planned.step

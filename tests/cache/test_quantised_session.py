@@ -110,3 +110,10 @@ def test_spreads_are_in_quanta() -> None:
     session.push_tensor(images(SHAPE, 1)[0])
     spreads = [s for s, step in zip(session._spread, plan.steps, strict=True) if step.step.op == "q_conv"]
     assert all(5 < spread < 128 for spread in spreads[:-1])
+
+
+def test_threads_never_show_in_the_bits() -> None:
+    plan = chain()
+    alone, helped = Session(plan, exact=True), Session(plan, exact=True, threads=2)
+    for x in images(SHAPE, 4):
+        assert alone.push_tensor(x).outputs["y"].tobytes() == helped.push_tensor(x).outputs["y"].tobytes()

@@ -166,7 +166,8 @@ def _two_maps(draw: Any) -> tuple[Memory, Case]:
     if draw(st.booleans()):
         second = second._replace(row=0, pixel=0)
     return m, _finishing(m, slots, height, width) | {
-        "first": source, "first_planes": planes, "second": second, "second_planes": second_planes,
+        "vectors": 4 * slots - m.some(0, 3), "first": source, "first_planes": planes, "second": second,
+        "second_planes": second_planes,
     }  # fmt: skip
 
 

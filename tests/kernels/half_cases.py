@@ -73,9 +73,9 @@ def commit_half(draw: Any) -> Case:
     for b in range(blocks):
         values = arena[staged.origin + b * staged.plane + ys * staged.row + xs * staged.pixel + lanes]
         values = np.clip(values + (m.rng.random(values.size) < 0.01), -65504, 65504)
-        store[stored.origin + b * stored.plane + ys * stored.row + xs * LANES + lanes] = values.astype(
-            np.float16
-        ).view(np.uint16)
+        store[stored.origin + b * stored.plane + ys * stored.row + xs * LANES + lanes] = values.astype(np.float16).view(
+            np.uint16
+        )
     return {
         "arena": arena, "staged": staged, "blocks": blocks, "store": store, "stored": stored,
         "listed": ending["pixels"], "rule": ending["test"], "written": ending["written"],

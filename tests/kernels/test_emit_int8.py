@@ -22,6 +22,7 @@ from kernels.emit_int8 import (
     byte_variant,
     emit_byte_convolution,
     emit_byte_depthwise,
+    emit_lookup,
     emit_requantise,
 )
 from kernels.layout import CHUNK
@@ -131,7 +132,10 @@ def aligned(values: np.ndarray) -> np.ndarray:
     return view
 
 
-def run(source: str, arguments: list[int | float]) -> None:
+KINDS = [ctypes.c_int64] * 7 + [ctypes.c_float] * 2 + [ctypes.c_int64] * 4
+
+
+def run(source: str, arguments: list[int | float], kinds: list[type] = KINDS) -> None:
     """Compile LLVM IR for this machine and call it."""
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
@@ -139,7 +143,6 @@ def run(source: str, arguments: list[int | float]) -> None:
     module = llvm.parse_assembly(source.replace('"unknown-unknown-unknown"', f'"{llvm.get_default_triple()}"'))
     with llvm.create_mcjit_compiler(module, machine) as engine:
         engine.finalize_object()
-        kinds = [ctypes.c_int64] * 7 + [ctypes.c_float] * 2 + [ctypes.c_int64] * 4
         ctypes.CFUNCTYPE(None, *kinds)(engine.get_function_address("micro_kernel"))(*arguments)
 
 
@@ -194,3 +197,19 @@ def test_depthwise_is_exact() -> None:
     bias = rng.integers(-(2**16), 2**16, 16).astype(np.int32)
     sums = bias + (x.astype(np.int64) * w).sum(axis=1)
     np.testing.assert_array_equal(call(BYTE_HOST, 1, x, w, bias, depthwise=True), requantised(sums))
+
+
+@pytest.mark.parametrize("features", [set(), {"avx512vbmi"}])
+def test_lookup_with_and_without_byte_permutes(features: set[str]) -> None:
+    if not features <= cpu_features():
+        pytest.skip("not on this CPU")
+    module = ir.Module("lookup")
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 3), "micro_kernel")
+    b = ir.IRBuilder(function.append_basic_block("entry"))
+    emit_lookup(b, features, *function.args)
+    b.ret_void()
+    rng = np.random.default_rng(2)
+    x, table, out = rng.permutation(256).astype(np.uint8), rng.permutation(256).astype(np.uint8), np.zeros(64, np.uint8)
+    for start in range(0, 256, 64):
+        run(str(module), [x.ctypes.data + start, table.ctypes.data, out.ctypes.data], [ctypes.c_int64] * 3)
+        np.testing.assert_array_equal(out, table[x[start : start + 64]])

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cache.ops.quantised import inside, pack_narrow_weights, vector_groups
+from cache.builder import Builder
+from cache.onnx_import import import_graph, load_model
+from cache.ops.quantised import biases, inside, pack_narrow_weights, vector_groups
 from kernels.emit_int8 import BYTE_VECTORS
 from tests.cache.quantised_models import Model, check_quantised, ops, weights
 
@@ -104,6 +106,24 @@ def test_unsigned_weights_around_128_are_signed_ones() -> None:
     m.add("QLinearConv", f"q {params} {w} {m.params(0.01, 128)} {out}", "c", pads=[1, 1, 1, 1])
     m.add("DequantizeLinear", f"c {out}", "y")
     assert "q_conv" in ops(check_quantised(m.build((1, 5, 9, 9), {"y": np.float32}), (1, 5, 9, 9), step=0.1))
+
+
+def test_what_the_machine_takes_from_every_byte_is_in_the_biases() -> None:
+    """On CPUs that multiply signed bytes alone (`kernels.emit_int8.INPUT_OFFSET`)."""
+    m, rng = Model(), np.random.default_rng(0)
+    params, w = m.params(0.02, 100), weights(rng, 6, 5, 3, 3)
+    m.add("QuantizeLinear", f"x {params}", "q")
+    factors = f"{m.constant(w, np.int8)} {m.params(0.01, 0, np.int8)}"
+    m.add("QLinearConv", f"q {params} {factors} {params}", "y", pads=[1, 1, 1, 1])
+    graph = import_graph(load_model(m.build((1, 5, 9, 9), {"y": np.uint8})), (1, 5, 9, 9))
+    node, builder = graph.nodes[1], Builder(graph, 9)
+    (plain, rows, columns), (other, *_) = (biases(builder, node, w, (9, 9), offset) for offset in (0, 128))
+    by_output = w.astype(np.int64).sum(axis=(1, 2, 3))
+    np.testing.assert_array_equal(other - plain, np.broadcast_to(128 * by_output, plain.shape))
+    np.testing.assert_array_equal(plain[rows[4] + columns[4]], -100 * by_output)
+    np.testing.assert_array_equal(
+        plain[rows[0] + columns[8]], -100 * w[:, :, 1:, :2].astype(np.int64).sum(axis=(1, 2, 3))
+    )
 
 
 def test_inside() -> None:
