@@ -42,7 +42,6 @@ from kernels.record import (
     words_at,
 )
 
-Tiles = npt.NDArray[np.uint8]
 Halves = npt.NDArray[np.uint16]
 
 SEGMENT = 1536
@@ -59,7 +58,8 @@ class HalfLayout:
     """maps : of a plan, in the staging arena of `elements` float32. stored : the same maps, none of them with a border,
     in a store of `stored_elements` uint16; what is made anew wherever it is read takes no place there.
 
-    is_stored : by map.
+    is_stored : by map. fresh : (target, map) of reads that find, in a frame that computes everything, the whole map
+    still staged by the step that made it.
     """
 
     maps: tuple[MapInfo, ...]
@@ -67,6 +67,7 @@ class HalfLayout:
     stored: tuple[MapInfo, ...]
     stored_elements: int
     is_stored: tuple[bool, ...]
+    fresh: frozenset[tuple[int, int]]
 
 
 def half_layout(maps: Sequence[MapInfo], steps: Iterable[Step]) -> HalfLayout:
@@ -84,7 +85,26 @@ def half_layout(maps: Sequence[MapInfo], steps: Iterable[Step]) -> HalfLayout:
         stored.append(replace(info, border=(0, 0, 0, 0), origin=at, plane=plane, row=row))
         at += max(info.blocks, 1) * plane if keep else 0
     placed, elements = stage(maps, steps)
-    return HalfLayout(placed, elements, tuple(stored), at + LANES, kept)
+    return HalfLayout(placed, elements, tuple(stored), at + LANES, kept, fresh_reads(placed, steps))
+
+
+def fresh_reads(maps: Sequence[MapInfo], steps: Sequence[Step]) -> frozenset[tuple[int, int]]:
+    """Reads of maps that nothing was staged over since they were made; maps : as placed for staging."""
+    found: set[tuple[int, int]] = set()
+    whole: set[int] = set()
+    for step in steps:
+        reads = {r.map for r in step.reads}
+        found |= {(step.target, index) for index in reads & whole}
+        for index in {step.target, *(reads - whole)}:
+            whole = {other for other in whole if other == index or not overlap(maps[index], maps[other])}
+        whole.add(step.target)
+    return frozenset(found)
+
+
+def overlap(one: MapInfo, other: MapInfo) -> bool:
+    """Whether two staged maps share a plane."""
+    ends = [m.origin + max(m.blocks, 1) * m.plane for m in (one, other)]
+    return one.origin < ends[1] and other.origin < ends[0]
 
 
 def stage(maps: Sequence[MapInfo], steps: Sequence[Step]) -> tuple[tuple[MapInfo, ...], int]:
@@ -136,13 +156,14 @@ def choose_planes(group: Sequence[MapInfo], meets: dict[int, set[int]]) -> dict[
 def half_step(
     record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
 ) -> int:
-    """entry and record of the method, target staged and stored, its blocks, target, reads int64[n, 17].
+    """entry and record of the method, target staged and stored, its blocks, target, whether a fresh read follows, reads
+    int64[n, 18].
 
     A read: map stored and staged, blocks, height; addresses of first and last input row, row step, addresses of first
-    and last input column; height and width of the target.
+    and last input column; height and width of the target; whether it is fresh.
     """
-    r, s = words_at(record, 15), words_at(state, HALF_STATE_WORDS)
-    reads, target = ints_2d_at(r, 12), r[11]
+    r, s = words_at(record, 16), words_at(state, HALF_STATE_WORDS)
+    reads, target, everything = ints_2d_at(r, 13), r[11], mode == STORE
     arena, store, written = arena_of(s), words_at(s[STORED], s[STORED_SIZE] // 4).view(np.uint16), mask_of(s, target)
     rows, total = 0, 0
     for i in range(reads.shape[0]):
@@ -153,6 +174,8 @@ def half_step(
         listed = pixels_at(pixels + start * 8, size)
         for i in range(reads.shape[0]):
             read = reads[i]
+            if everything and read[17]:
+                continue
             expand_windows(
                 store, map_at(read, 0), read[8], arena, map_at(read, 4), indices_at(read[10], read[15]),
                 indices_at(read[11], read[15]), read[12], indices_at(read[13], read[16]),
@@ -160,7 +183,10 @@ def half_step(
             )  # fmt: skip
             at += read[9]
         call_entry(r[0], r[1], s[INNER], pixels + start * 8, size, STORE, 0.0, block, worker)
-        total += commit_half(arena, map_at(r, 2), r[10], store, map_at(r, 6), listed, Test(mode, limit, block), written)
+        total += commit_half(
+            arena, map_at(r, 2), r[10], store, map_at(r, 6), listed, Test(mode, limit, block),
+            everything and r[12] != 0, written,
+        )  # fmt: skip
     return total
 
 
@@ -178,11 +204,12 @@ def half_method(layout: HalfLayout, step: Step, method: Method) -> Method:
         reads.append([
             *stored.layout, *staged.layout, max(staged.blocks, 1), staged.height, rows.low.ctypes.data,
             rows.high.ctypes.data, rows.step, columns.low.ctypes.data, columns.high.ctypes.data, target.height,
-            target.width,
+            target.width, int((step.target, read.map) in layout.fresh),
         ])  # fmt: skip
     words, kept = encode(
         method.entry.address, method.words.ctypes.data, target.layout, layout.stored[step.target].layout, target.blocks,
-        step.target, np.array(reads, np.int64).reshape(-1, 17),
+        step.target, int(any(index == step.target for _, index in layout.fresh)),
+        np.array(reads, np.int64).reshape(-1, 18),
     )  # fmt: skip
     return replace(method, entry=half_step, words=words, kept=(*kept, method, step))
 
@@ -246,15 +273,11 @@ class HalfState(State):
         self._inner[:] = self.words[:STATE_WORDS]
         self._inner[MASKS] = self._staging.marks.ctypes.data
 
-    def ingest(self, frame: Frame, table: Floats, tiles: Tiles, tile: int, reference: Frame) -> None:
-        """The image of marked tiles, as float16, and their pixels into the reference frame."""
-        image, mask = self.layout.stored[0], self.written[0]
-        height, width, channels = frame.shape
-        mask[:] = tiles.repeat(tile, axis=0)[:height].repeat(tile, axis=1)[:, :width]
-        marked, bits = mask != 0, to_half(table)
-        reference[marked] = frame[marked]
-        for c in range(channels):
-            self._channel(image, c)[marked] = bits[frame[marked, c], c]
+    def show(self, frame: Frame, table: Floats) -> None:
+        """The image of the pixels that this frame wrote, as float16. frame : uint8[H, W, C]. table : float32[256, C]."""
+        marked, bits = self.written[0] != 0, to_half(table)
+        for c in range(frame.shape[2]):
+            self._channel(self.layout.stored[0], c)[marked] = bits[frame[marked, c], c]
 
     def ingest_tensor(self, x: Floats) -> None:
         """An image float32[C, H, W]: store and mark what differs once it is rounded."""
@@ -266,8 +289,8 @@ class HalfState(State):
 
     def _channel(self, info: MapInfo, c: int) -> Halves:
         """uint16[H, W], a channel of a stored map. Shares memory."""
-        found = info.view(self.store)  # type: ignore[arg-type]
-        return found[..., c] if info.is_interleaved else found[c // LANES, :, :, c % LANES]  # type: ignore[return-value]
+        found: Halves = info.view(self.store)  # type: ignore[arg-type,assignment]
+        return found[..., c] if info.is_interleaved else found[c // LANES, :, :, c % LANES]
 
     @property
     def nbytes(self) -> int:

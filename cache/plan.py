@@ -21,6 +21,7 @@ from cache.graph import QUANTISED_OPS, Graph, Node
 from cache.half import HalfLayout, half_layout
 from cache.normalisation import line
 from cache.onnx_import import ModelError, OnnxModel, extract, import_graph, native_shape
+from cache.ops import separable
 from cache.ops.byte_maps import is_read_by_pixels
 from cache.ops.slots import byte_offsets
 from cache.partition import Partition, partition
@@ -45,7 +46,8 @@ class PlannedStep:
 
     epsilon : threshold in units of the node's spread; 0 passes every change on. block, few_block : decisions are taken
     for so many pixels squared, by the step's one method and by the other. lanes : int64[C], lanes of the target
-    (block * 16 + lane) that hold a channel; the others count for nothing. everything : int32[n, 2], every pixel of the target, as `kernels.masks.list_pixels` lists a map that is all stale.
+    (block * 16 + lane) that hold a channel; the others count for nothing. everything : int32[n, 2], every pixel of the
+    target, as `kernels.masks.list_pixels` lists a map that is all stale.
     """
 
     step: Step
@@ -78,8 +80,8 @@ class Plan:
     """A model compiled for one input size.
 
     input_name, input_shape : the image, (1, C, H, W). table : float32[256, C], value of each byte after
-    normalisation; line : slope and shift of it, where it is a line. maps, arena_elements : the layout of a stream's arena. steps : in order. taps : cached tensors to
-    hand out. tails : run when one of their inputs was written. constants : outputs that depend on no input.
+    normalisation; line : slope and shift of it, where it is a line. maps, arena_elements : the layout of a stream's
+    arena. steps : in order. taps : cached tensors to hand out. tails : run when one of their inputs was written. constants : outputs that depend on no input.
     half : where maps kept as float16 lie; the arena is then a thread's, and holds what one step needs.
     """
 
@@ -174,8 +176,13 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     builder = Builder(graph, shape[2], policy.precision == "strict", policy.compute_dtype)
     handed = {*graph.outputs, *(name for tail in parts.tails for name in tail.inputs)}
     image = declare_input(builder, graph.inputs[0], shape, parts.cached, graph.inputs[0] in handed)
+    fused = separable.pairs(graph, parts.cached, {*handed, *policy.nodes})
+    never_stored = {first.name for first in fused.values()}
     for node in parts.cached:
-        lowering.lower(node, builder)
+        if node.name in fused:
+            separable.lower(fused[node.name], node, builder)
+        elif node.name not in never_stored:
+            lowering.lower(node, builder)
     maps, elements = builder.arena.finish()
     half = None
     if policy.cache_dtype == "float16":
@@ -187,8 +194,10 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     unknown = sorted(set(policy.nodes) - {s.step.name for s in steps})
     if unknown:
         raise ValueError(f"expected rules for nodes that are cached, got {', '.join(unknown)}")
-    seen = {r.map for s in steps for r in s.step.reads}
-    # A threshold on a map that no step reads would save no work, and blur the outputs.
+    read = {r.map for s in steps for r in s.step.reads}
+    ends = [s for s in steps if s.step.op == "dequantise" and s.step.target not in read]
+    # A threshold on a map that no step reads, or only the way to an output, would save no work, and blur the outputs.
+    seen = {r.map for s in steps if s not in ends for r in s.step.reads}
     steps = tuple(s if s.step.target in seen else replace(s, epsilon=0.0) for s in steps)
     tails = tuple(make_tail(model, graph, tail) for tail in parts.tails)
     wanted = [n for n in graph.outputs if n in builder.values]
@@ -206,8 +215,8 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     )  # fmt: skip
     return Plan(
         name=model.name, graph=graph, partition=parts, policy=policy, input_name=image, input_shape=shape,
-        output_names=graph.outputs, table=np.ascontiguousarray(table, np.float32), line=line(np.asarray(table, np.float32)), maps=maps,
-        arena_elements=elements, needs=needs, steps=steps, program=assemble(steps, maps, half), taps=taps,
+        output_names=graph.outputs, table=np.ascontiguousarray(table, np.float32),
+        line=line(np.asarray(table, np.float32)), maps=maps, arena_elements=elements, needs=needs, steps=steps, program=assemble(steps, maps, half), taps=taps,
         tails=tails, constants={n: graph.constants[n] for n in graph.outputs if n in graph.constants},
         half=half,
     )  # fmt: skip

@@ -207,7 +207,10 @@ class Session:
             self._state.look_at(place)
             grow_tiles(self._tiles, self.plan.needs.image_reach_tiles, shown)
         take_tiles(frame, self._tiles, self._grid.tile, self._reference, self._state.written[0])
-        self._show(shown, place)
+        if isinstance(self._state, HalfState) and not image.outside:
+            self._state.show(self._reference, self.plan.table)
+        else:
+            self._show(shown, place)
         self._state.touched[0] = 1
 
     def _show(self, tiles: Tiles, place: Floats) -> None:

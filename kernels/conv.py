@@ -161,6 +161,34 @@ def _can_join(taps: np.ndarray, spans: np.ndarray, lanes: int) -> bool:
 
 
 @jit
+def dense_pixels(
+    m: Memory, target: Map, test: Test, start: int, count: int, bases: int, outs: int, step: int, even: bool, lanes: int,
+    together: int, taps: int, spans: np.ndarray, weights: int, bias: int, act: Act, slopes: int,
+) -> None:  # fmt: skip
+    """Convolve the listed pixels from `start` on, whose inputs and outputs the tables `bases` and `outs` tell.
+
+    step : bytes from a pixel's input to that of its neighbour; even : whether all inputs are so far apart, whatever
+    pixels are listed. together : taps of the table that are taken as one. taps, weights, bias, slopes : addresses.
+    """
+    for g in range(spans.shape[0]):
+        first, vectors, tap_count = spans[g, 0], spans[g, 1], spans[g, 3] // together
+        read, shift = taps + spans[g, 2] // together * 8, bias + first * VECTOR_BYTES
+        w, finish = weights + spans[g, 4] * 4, activation(act, slopes, first)
+        wide, slot = _wide_pixels(lanes, vectors), 0
+        unit = wide if wide % PIXELS == 0 else 2 * wide  # whole narrow calls, so that none goes past the tables
+        while slot < count:
+            base, to = bases + slot * 8, exits(m, target, test, outs, slot, first)
+            if wide != 0 and slot + unit <= count and (even or are_runs(m, start + slot, unit)):
+                for _ in range(unit // wide):
+                    _wide(lanes, vectors, step, base, read, tap_count, w, shift, finish, to)
+                    slot += wide
+                    base, to = bases + slot * 8, exits(m, target, test, outs, slot, first)
+            else:
+                _dense(lanes, vectors, base, read, tap_count, w, shift, finish, to)
+                slot += PIXELS
+
+
+@jit
 def convolve(
     arena: np.ndarray, source: Map, taps: np.ndarray, spans: np.ndarray, lanes: int, weights: np.ndarray,
     bias: np.ndarray, slope: np.ndarray, target: Map, pixels: np.ndarray, stride_y: int, stride_x: int,
@@ -194,28 +222,16 @@ def convolve(
         fill_addresses(m, source, stride_y, stride_x, start, count, bases)
         fill_addresses(m, target, 1, 1, start, count, outs)
         reset_metrics(m, test)
-        for g in range(spans.shape[0]):
-            first, vectors, tap_count = spans[g, 0], spans[g, 1], spans[g, 3] // together
-            read, shift = all_taps + spans[g, 2] // together * 8, all_bias + first * VECTOR_BYTES
-            w, finish = all_weights + spans[g, 4] * 4, activation(act, slopes, first)
-            wide, slot = _wide_pixels(lanes, vectors), 0
-            unit = wide if wide % PIXELS == 0 else 2 * wide  # whole narrow calls, so that none goes past the tables
-            while slot < count:
-                base, to = bases + slot * 8, exits(m, target, test, outs, slot, first)
-                if wide != 0 and slot + unit <= count and are_runs(m, start + slot, unit):
-                    for _ in range(unit // wide):
-                        _wide(lanes, vectors, step, base, read, tap_count, w, shift, finish, to)
-                        slot += wide
-                        base, to = bases + slot * 8, exits(m, target, test, outs, slot, first)
-                else:
-                    _dense(lanes, vectors, base, read, tap_count, w, shift, finish, to)
-                    slot += PIXELS
+        dense_pixels(
+            m, target, test, start, count, bases, outs, step, False, lanes, together, all_taps, spans, all_weights,
+            all_bias, act, slopes,
+        )  # fmt: skip
         total += commit_pixels(m, target, start, count, test, outs)
     return total
 
 
 @jit
-def _regular_width(taps: np.ndarray) -> int:
+def regular_width(taps: np.ndarray) -> int:
     """Taps per row of a window whose rows are runs of neighbouring pixels, all of one length."""
     width = 1
     while width < taps.size and taps[width] == taps[width - 1] + VECTOR_BYTES:
@@ -244,6 +260,29 @@ def _quads(
 
 
 @jit
+def depthwise_pixels(
+    m: Memory, target: Map, test: Test, start: int, count: int, bases: int, outs: int, source: Map, stride_x: int,
+    width: int, planes: np.ndarray, taps: int, tap_count: int, weights: int, bias: int, act: Act, slopes: int,
+) -> None:  # fmt: skip
+    """Convolve the listed pixels from `start` on channel by channel; tables and addresses as in `dense_pixels`.
+
+    width : of the window, as `regular_width` tells it.
+    """
+    regular = QUADS != 0 and source.pixel == LANES and stride_x <= 2 and (width == 3 or width == 5)
+    for b in range(planes.size):
+        w, shift = weights + b * tap_count * VECTOR_BYTES, bias + b * VECTOR_BYTES
+        finish, at, slot = activation(act, slopes, b), planes[b] * 4, 0
+        while slot < count:
+            base, to = bases + slot * 8, exits(m, target, test, outs, slot, b)
+            if regular and slot + 4 * QUADS <= count and are_runs(m, start + slot, 4 * QUADS):
+                _quads(width, stride_x, base, at, taps, tap_count // width, w, shift, finish, to)
+                slot += 4 * QUADS
+            else:
+                depthwise_block(base, at, taps, tap_count, w, shift, finish, to)
+                slot += PIXELS
+
+
+@jit
 def convolve_depthwise(
     arena: np.ndarray, source: Map, planes: np.ndarray, taps: np.ndarray, weights: np.ndarray,
     bias: np.ndarray, slope: np.ndarray, target: Map, pixels: np.ndarray, stride_y: int, stride_x: int,
@@ -256,8 +295,7 @@ def convolve_depthwise(
     """
     blocks, total = planes.size, 0
     bases, outs = address_table(), address_table()
-    width = _regular_width(taps)
-    regular = QUADS != 0 and source.pixel == LANES and stride_x <= 2 and (width == 3 or width == 5)
+    width = regular_width(taps)
     m, slopes = memory(arena, pixels, scratch, blocks, written), slope.ctypes.data
     all_taps, all_weights, all_bias = taps.ctypes.data, weights.ctypes.data, bias.ctypes.data
     chunk = chunk_pixels(test)
@@ -266,16 +304,9 @@ def convolve_depthwise(
         fill_addresses(m, source, stride_y, stride_x, start, count, bases)
         fill_addresses(m, target, 1, 1, start, count, outs)
         reset_metrics(m, test)
-        for b in range(blocks):
-            w, shift = all_weights + b * taps.size * VECTOR_BYTES, all_bias + b * VECTOR_BYTES
-            finish, at, slot = activation(act, slopes, b), planes[b] * 4, 0
-            while slot < count:
-                base, to = bases + slot * 8, exits(m, target, test, outs, slot, b)
-                if regular and slot + 4 * QUADS <= count and are_runs(m, start + slot, 4 * QUADS):
-                    _quads(width, stride_x, base, at, all_taps, taps.size // width, w, shift, finish, to)
-                    slot += 4 * QUADS
-                else:
-                    depthwise_block(base, at, all_taps, taps.size, w, shift, finish, to)
-                    slot += PIXELS
+        depthwise_pixels(
+            m, target, test, start, count, bases, outs, source, stride_x, width, planes, all_taps, taps.size,
+            all_weights, all_bias, act, slopes,
+        )  # fmt: skip
         total += commit_pixels(m, target, start, count, test, outs)
     return total

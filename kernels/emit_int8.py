@@ -41,7 +41,7 @@ class ByteBlocking:
     offset: int = 0
 
 
-# None of these spills on the CPUs of `tests/kernels/test_assembly_int8.py`.
+# None of these spills on the CPUs of `tests/kernels/test_emit_int8.py`.
 BYTE_BLOCKINGS = {
     "vnni512": ByteBlocking("vnni", 16, (8, 8, 8)),
     "vnni256": ByteBlocking("vnni", 8, (6,)),

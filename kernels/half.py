@@ -144,8 +144,8 @@ def expand_windows(
 
 @jit
 def _round_rows(
-    source: int, staged: Map, blocks: int, to: int, stored: Map, listed: int, first: int, end: int, marks: int,
-    marks_row: int,
+    source: int, staged: Map, blocks: int, to: int, stored: Map, listed: int, first: int, end: int, refresh: bool,
+    marks: int, marks_row: int,
 ) -> int:  # fmt: skip
     """Write and mark the rectangle from entry `first` to entry end - 1; returns how many pixels were not marked."""
     corner, opposite = listed + first * 8, listed + (end - 1) * 8
@@ -156,6 +156,8 @@ def _round_rows(
         old = to + (stored.origin + y * stored.row + left * stored.pixel) * 2
         for b in range(blocks):
             half_round(old + b * stored.plane * 2, new + b * staged.plane * 4, count)
+            if refresh:
+                half_expand(new + b * staged.plane * 4, old + b * stored.plane * 2, count)
         fresh += mark_row(marks + y * marks_row + left, count)
     return fresh
 
@@ -181,11 +183,12 @@ def _passes(
 @jit
 def commit_half(
     arena: np.ndarray, staged: Map, blocks: int, store: np.ndarray, stored: Map, listed: np.ndarray, rule: Test,
-    written: np.ndarray,
+    refresh: bool, written: np.ndarray,
 ) -> int:  # fmt: skip
     """Round the staged values of listed pixels to float16, write those that pass their test, and mark them.
 
     Values beyond 65504 become 65504, of their sign. What is compared with the stored value is the rounded one.
+    refresh : whether what is written replaces the staged value too.
     arena : float32[:]. store : uint16[:]. listed : int32[n, 2], C-contiguous, (y, x), whole blocks of `rule.block`
     squared pixels in a row, clamped at the map's end. written : uint8[H, W] of 0 and 1. Returns the number of pixels
     newly marked.
@@ -199,6 +202,6 @@ def commit_half(
             end = min(first + group, count)
             passes = _passes(source, staged, blocks, to, stored, entries, first, end, rule)
         if passes:
-            total += _round_rows(source, staged, blocks, to, stored, entries, first, end, marks, marks_row)
+            total += _round_rows(source, staged, blocks, to, stored, entries, first, end, refresh, marks, marks_row)
         first = end
     return total

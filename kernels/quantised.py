@@ -11,17 +11,17 @@ import numpy as np
 
 from kernels.byte_maps import Exit, clear_slots, finish_slots
 from kernels.constants import STORE, VECTOR_BYTES
-from kernels.conv import address_chunk, address_table
+from kernels.conv import address_chunk
 from kernels.emit_int8 import BYTE_HOST, BYTE_VECTORS
 from kernels.jit import jit
-from kernels.layout import CHUNK, Map, Test, commit_chunk
+from kernels.layout import CHUNK, Map, Test, address_table, commit_chunk
 from kernels.simd import table_get, table_set
-from kernels.simd_int8 import dense_bytes_1, dense_bytes_2, dense_bytes_3, dense_bytes_4, depthwise_bytes
+from kernels.simd_int8 import dense_bytes_1, dense_bytes_2, dense_bytes_3, depthwise_bytes
 from kernels.target import PIXELS
 
 __all__ = ["convolve_bytes", "convolve_bytes_depthwise"]
 
-_PIXELS = tuple(BYTE_HOST.pixels[min(i, BYTE_VECTORS - 1)] for i in range(4))
+_PIXELS = tuple(BYTE_HOST.pixels[min(i, BYTE_VECTORS - 1)] for i in range(3))
 
 
 @jit
@@ -31,9 +31,7 @@ def _dense(
 ) -> None:  # fmt: skip
     """Call the micro-kernel made for this many vectors of outputs."""
     low, high, zero, shift = np.float32(ending.low), np.float32(ending.high), ending.zero, first * VECTOR_BYTES
-    if vectors == 4:
-        dense_bytes_4(bases, taps, count, w, starts, shift, scale, low, high, zero, outs, first, plane)
-    elif vectors == 3:
+    if vectors == 3:
         dense_bytes_3(bases, taps, count, w, starts, shift, scale, low, high, zero, outs, first, plane)
     elif vectors == 2:
         dense_bytes_2(bases, taps, count, w, starts, shift, scale, low, high, zero, outs, first, plane)

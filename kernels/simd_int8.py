@@ -60,7 +60,6 @@ _widest = len(BYTE_HOST.pixels)
 dense_bytes_1 = make_dense_bytes(1)
 dense_bytes_2 = make_dense_bytes(min(2, _widest))
 dense_bytes_3 = make_dense_bytes(min(3, _widest))
-dense_bytes_4 = make_dense_bytes(min(4, _widest))
 
 
 @intrinsic

@@ -30,7 +30,7 @@ def verify(
 ) -> dict[str, Any]:
     """Compare an incremental run with a dense one, frame by frame; the figures of `service.evaluate.evaluate`.
 
-    frames : uint8[H, W, 3] BGR of any size. policy : None takes the default one. Where it asks for less than float32, the
+    frames : uint8[H, W, 3] BGR of any size. policy : None takes the default. Where it asks for less than float32, the
     dense run that frames are compared with is in float32, so that agreement tells what the precision costs too (but for
     `exact`, which compares like with like); "onnxruntime_error" is that of a dense frame in the policy's precision.
     "bfloat16_nodes" : nodes computed so on this machine.

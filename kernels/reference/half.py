@@ -71,13 +71,14 @@ def expand_windows(
 
 def commit_half(
     arena: np.ndarray, staged: Map, blocks: int, store: np.ndarray, stored: Map, listed: np.ndarray, rule: Test,
-    written: np.ndarray,
+    refresh: bool, written: np.ndarray,
 ) -> int:  # fmt: skip
     """Group by group of a block's pixels."""
     ys, xs = listed[:, 0], listed[:, 1]
     numbers = np.arange(blocks)
     where = positions(stored, ys, xs)[:, None] + lanes_of(numbers * stored.plane)
-    new = rounded(arena[positions(staged, ys, xs)[:, None] + lanes_of(numbers * staged.plane)])
+    values = positions(staged, ys, xs)[:, None] + lanes_of(numbers * staged.plane)
+    new = rounded(arena[values])
     old = store[where].view(np.float16)
     if rule.mode == TEST_BITS:
         differs = np.any(new.view(np.uint16) != old.view(np.uint16), axis=1)
@@ -91,5 +92,7 @@ def commit_half(
         members = slice(first, first + group)
         if np.any(differs[members]):
             store[where[members]] = new[members].view(np.uint16)
+            if refresh:
+                arena[values[members]] = new[members]
             written[ys[members], xs[members]] = 1
     return int(np.count_nonzero(written) - before)

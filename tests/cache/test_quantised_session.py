@@ -110,6 +110,7 @@ def test_spreads_are_in_quanta() -> None:
     session.push_tensor(images(SHAPE, 1)[0])
     spreads = [s for s, step in zip(session._spread, plan.steps, strict=True) if step.step.op == "q_conv"]
     assert all(5 < spread < 128 for spread in spreads[:-1])
+    assert plan.steps[-2].epsilon == 0, "only the way to the output reads it"
 
 
 def test_threads_never_show_in_the_bits() -> None:

@@ -34,7 +34,9 @@ def network() -> bytes:
     """What detectors are made of: strides, a residual, SiLU, SPP, a depthwise convolution, an upsampled concat."""
 
     def conv(x: str, y: str, outputs: int, inputs: int, size: int, **attrs: Any) -> Any:
-        constants[f"weight_{y}"] = weights(outputs, inputs, size, size, seed=len(constants)) / np.float32(np.sqrt(inputs * size**2))
+        constants[f"weight_{y}"] = weights(outputs, inputs, size, size, seed=len(constants)) / np.float32(
+            np.sqrt(inputs * size**2)
+        )
         constants[f"bias_{y}"] = weights(outputs, seed=len(constants)) / np.float32(4)
         return node("Conv", f"{x} weight_{y} bias_{y}", y, name=y, pads=[size // 2] * 4, **attrs)
 

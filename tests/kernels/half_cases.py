@@ -78,5 +78,6 @@ def commit_half(draw: Any) -> Case:
         )
     return {
         "arena": arena, "staged": staged, "blocks": blocks, "store": store, "stored": stored,
-        "listed": ending["pixels"], "rule": ending["test"], "written": ending["written"],
+        "listed": ending["pixels"], "rule": ending["test"], "refresh": draw(st.booleans()),
+        "written": ending["written"],
     }  # fmt: skip

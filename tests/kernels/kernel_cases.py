@@ -17,6 +17,7 @@ from kernels import constants as codes
 from kernels.constants import LANES, VECTOR_BYTES
 from kernels.layout import Act, Map, Test, Window, scratch_elements
 from kernels.reference.masks import bits_of
+from kernels.separable import work_elements as separable_work
 from kernels.winograd import TILES, work_elements
 
 Array = np.ndarray
@@ -170,6 +171,30 @@ def convolve_depthwise(draw: Any) -> Case:
         "arena": m.arena(), "source": source, "planes": planes, "taps": taps.astype(np.int64),
         "weights": m.integers(blocks, taps.size, LANES), "bias": m.integers(blocks * LANES), "stride_y": sy,
         "stride_x": sx,
+    }  # fmt: skip
+
+
+@case
+def convolve_separable(draw: Any) -> Case:
+    """A depthwise convolution, then groups of output blocks that see different blocks of it."""
+    m, first = memory(draw), draw(CASES["convolve_depthwise"])
+    (height, width), inputs = first["written"].shape, first["planes"].size
+    taps, spans, weight, block = [], [], 0, 0
+    for count in draw(st.lists(st.integers(1, 3), min_size=1, max_size=2)):
+        seen = m.rng.permutation(inputs)[: m.some(1, inputs)]
+        spans.append([block, count, sum(map(len, taps)), seen.size, weight])
+        taps.append(seen * VECTOR_BYTES)
+        weight += seen.size * LANES * count * LANES
+        block += count
+    m.size = first["arena"].size
+    ending = finishing(m, block, height, width)
+    arena = np.concatenate([first["arena"], m.integers(m.size - first["arena"].size)])
+    kept = ("source", "planes", "stride_y", "stride_x")
+    return ending | {name: first[name] for name in kept} | {
+        "arena": arena, "window": first["taps"], "kernels": first["weights"], "first_bias": first["bias"],
+        "first_slope": m.integers(inputs * LANES), "first_act": draw(st.sampled_from(EXACT)),
+        "taps": np.concatenate(taps).astype(np.int64), "spans": np.array(spans, np.int64),
+        "weights": m.integers(weight), "bias": m.integers(block * LANES), "work": np.zeros(separable_work(inputs), np.float32),
     }  # fmt: skip
 
 
