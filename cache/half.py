@@ -274,7 +274,7 @@ class HalfState(State):
         self._inner[MASKS] = self._staging.marks.ctypes.data
 
     def show(self, frame: Frame, table: Floats) -> None:
-        """The image of the pixels that this frame wrote, as float16. frame : uint8[H, W, C]. table : float32[256, C]."""
+        """Store the image where this frame wrote it. frame : uint8[H, W, C]. table : float32[256, C]."""
         marked, bits = self.written[0] != 0, to_half(table)
         for c in range(frame.shape[2]):
             self._channel(self.layout.stored[0], c)[marked] = bits[frame[marked, c], c]

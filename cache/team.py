@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 
 from cache.steps import Words
-from kernels.program import WAITING, help_out
+from kernels.program import WAITING, help_out, next_ticket
 
 Task = tuple[Words, Words]
 """jobs and ticket of a frame (see `kernels.program`)."""
@@ -80,7 +80,7 @@ class Team:
     def begin(self, jobs: Words, ticket: Words) -> None:
         """Open the frame to the helpers; they come when they can."""
         if self.workers > 1:
-            ticket[0] = ((int(ticket[0]) >> 32) + 1) << 32 | WAITING
+            ticket[0] = next_ticket(int(ticket[0]), 0, WAITING)
             _crew.call(self.workers, (jobs, ticket))
 
 

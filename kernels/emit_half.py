@@ -40,10 +40,14 @@ def emit_expand(b: Builder, bits: Value, has_half: bool = HAS_HALF) -> Value:
     wide = b.zext(bits, IVEC)
     sign = b.shl(b.and_(wide, _iconst(0x8000)), _iconst(16))
     size = b.shl(b.and_(wide, _iconst(0x7FFF)), _iconst(13))
-    # A power of two moves the exponent, and makes a normal number of a subnormal one.
-    scaled = b.bitcast(b.fmul(b.bitcast(size, VEC), const(2.0**112)), IVEC)
+    normal = b.add(size, _iconst(112 << 23))
+    # A subnormal one becomes a normal float32 by a difference of two: no float32 here is ever subnormal, as those may
+    # count as zero.
+    beside = b.bitcast(b.add(size, _iconst(113 << 23)), VEC)
+    subnormal = b.bitcast(b.fsub(beside, const(2.0**-14)), IVEC)
+    found = b.select(b.icmp_unsigned("<", size, _iconst(0x0400 << 13)), subnormal, normal)
     special = b.icmp_unsigned(">=", size, _iconst(0x7C00 << 13))
-    found = b.select(special, b.or_(size, _iconst(0x7F800000)), scaled)
+    found = b.select(special, b.or_(size, _iconst(0x7F800000)), found)
     return b.bitcast(b.or_(found, sign), VEC)
 
 

@@ -49,14 +49,16 @@ HEIGHT, WIDTH, ORIGIN, PLANE, ROW, PIXEL, BLOCKS, PACKED, MAP_WORDS = range(9)
 UNTOUCHED, TOUCHED, IS_PACKED = range(3)
 
 # Columns of a job: a step's list under way.
-J_ENTRY, J_RECORD, J_STATE, J_PIXELS, J_COUNT, J_PART, J_PARTS, J_MODE, J_LIMIT, J_BLOCK, J_FINISHED, J_WRITTEN = range(
-    12
-)
+J_ENTRY, J_RECORD, J_STATE, J_PIXELS, J_COUNT, J_PART, J_PARTS = range(7)
+J_MODE, J_LIMIT, J_BLOCK, J_FINISHED, J_WRITTEN, J_WORKERS = range(7, 13)
 JOB_WORDS = 16
 
-# The ticket: serial number of the job << 32 | its step << 16 | its next part.
-NO_STEP = 0xFFFF
-WAITING = 0xFFFF  # a frame has begun, no job yet: step 0, and a part that no job has
+# The ticket: serial number of the job << 40 | its step << 28 | a bit for each part that someone has taken.
+STEP_SHIFT, SERIAL_SHIFT = 28, 40
+MOST_PARTS = 28
+PARTS_MASK, STEP_MASK, SERIAL_MASK = (1 << 28) - 1, (1 << 12) - 1, (1 << 22) - 1
+NO_STEP = STEP_MASK
+WAITING = PARTS_MASK  # a frame has begun, no job yet: step 0, of which every part is taken
 PART_NS = 8000.0  # a part worth handing over takes at least so long
 PATIENCE = 256  # pauses before another thread is let run
 
@@ -74,28 +76,54 @@ def _run_part(job: np.ndarray, part: int, worker: int) -> int:
 
 
 @jit
+def next_ticket(ticket: int, step: int, taken: int) -> int:
+    """The ticket that follows: another serial number, so that nobody takes a part of what is over."""
+    serial = ((ticket >> SERIAL_SHIFT) + 1) & SERIAL_MASK
+    return serial << SERIAL_SHIFT | step << STEP_SHIFT | taken
+
+
+@jit
+def _free_part(taken: int, parts: int, worker: int, workers: int) -> int:
+    """A part that nobody has taken, -1 if there is none.
+
+    Each worker has a stretch of the list of its own, the same in every step: what it wrote is then mostly what it reads in
+    the next one, from the cache of its own core. Others' parts come after.
+    """
+    first = worker * parts // workers
+    for i in range(parts):
+        part = first + i
+        if part >= parts:
+            part -= parts
+        if (taken >> part) & 1 == 0:
+            return part
+    return -1
+
+
+@jit
 def help_out(jobs: int, ticket: int, worker: int) -> int:
     """Take parts of jobs until the frame is done; returns how many. Addresses of the jobs and of the ticket."""
-    taken, idle, mode = 0, 0, flush_denormals()
+    done, idle, mode = 0, 0, flush_denormals()
     while True:
         seen = atomic_load(ticket)
-        step, part = (seen >> 16) & 0xFFFF, seen & 0xFFFF
+        step = (seen >> STEP_SHIFT) & STEP_MASK
         if step == NO_STEP:
             restore_denormals(mode)
-            return taken
-        job = words_at(jobs + step * JOB_WORDS * 8, JOB_WORDS)
-        if part >= job[J_PARTS]:
+            return done
+        address = jobs + step * JOB_WORDS * 8
+        job = words_at(address, JOB_WORDS)
+        part = -1
+        if seen & PARTS_MASK != PARTS_MASK:
+            part = _free_part(seen & PARTS_MASK, min(job[J_PARTS], MOST_PARTS), worker, max(job[J_WORKERS], 1))
+        if part < 0:
             idle += 1
             pause()
             if idle % PATIENCE == 0:
                 give_way()
-            continue
-        if atomic_replace(ticket, seen, seen + 1):  # the job stays as it is until this part is finished
+        elif atomic_replace(ticket, seen, seen | 1 << part):  # the job stays as it is until this part is finished
             written = _run_part(job, part, worker)
-            address = jobs + step * JOB_WORDS * 8
             atomic_add(address + J_WRITTEN * 8, written)
             atomic_add(address + J_FINISHED * 8, 1)
-            taken += 1
+            done += 1
 
 
 @jit
@@ -103,15 +131,16 @@ def _share_out(jobs: np.ndarray, step: int, ticket: np.ndarray, parts: int) -> i
     """Publish a job, take parts of it, wait for those that others took; returns the pixels written."""
     job, address = jobs[step], jobs.ctypes.data + step * JOB_WORDS * 8
     job[J_FINISHED], job[J_WRITTEN], job[J_PARTS] = 0, 0, parts
-    at = ticket.ctypes.data
-    serial = (atomic_load(at) >> 32) + 1
-    atomic_store(at, serial << 32 | step << 16)
+    at, workers = ticket.ctypes.data, job[J_WORKERS]
+    atomic_store(at, next_ticket(atomic_load(at), step, 0))
     while True:
-        part = atomic_add(at, 1) & 0xFFFF
-        if part >= parts:
+        seen = atomic_load(at)
+        part = _free_part(seen & PARTS_MASK, parts, 0, workers)
+        if part < 0:
             break
-        atomic_add(address + J_WRITTEN * 8, _run_part(job, part, 0))
-        atomic_add(address + J_FINISHED * 8, 1)
+        if atomic_replace(at, seen, seen | 1 << part):
+            atomic_add(address + J_WRITTEN * 8, _run_part(job, part, 0))
+            atomic_add(address + J_FINISHED * 8, 1)
     idle = 0
     while atomic_load(address + J_FINISHED * 8) < parts:
         idle += 1
@@ -194,7 +223,7 @@ def _compute(
     """Compute a list, alone or with helpers; returns the pixels written. cost : nanoseconds it may take."""
     parts = 1
     if workers > 1:
-        parts = int(min(cost / PART_NS, 4.0 * workers, 60000.0))
+        parts = int(min(cost / PART_NS, 4.0 * workers, float(MOST_PARTS)))
     unit = step[method + UNIT]
     parts = min(parts, count // unit)
     if parts <= 1:
@@ -207,7 +236,7 @@ def _compute(
     job[J_ENTRY], job[J_RECORD], job[J_STATE] = step[method + ENTRY], step[method + RECORD], state
     job[J_PIXELS], job[J_COUNT], job[J_PART], job[J_MODE] = pixels, count, size, mode
     job.view(np.float64)[J_LIMIT] = limit
-    job[J_BLOCK] = step[method + BLOCK]
+    job[J_BLOCK], job[J_WORKERS] = step[method + BLOCK], workers
     return _share_out(jobs, index, ticket, (count + size - 1) // size)
 
 
@@ -313,4 +342,4 @@ def run(
 def close(ticket: np.ndarray) -> None:
     """Send the helpers away: the frame is done."""
     at = ticket.ctypes.data
-    atomic_store(at, ((atomic_load(at) >> 32) + 1) << 32 | NO_STEP << 16)
+    atomic_store(at, next_ticket(atomic_load(at), NO_STEP, 0))

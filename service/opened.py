@@ -24,12 +24,17 @@ class OpenedModel:
     size: Size
     outputs: Sequence[str] | None
 
+    @property
+    def policy(self) -> Policy:
+        """The default one with its thresholds times the specification's tolerance."""
+        return Policy().scaled(self.spec.tolerance)
+
     def compile(self, policy: Policy | None = None) -> Plan:
         """The plan, tuned to this machine; takes a moment. Raises ModelError or GraphError with the reason.
 
-        policy : None takes the default one with its thresholds times the specification's tolerance.
+        policy : None takes `self.policy`.
         """
-        policy = policy or Policy().scaled(self.spec.tolerance)
+        policy = policy or self.policy
         shape = (1, self.spec.channels, self.size[1], self.size[0])
         plan = Plan.compile(self.model, shape, self.outputs, self.spec.normalisation(), policy)
         return tuned(plan, self.model.sha256)

@@ -10,9 +10,9 @@ import difflib
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,13 @@ from cache.graph import GraphError
 from cache.memory import Memory, memory_of
 from cache.onnx_import import ModelError
 from cache.plan import Plan
+from cache.policy import Policy
 from cache.session import Session
 from cache.tail import TailError
 from service.catalogue import BUILT_IN, CatalogueError, built_in, find_model
 from service.families import Family, FamilyError, Size
 from service.model_spec import ModelSpec, SpecError
-from service.opened import open_model
+from service.opened import OpenedModel, open_model
 from service.settings import ModelSource, Settings
 
 log = logging.getLogger("afterimage.registry")
@@ -60,20 +61,47 @@ SessionFactory: TypeAlias = Callable[[], EngineSession]
 
 
 @dataclass(frozen=True)
+class Engine:
+    """How a model is computed; fields as `cache.session.Session` and `cache.policy.Policy` name them."""
+
+    exact: bool = False
+    threads: int = 1
+    precision: Literal["fast", "strict"] = "fast"
+    cache_dtype: Literal["float32", "float16"] = "float32"
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @classmethod
+    def of(cls, settings: Settings) -> Engine:
+        """As the settings say."""
+        return cls(
+            settings.exact, settings.threads, settings.precision, settings.cache_dtype, settings.compute_dtype
+        )  # fmt: skip
+
+    def policy(self, opened: OpenedModel) -> Policy:
+        """The policy of an opened model's plan."""
+        return replace(
+            opened.policy, precision=self.precision, cache_dtype=self.cache_dtype,
+            compute_dtype=self.compute_dtype,
+        )  # fmt: skip
+
+
+FLOAT32 = Engine()
+
+
+@dataclass(frozen=True)
 class PlanSessions:
     """Makes sessions of a plan.
 
-    memory : what the plan and each session take. threads : cores that a frame alone may use.
+    memory : what the plan and each session take.
     """
 
     plan: Plan
-    exact: bool
+    engine: Engine
     memory: Memory
-    threads: int = 1
 
     def __call__(self) -> EngineSession:
         """A new session, with nothing cached."""
-        return Session(self.plan, exact=self.exact, threads=self.threads)
+        return Session(self.plan, exact=self.engine.exact, threads=self.engine.threads)
 
 
 class UnknownModel(LookupError):
@@ -135,7 +163,7 @@ class Model:
         self.family.decode(session.push(frame).outputs, self.spec, self.size)
 
 
-def load(name: str, source: ModelSource, *, exact: bool = False, threads: int = 1) -> Model:
+def load(name: str, source: ModelSource, engine: Engine = FLOAT32) -> Model:
     """Load an ONNX file, or a model by its name, and its specification. Raises ModelFailed with the reason."""
     try:
         opened = open_model(find_model(str(source.path)), source.size, source.spec)
@@ -146,21 +174,21 @@ def load(name: str, source: ModelSource, *, exact: bool = False, threads: int = 
 
     def compile_plan() -> SessionFactory:
         try:
-            plan = opened.compile()
+            plan = opened.compile(engine.policy(opened))
         except (ModelError, FamilyError, GraphError, TailError) as error:
             raise ModelFailed(f"{name}: {error}") from error
-        return PlanSessions(plan, exact, memory_of(plan), threads)
+        return PlanSessions(plan, engine, memory_of(plan))
 
     return Model(name, opened.spec, opened.family, opened.size, compile_plan)
 
 
-def load_built_in(*, exact: bool = False, threads: int = 1) -> Model:
+def load_built_in(engine: Engine = FLOAT32) -> Model:
     """Load the model that travels with the product. Raises ModelFailed with the reason."""
     try:
         source = ModelSource(path=built_in())
     except CatalogueError as error:
         raise ModelFailed(str(error)) from error
-    return load(BUILT_IN, source, exact=exact, threads=threads)
+    return load(BUILT_IN, source, engine)
 
 
 @dataclass
@@ -184,10 +212,11 @@ class ModelRegistry:
     def from_settings(cls, settings: Settings) -> ModelRegistry:
         """A registry of the models that the settings name, else of the built-in one; none is loaded yet."""
         registry = cls(default=settings.default_model, max_models=settings.max_models)
+        engine = Engine.of(settings)
         if not settings.models:
-            registry._add(BUILT_IN, _Entry(lambda: load_built_in(exact=settings.exact, threads=settings.threads)))
+            registry._add(BUILT_IN, _Entry(lambda: load_built_in(engine)))
         for name, source in settings.models.items():
-            registry.register_source(name, source, exact=settings.exact, threads=settings.threads)
+            registry.register_source(name, source, engine)
         return registry
 
     @property
@@ -203,9 +232,9 @@ class ModelRegistry:
         """Add a model that is loaded already. ValueError if the name is taken or the registry is full."""
         self._add(model.name, _Entry(lambda: model, model=model))
 
-    def register_source(self, name: str, source: ModelSource, *, exact: bool = False, threads: int = 1) -> None:
+    def register_source(self, name: str, source: ModelSource, engine: Engine = FLOAT32) -> None:
         """Add a model to be loaded on first use. ValueError if the name is taken or the registry is full."""
-        self._add(name, _Entry(lambda: load(name, source, exact=exact, threads=threads)))
+        self._add(name, _Entry(lambda: load(name, source, engine)))
 
     def get(self, name: str | None = None) -> Model:
         """The model, loaded if it is not yet (not for the event loop).

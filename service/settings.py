@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -61,6 +61,19 @@ class Settings(BaseSettings):
     exact: bool = Field(
         default=False,
         description="thresholds zero: results bit-identical to a full recompute",
+    )
+
+    precision: Literal["fast", "strict"] = Field(
+        default="fast",
+        description="fast: Winograd's method where it pays; strict: every product computed directly",
+    )
+    cache_dtype: Literal["float32", "float16"] = Field(
+        default="float32",
+        description="float16 keeps feature maps in half the memory",
+    )
+    compute_dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="bfloat16 multiplies in it where the CPU can and it pays",
     )
 
     workers: int = Field(

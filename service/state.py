@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
+import cv2
 from starlette.requests import HTTPConnection
 
 from clients.wire import Policy
@@ -60,6 +61,7 @@ class Service:
 
     async def start(self) -> None:
         """Start the workers, and warm the default model in the background."""
+        cv2.setNumThreads(1)  # the workers are as many as there are cores
         self.scheduler.start()
         self._tasks = [
             asyncio.create_task(self._warm(), name="afterimage-warm"),

@@ -49,6 +49,8 @@ def test_a_factor_that_scales_nothing_is_refused(factor):
         ({"levels": (Level(float("inf"), -1.0, 1),)}, "expected a threshold of 0 or more, got -1.0"),
         ({"levels": (Level(float("inf"), 0.1, 1), Level(8, 0.1, 1))}, "expected levels by ascending stride"),
         ({"levels": (Level(8, 0.1, 1),)}, "expected the last level to cover every stride"),
+        ({"cache_dtype": "half"}, 'expected a cache_dtype of "float32" or "float16", got \'half\''),
+        ({"compute_dtype": "float16"}, 'expected a compute_dtype of "float32" or "bfloat16", got \'float16\''),
     ],
 )
 def test_bad_rules_are_refused(arguments, message):

@@ -10,6 +10,7 @@ from typing import Any
 
 import bfloat16_cases  # noqa: F401  # registers its cases
 import byte_cases  # noqa: F401
+import cell_cases  # noqa: F401
 import half_cases  # noqa: F401
 import kernel_cases
 import numpy as np

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from own_model import write_model
 from service_fakes import SIZE, FakeEngine
 
 from service.registry import Model, ModelFailed, ModelRegistry, UnknownModel, load
@@ -122,3 +123,15 @@ def test_a_real_file_is_loaded_with_its_specification() -> None:
     with pytest.raises(ModelFailed, match="multiple of 32"):
         load("yolox", ModelSource(path=YOLOX, size=(650, 384)))
     assert model.size != SIZE
+
+
+def test_the_settings_say_how_models_are_computed(tmp_path: Path) -> None:
+    source = ModelSource(path=write_model(tmp_path / "own.onnx"))
+    settings = Settings(models={"own": source}, threads=3, exact=True, precision="strict", cache_dtype="float16")
+    model = ModelRegistry.from_settings(settings).get("own")
+    session = model.open_session()
+    assert (session.threads, session.exact) == (3, True)
+    assert (session.plan.policy.precision, session.plan.policy.cache_dtype) == ("strict", "float16")
+    plain = load("own", source).open_session()
+    assert (plain.threads, plain.exact) == (1, False)
+    assert (plain.plan.policy.precision, plain.plan.policy.cache_dtype) == ("fast", "float32")

@@ -1,0 +1,61 @@
+"""Verifying at less than float32: compared with float32, and each option says what it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.opened import OpenedModel, open_model
+from service.verification import default_policy, verify
+from tests.cache.random_models import ModelMaker
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> OpenedModel:
+    m = ModelMaker(3, 3, 32, 48)
+    x = m.activate(m.conv("image", 3, 40, 3, strides=[2, 2], pads=[1] * 4), 40, "Relu")
+    path = tmp_path / "small.onnx"
+    path.write_bytes(m.finish([m.activate(m.conv(x, 40, 24, 1), 24, "Silu")]))
+    return open_model(path)
+
+
+def frames() -> list[np.ndarray]:
+    scene = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    found = []
+    for n in range(3):
+        frame = scene.copy()
+        frame[8:16, 4 * n : 4 * n + 8] = 255
+        found.append(frame)
+    return found
+
+
+def test_one_float16_map_costs_eleven_bits(tmp_path: Path) -> None:
+    """One convolution of an image, which is not stored: its output is rounded to a part in 2^11, once."""
+    m = ModelMaker(3, 3, 32, 48)
+    path = tmp_path / "one.onnx"
+    path.write_bytes(m.finish([m.conv("image", 3, 24, 3)]))
+    opened = open_model(path)
+    full, half = (
+        verify(opened, frames(), policy=replace(default_policy(opened), cache_dtype=dtype))
+        for dtype in ("float32", "float16")
+    )
+    assert full["onnxruntime_error"] < 1e-5
+    assert 1e-4 < half["onnxruntime_error"] <= 2.0**-11 + full["onnxruntime_error"]
+    assert full["frames"] == half["frames"] == 3
+    assert half["max_abs_error"] > 0, "frames are compared with float32"
+
+
+def test_exact_compares_like_with_like(opened: OpenedModel) -> None:
+    policy = replace(default_policy(opened), cache_dtype="float16", compute_dtype="bfloat16")
+    report = verify(opened, frames(), exact=True, policy=policy)
+    assert report["bit_identical"] is True
+    assert report["max_abs_error"] == 0
+
+
+def test_strict_and_fast_are_full_precision(opened: OpenedModel) -> None:
+    report = verify(opened, frames(), policy=replace(default_policy(opened), precision="strict"))
+    assert report["onnxruntime_error"] < 1e-5
+    assert report["bfloat16_nodes"] == 0
