@@ -29,8 +29,8 @@ _KINDS = {
 class Builder:
     """The growing plan: values by tensor name, maps, and steps still waiting for addresses.
 
-    strict : every product is computed directly. compute_dtype : of the policy. live : by map, int64[C]: the lanes (block * 16 + lane) that hold a
-    channel of its tensor.
+    strict : every product is computed directly. compute_dtype : of the policy. live : by map, int64[C]: the lanes
+    (block * 16 + lane) that hold a channel of its tensor.
     """
 
     graph: Graph

@@ -18,8 +18,8 @@ class Span:
     """Inclusive input range of each output position along one axis; empty where low > high.
 
     low, high : int32[outputs], inside the input. step : distance between the positions that count (dilation).
-    stride, taps, offset : where stride is not 0, output x sees x * stride + offset + t * step for t below `taps`, as far as
-    that lies inside the input.
+    stride, taps, offset : where stride is not 0, output x sees x * stride + offset + t * step for t below `taps`, as
+    far as that lies inside the input.
     """
 
     low: Index

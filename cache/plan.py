@@ -81,7 +81,8 @@ class Plan:
 
     input_name, input_shape : the image, (1, C, H, W). table : float32[256, C], value of each byte after
     normalisation; line : slope and shift of it, where it is a line. maps, arena_elements : the layout of a stream's
-    arena. steps : in order. taps : cached tensors to hand out. tails : run when one of their inputs was written. constants : outputs that depend on no input.
+    arena. steps : in order. taps : cached tensors to hand out. tails : run when one of their inputs was written.
+    constants : outputs that depend on no input.
     half : where maps kept as float16 lie; the arena is then a thread's, and holds what one step needs.
     """
 
@@ -216,7 +217,8 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     return Plan(
         name=model.name, graph=graph, partition=parts, policy=policy, input_name=image, input_shape=shape,
         output_names=graph.outputs, table=np.ascontiguousarray(table, np.float32),
-        line=line(np.asarray(table, np.float32)), maps=maps, arena_elements=elements, needs=needs, steps=steps, program=assemble(steps, maps, half), taps=taps,
+        line=line(np.asarray(table, np.float32)), maps=maps, arena_elements=elements, needs=needs, steps=steps,
+        program=assemble(steps, maps, half), taps=taps,
         tails=tails, constants={n: graph.constants[n] for n in graph.outputs if n in graph.constants},
         half=half,
     )  # fmt: skip

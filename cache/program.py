@@ -63,8 +63,8 @@ def assemble(steps: Sequence[Any], maps: Sequence[MapInfo], half: HalfLayout | N
         at += packed_words(m.height, m.width)
     return Program(
         rows, np.array(reads, np.int64).reshape(-1, READ_WORDS), np.array(places, np.int64).reshape(-1, MAP_WORDS),
-        np.array([[*s.step.method.cost, *(s.step.few or s.step.method).cost] for s in steps], np.float64).reshape(-1, 4),
-        np.array([planned.epsilon for planned in steps], np.float64), tuple(kept),
+        np.array([[*s.step.method.cost, *(s.step.few or s.step.method).cost] for s in steps], np.float64).reshape(-1,
+        4), np.array([planned.epsilon for planned in steps], np.float64), tuple(kept),
     )  # fmt: skip
 
 

@@ -228,8 +228,8 @@ class Session:
             try:
                 run(
                     program.steps, program.reads, program.maps, program.costs, program.epsilons, self._spread,
-                    state.words, state.touched, space.masks, space.stale, space.pixels, self._jobs, self._ticket, team.workers,
-                    keyframe, self.exact, self._shares, clock,
+                    state.words, state.touched, space.masks, space.stale, space.pixels, self._jobs, self._ticket,
+                    team.workers, keyframe, self.exact, self._shares, clock,
                 )  # fmt: skip
             finally:
                 close(self._ticket)

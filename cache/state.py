@@ -93,7 +93,9 @@ class Workspace:
     def nbytes(self) -> int:
         """Memory held."""
         images = sum(image.nbytes for image in self._images.values())
-        return self.scratch.nbytes + self.work.nbytes + self.masks.nbytes + self.stale.nbytes + self.pixels.nbytes + images
+        return (
+            self.scratch.nbytes + self.work.nbytes + self.masks.nbytes + self.stale.nbytes + self.pixels.nbytes + images
+        )
 
 
 _threads = threading.local()

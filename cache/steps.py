@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,8 +42,8 @@ class Method:
     """One way to compute pixels of a step, ready to run: everything decided, nothing left to look up.
 
     entry : compiled function that unpacks `words` (kernel arguments, see `kernels.record`) and calls the kernel.
-    kept : the arrays behind the addresses in `words`. grain : pixels of the smallest square block that it can compute (1,
-    or 4 for Winograd tiles). unit : pixels below which a list is not cut for several threads.
+    kept : the arrays behind the addresses in `words`. grain : pixels of the smallest square block that it can compute
+    (1, or 4 for Winograd tiles). unit : pixels below which a list is not cut for several threads.
     work_elements : float32 elements of work space that it needs. cost : what it takes on this machine, or may take.
     """
 
@@ -53,7 +53,7 @@ class Method:
     grain: int = 1
     unit: int = CHUNK
     work_elements: int = 0
-    cost: Cost = Cost(1000.0, 0.0)
+    cost: Cost = field(default_factory=lambda: Cost(GUESSED_CALL_NS, 0.0))
 
     @property
     def weight_bytes(self) -> int:

@@ -1,9 +1,9 @@
 """Threads that help with one frame: a stream alone gets the cores, many streams get one each.
 
-The helpers belong to the process and wait without using a core. A frame that begins while no other is under way may take
-them; they join when the operating system lets them, take parts of steps until the frame is done (`kernels.program`), and
-are never waited for. So a frame cannot hang on a helper that was not scheduled, and nothing has to be set up for the
-number of streams.
+The helpers belong to the process and wait without using a core. A frame that begins while no other is under way may
+take them; they join when the operating system lets them, take parts of steps until the frame is done
+(`kernels.program`), and are never waited for before they have taken one. So a frame cannot hang on a helper that was
+not scheduled, and nothing has to be set up for the number of streams.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which way to compute each node, by measurement on this machine; kept on disk, so that the choice is made once.
 
-Only nodes with two methods are measured (a 3x3 convolution directly and by Winograd's method, a wide one in float32 and in
-bfloat16). Whichever is faster on the
+Only nodes with two methods are measured (a 3x3 convolution directly and by Winograd's method, a wide one in float32
+and in bfloat16). Whichever is faster on the
 whole map becomes the step's method: the one of keyframes, and the only one in exact mode. The other stays where it is
 faster on short lists.
 """

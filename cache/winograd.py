@@ -35,7 +35,8 @@ from kernels.winograd import POINTS, TILES, convolve_winograd, work_elements
 Ints = npt.NDArray[np.int64]
 
 GUESSED_GAIN, GUESSED_TILES = 2.2, 0.086
-"""How much faster a long list is than by the direct method; tiles, for each pair of blocks of input and output channels, in a
+"""How much faster a long list is than by the direct method; tiles, for each pair of blocks of input and output
+channels, in a
 list that takes as long either way (four times the weights are read). Measured; `cache.tuning` measures anew."""
 PART_TILES = 8
 """Tiles below which a list is not cut for several threads."""
@@ -62,8 +63,8 @@ def winograd_convolution(
 
 
 def winograd_method(
-    maps: Maps, blocks: Blocks, weight: Floats, pads: tuple[int, int], bias: Floats, slope: Floats, place: Map, act: Act,
-    target: int,
+    maps: Maps, blocks: Blocks, weight: Floats, pads: tuple[int, int], bias: Floats, slope: Floats, place: Map, act:
+    Act, target: int,
 ) -> Method:  # fmt: skip
     """The convolution of a view's blocks into the map `target`, laid out as `place`."""
     source, planes, taps, spans, packed = arguments(maps, blocks, weight, pads)
@@ -73,7 +74,8 @@ def winograd_method(
     saved_ns = direct_ns * (1 - 1 / GUESSED_GAIN)
     return replace(
         made, grain=TILE, unit=PART_TILES * TILE * TILE, work_elements=work_elements(planes.size, outputs),
-        cost=Cost(GUESSED_CALL_NS + GUESSED_TILES * planes.size * outputs * TILE * TILE * saved_ns, direct_ns - saved_ns),
+        cost=Cost(GUESSED_CALL_NS + GUESSED_TILES * planes.size * outputs * TILE * TILE * saved_ns, direct_ns -
+        saved_ns),
     )  # fmt: skip
 
 

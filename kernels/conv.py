@@ -162,8 +162,8 @@ def _can_join(taps: np.ndarray, spans: np.ndarray, lanes: int) -> bool:
 
 @jit
 def dense_pixels(
-    m: Memory, target: Map, test: Test, start: int, count: int, bases: int, outs: int, step: int, even: bool, lanes: int,
-    together: int, taps: int, spans: np.ndarray, weights: int, bias: int, act: Act, slopes: int,
+    m: Memory, target: Map, test: Test, start: int, count: int, bases: int, outs: int, step: int, even: bool, lanes:
+    int, together: int, taps: int, spans: np.ndarray, weights: int, bias: int, act: Act, slopes: int,
 ) -> None:  # fmt: skip
     """Convolve the listed pixels from `start` on, whose inputs and outputs the tables `bases` and `outs` tell.
 

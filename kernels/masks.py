@@ -85,10 +85,10 @@ def _even_bits(word: np.uint64) -> np.uint64:
 @jit
 def _any_between(row: np.ndarray, low: int, high: int, step: int) -> bool:
     """Whether any bit low, low + step, ... up to high is set."""
+    seen = ZERO
     for x in range(low, high + 1, step):
-        if (row[x // BITS] >> np.uint64(x % BITS)) & ONE:
-            return True
-    return False
+        seen |= row[x // BITS] >> np.uint64(x % BITS)
+    return bool(seen & ONE != ZERO)
 
 
 @jit

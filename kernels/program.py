@@ -2,8 +2,8 @@
 
 Steps, reads and maps are rows of int64 tables (`cache.program` writes them). A step's kernel is known by the address
 of its entry alone, so that this loop is compiled once, whatever the ops. With helpers, a step's list is cut into
-parts that whoever is free takes next; the parts of a step never depend on each other, so that the bits of a pixel do not
-depend on who computed it.
+parts that whoever is free takes next; the parts of a step never depend on each other, so that the bits of a pixel do
+not depend on who computed it.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def next_ticket(ticket: int, step: int, taken: int) -> int:
 def _free_part(taken: int, parts: int, worker: int, workers: int) -> int:
     """A part that nobody has taken, -1 if there is none.
 
-    Each worker has a stretch of the list of its own, the same in every step: what it wrote is then mostly what it reads in
-    the next one, from the cache of its own core. Others' parts come after.
+    Each worker has a stretch of the list of its own, the same in every step: what it wrote is then mostly what it
+    reads in the next one, from the cache of its own core. Others' parts come after.
     """
     first = worker * parts // workers
     for i in range(parts):
@@ -185,10 +185,10 @@ def _mark_stale(
 
 @jit
 def _is_touched(step: np.ndarray, reads: np.ndarray, touched: np.ndarray) -> bool:
+    seen = False
     for r in range(step[FIRST_READ], step[FIRST_READ] + step[READS]):
-        if touched[reads[r, MAP]]:
-            return True
-    return False
+        seen |= touched[reads[r, MAP]] != UNTOUCHED
+    return seen
 
 
 @jit
@@ -217,8 +217,8 @@ def _choose(
 
 @jit
 def _compute(
-    jobs: np.ndarray, index: int, ticket: np.ndarray, step: np.ndarray, method: int, state: int, pixels: int, count: int,
-    mode: int, limit: float, cost: float, workers: int,
+    jobs: np.ndarray, index: int, ticket: np.ndarray, step: np.ndarray, method: int, state: int, pixels: int, count:
+    int, mode: int, limit: float, cost: float, workers: int,
 ) -> int:  # fmt: skip
     """Compute a list, alone or with helpers; returns the pixels written. cost : nanoseconds it may take."""
     parts = 1
@@ -276,8 +276,8 @@ def _run_whole(
 @jit
 def _run_stale(
     steps: np.ndarray, reads: np.ndarray, maps: np.ndarray, costs: np.ndarray, epsilons: np.ndarray,
-    spreads: np.ndarray, state: np.ndarray, touched: np.ndarray, masks: np.ndarray, stale: np.ndarray, pixels: np.ndarray,
-    jobs: np.ndarray, ticket: np.ndarray, workers: int, exact: bool, done: np.ndarray, clock: np.ndarray,
+    spreads: np.ndarray, state: np.ndarray, touched: np.ndarray, masks: np.ndarray, stale: np.ndarray, pixels:
+    np.ndarray, jobs: np.ndarray, ticket: np.ndarray, workers: int, exact: bool, done: np.ndarray, clock: np.ndarray,
 ) -> None:  # fmt: skip
     """What was written to one map makes stale of the next, step by step."""
     for index in range(steps.shape[0]):
@@ -309,8 +309,8 @@ def _run_stale(
 @jit
 def run(
     steps: np.ndarray, reads: np.ndarray, maps: np.ndarray, costs: np.ndarray, epsilons: np.ndarray,
-    spreads: np.ndarray, state: np.ndarray, touched: np.ndarray, masks: np.ndarray, stale: np.ndarray, pixels: np.ndarray,
-    jobs: np.ndarray, ticket: np.ndarray, workers: int, keyframe: bool, exact: bool, done: np.ndarray,
+    spreads: np.ndarray, state: np.ndarray, touched: np.ndarray, masks: np.ndarray, stale: np.ndarray, pixels:
+    np.ndarray, jobs: np.ndarray, ticket: np.ndarray, workers: int, keyframe: bool, exact: bool, done: np.ndarray,
     clock: np.ndarray,
 ) -> None:  # fmt: skip
     """Bring every map up to date with what was written to those of which `touched` is set.

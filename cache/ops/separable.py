@@ -60,8 +60,8 @@ def separable_convolution(
 def pairs(graph: Graph, nodes: Collection[Node], kept: Collection[str]) -> dict[str, Node]:
     """By name of the 1x1 convolution, the depthwise one that it alone reads and that need not be stored.
 
-    nodes : those that are cached. kept : tensors that must be stored: outputs, inputs of tails; nodes with rules of their
-    own are named by these too.
+    nodes : those that are cached. kept : tensors that must be stored: outputs, inputs of tails; nodes with rules of
+    their own are named by these too.
     """
     readers: dict[str, list[Node]] = {}
     for node in graph.nodes:

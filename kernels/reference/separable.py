@@ -21,8 +21,8 @@ def convolve_separable(
     between = Map(arena.size, 16, width * pixel, pixel)
     longer = np.concatenate([arena, np.zeros(height * width * pixel, np.float32)])
     convolve_depthwise(
-        longer, source, planes, window, kernels, first_bias, first_slope, between, pixels, stride_y, stride_x, first_act,
-        Test(STORE, 0.0, 1), scratch, np.zeros_like(written),
+        longer, source, planes, window, kernels, first_bias, first_slope, between, pixels, stride_y, stride_x,
+        first_act, Test(STORE, 0.0, 1), scratch, np.zeros_like(written),
     )  # fmt: skip
     total = convolve(
         longer, between, taps, spans, 16, weights, bias, slope, target, pixels, 1, 1, act, test, scratch, written

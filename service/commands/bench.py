@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,7 +38,7 @@ from service.commands.verify import default_frames
 from service.evaluate import CAMERA_QUALITY
 from service.families import Size
 from service.opened import OpenedModel, open_model
-from service.registry import load
+from service.registry import Engine, load
 from service.settings import Settings
 from service.sources import SourceError, open_source
 
@@ -147,8 +148,9 @@ def streams(
     """How many cameras fit: the server's own scheduler, fed with paced JPEGs of a clip."""
     with plain_errors():
         settings = Settings()
-        cores = threads or settings.threads
-        loaded = load(_name(model), model_source(find_model(model), parse_size(size), spec), threads=cores)
+        engine = Engine.of(settings)
+        engine = replace(engine, threads=threads or engine.threads)
+        loaded = load(_name(model), model_source(find_model(model), parse_size(size), spec), engine)
         with open_source(clip, start=start, frames=frames, every=every) as source:
             jpegs = [codec.encode_jpeg(frame.image, CAMERA_QUALITY) for frame in source]
         if len(jpegs) < 2:
@@ -158,7 +160,7 @@ def streams(
                 loaded, jpegs, count=count, fps=fps, seconds=seconds, workers=workers or settings.workers,
                 progress=lambda run: status.update(f"{run['streams']} cameras: p99 {_ms(run['age_ms']['p99'])}"),
             )  # fmt: skip
-        found |= {"clip": Path(clip).name, "threads": cores}
+        found |= {"clip": Path(clip).name, "threads": engine.threads}
         _hand_out(found, json_file, html, _streams_table(found))
 
 

@@ -18,7 +18,8 @@ from tests.cache.onnx_models import build, node, weights
 def wide_model() -> bytes:
     """Convolutions with work enough to be shared out: direct, Winograd, depthwise, and a sum."""
     constants = {
-        "a": weights(64, 3, 3, 3), "b": weights(64, 64, 3, 3) / 24, "c": weights(64, 1, 3, 3), "d": weights(48, 64, 1, 1) / 8,
+        "a": weights(64, 3, 3, 3), "b": weights(64, 64, 3, 3) / 24, "c": weights(64, 1, 3, 3), "d": weights(48, 64, 1,
+        1) / 8,
     }  # fmt: skip
     same = [1, 1, 1, 1]
     nodes = [

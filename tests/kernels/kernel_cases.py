@@ -194,7 +194,8 @@ def convolve_separable(draw: Any) -> Case:
         "arena": arena, "window": first["taps"], "kernels": first["weights"], "first_bias": first["bias"],
         "first_slope": m.integers(inputs * LANES), "first_act": draw(st.sampled_from(EXACT)),
         "taps": np.concatenate(taps).astype(np.int64), "spans": np.array(spans, np.int64),
-        "weights": m.integers(weight), "bias": m.integers(block * LANES), "work": np.zeros(separable_work(inputs), np.float32),
+        "weights": m.integers(weight), "bias": m.integers(block * LANES), "work": np.zeros(separable_work(inputs),
+        np.float32),
     }  # fmt: skip
 
 

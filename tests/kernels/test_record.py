@@ -36,8 +36,8 @@ def _read_all(address: int) -> tuple[Map, Act, Window, float, int]:
 def test_words_are_read_back_as_they_were_written():
     place, act, window = Map(1, 2, 3, 4), Act(5, -0.1, 1e300), Window(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
     arrays = (
-        np.arange(3), np.arange(6).reshape(2, 3), np.arange(4, dtype=np.int32), np.arange(6, dtype=np.int32).reshape(3, 2),
-        np.arange(5, dtype=np.float32), np.ones((2, 3, 4), np.float32),
+        np.arange(3), np.arange(6).reshape(2, 3), np.arange(4, dtype=np.int32), np.arange(6, dtype=np.int32).reshape(3,
+        2), np.arange(5, dtype=np.float32), np.ones((2, 3, 4), np.float32),
     )  # fmt: skip
     words, kept = encode(place, act, window, *arrays)
     padded = np.zeros(64, np.int64)
