@@ -28,8 +28,9 @@ from cache.steps import Floats
 from cache.team import helpers
 from kernels.byte_maps import unpack_bytes
 from kernels.half import unpack_half
-from kernels.image import ingest_tensor, unpack
+from kernels.image import ingest_tensor, unpack, unpack_rows
 from kernels.ingest import grow_tiles, show_tiles, take_tiles
+from kernels.masks import marked_rows
 from kernels.program import JOB_WORDS, close, run
 
 Decision = Literal["keyframe", "partial", "reuse"]
@@ -240,20 +241,28 @@ class Session:
         fresh = set()
         for name, tap in self.plan.taps.items():
             if any(self._state.touched[m] for m in tap.maps):
-                self._unpack(tap)
+                self._unpack(tap, keyframe)
                 fresh.add(name)
         for tail in self.plan.tails:
             if keyframe or fresh.intersection(tail.inputs):
                 self._tail_outputs.update(tail.run(self._tensors))
 
-    def _unpack(self, tap: Tap) -> None:
+    def _unpack(self, tap: Tap, whole: bool) -> None:
+        """Copy a tap's maps into its tensor: all of them, or at least the rows that this frame wrote."""
         arena, out = self._state.arena, self._tensors[tap.name][0]
         if isinstance(self._state, HalfState):
             unpack_half(self._state.store, tap.offsets, tap.row, tap.pixel, out)
-        elif tap.dtype == np.float32:
+        elif tap.dtype == np.float32 and whole:
             unpack(arena, tap.offsets, tap.row, tap.pixel, out)
+        elif tap.dtype == np.float32:
+            unpack_rows(arena, tap.offsets, tap.row, tap.pixel, *self._written_rows(tap), out)
         else:
             unpack_bytes(arena, tap.offsets, tap.row, tap.pixel, 128 * (tap.dtype == np.int8), out.view(np.uint8))
+
+    def _written_rows(self, tap: Tap) -> tuple[int, int]:
+        """First row that this frame wrote of any of a tap's maps, and the row after the last one."""
+        rows = [marked_rows(self._state.written[m]) for m in tap.maps if self._state.touched[m]]
+        return min(first for first, _ in rows), max(end for _, end in rows)
 
     def _outputs(self) -> dict[str, Array]:
         outputs: dict[str, Array] = {}

@@ -24,6 +24,7 @@ from kernels.record import (
     WORK,
     WORK_SIZE,
     call,
+    clear_masks,
 )  # fmt: skip
 
 Mask = npt.NDArray[np.uint8]
@@ -92,10 +93,8 @@ class Workspace:
     @property
     def nbytes(self) -> int:
         """Memory held."""
-        images = sum(image.nbytes for image in self._images.values())
-        return (
-            self.scratch.nbytes + self.work.nbytes + self.masks.nbytes + self.stale.nbytes + self.pixels.nbytes + images
-        )
+        lists = self.masks.nbytes + self.stale.nbytes + self.pixels.nbytes
+        return self.scratch.nbytes + self.work.nbytes + lists + sum(image.nbytes for image in self._images.values())
 
 
 _threads = threading.local()
@@ -157,9 +156,7 @@ class State:
 
     def clear(self, everything: bool) -> None:
         """Forget what the last frame wrote; `everything` after an error, which may have left marks untold."""
-        for index in np.flatnonzero(self.touched) if not everything else range(len(self.written)):
-            self.written[index][:] = 0
-        self.touched[:] = 0
+        clear_masks(self._table, self.touched, everything)
 
     @property
     def nbytes(self) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from kernels.jit import jit
 from kernels.simd_bits import first_bit, set_bytes
 
-__all__ = ["list_packed", "list_pixels", "pack_mask", "project_packed"]
+__all__ = ["list_packed", "list_pixels", "marked_rows", "pack_mask", "project_packed"]
 
 BITS = 64
 EVEN = np.uint64(0x5555555555555555)
@@ -33,6 +33,19 @@ def any_in_row(mask: np.ndarray, y: int) -> bool:
     for x in range(width // BITS * BITS, width):
         rest |= mask[y, x]
     return bool(rest != 0)
+
+
+@jit
+def marked_rows(mask: np.ndarray) -> tuple[int, int]:
+    """First row of a mask uint8[H, W] that holds a mark, and the row after the last one; (0, 0) where none does."""
+    first, end = 0, mask.shape[0]
+    while first < end and not any_in_row(mask, first):
+        first += 1
+    if first == end:
+        return 0, 0
+    while not any_in_row(mask, end - 1):
+        end -= 1
+    return first, end
 
 
 @jit

@@ -44,7 +44,8 @@ def _finish(context: Any, b: Builder, act: Value, exits: Value, rows: Rows) -> V
 def make_dense(lanes: int, vectors: int) -> Any:
     """Micro-kernel of `PIXELS` pixels by `vectors` x 16 output channels, reading `lanes` channels per tap.
 
-    bases, taps, count (>= 1), weights, bias : see `emit_multiply_accumulate`.
+    bases, taps, count (>= 1), weights, bias : see `emit_multiply_accumulate`. Empty where this CPU's blocking has no
+    room for so many vectors: no plan asks for it.
     """
 
     @intrinsic
@@ -52,6 +53,8 @@ def make_dense(lanes: int, vectors: int) -> Any:
         typing_context: Any, bases: Any, taps: Any, count: Any, weights: Any, bias: Any, act: Any, exits: Any
     ) -> Any:
         def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
+            if vectors > HOST.vectors:
+                return context.get_dummy_value()
             *sums, act, exits = args
             rows = emit_multiply_accumulate(b, HOST, HOST.pixels, lanes, vectors, None, *sums)
             return _finish(context, b, act, exits, rows)
@@ -62,13 +65,15 @@ def make_dense(lanes: int, vectors: int) -> Any:
 
 
 def make_wide(pixels: int, lanes: int, vectors: int) -> Any:
-    """The same for runs of four neighbouring pixels, whose inputs are `step` apart."""
+    """The same for runs of four neighbouring pixels, whose inputs are `step` apart; empty for 0 pixels."""
 
     @intrinsic
     def wide(
         typing_context: Any, step: Any, bases: Any, taps: Any, count: Any, weights: Any, bias: Any, act: Any, exits: Any
     ) -> Any:
         def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
+            if not pixels:
+                return context.get_dummy_value()
             *sums, act, exits = args
             rows = emit_multiply_accumulate(b, HOST, pixels, lanes, vectors, *sums)
             return _finish(context, b, act, exits, rows)
@@ -91,8 +96,8 @@ dense_1x1 = make_dense(1, 1)
 dense_1x2 = make_dense(1, 2)
 dense_1x3 = make_dense(1, 3)
 WIDE_1, WIDE_2 = HOST.wide
-wide_16x1, wide_9x1 = (make_wide(WIDE_1 or 4, lanes, 1) for lanes in (16, 9))
-wide_16x2, wide_9x2 = (make_wide(WIDE_2 or 4, lanes, 2) for lanes in (16, 9))
+wide_16x1, wide_9x1 = (make_wide(WIDE_1, lanes, 1) for lanes in (16, 9))
+wide_16x2, wide_9x2 = (make_wide(WIDE_2, lanes, 2) for lanes in (16, 9))
 
 
 @intrinsic
@@ -109,13 +114,18 @@ def depthwise_block(
 
 
 def make_quads(kernel_x: int, stride_x: int) -> Any:
-    """Micro-kernel of runs of four neighbouring pixels of one depthwise block; see `emit_depthwise_quads`."""
+    """Micro-kernel of runs of four neighbouring pixels of one depthwise block; see `emit_depthwise_quads`.
+
+    Empty where this CPU's blocking has none.
+    """
 
     @intrinsic
     def quads(
         typing_context: Any, bases: Any, shift: Any, taps: Any, rows: Any, weights: Any, bias: Any, act: Any, exits: Any
     ) -> Any:
         def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
+            if not HOST.quads:
+                return context.get_dummy_value()
             *sums, act, exits = args
             return _finish(context, b, act, exits, emit_depthwise_quads(b, HOST, kernel_x, stride_x, *sums))
 

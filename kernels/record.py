@@ -28,9 +28,8 @@ _I = types.int64
 SIGNATURE = _I(_I, _I, _I, _I, _I, types.float64, _I, _I)
 
 # Words of a stream's state. ARENA, ARENA_SIZE : feature maps, float32. MASKS : int64[maps, 3], address, height and
-# width
-# of the mask of each map. SCRATCH, WORK : of the first worker, the next one's so many float32 further. IMAGE : float32
-# elements from the arena to the image, where that lies outside it.
+# width of the mask of each map. SCRATCH, WORK : of the first worker, the next one's so many float32 further. IMAGE :
+# float32 elements from the arena to the image, where that lies outside it.
 ARENA, ARENA_SIZE, MASKS, SCRATCH, SCRATCH_SIZE, WORK, WORK_SIZE, IMAGE, STATE_WORDS = range(9)
 
 
@@ -211,6 +210,18 @@ def mask_at(address: int, height: int, width: int) -> np.ndarray:
     """uint8[height, width] at an address."""
     found: np.ndarray = numba.carray(_pointer(address), (height, width), np.uint8)
     return found
+
+
+@jit
+def clear_masks(table: np.ndarray, touched: np.ndarray, everything: bool) -> None:
+    """Set masks to zero: those of maps that are `touched`, or all of them; then nothing is touched.
+
+    table : int64[maps, 3], address, height and width of each mask uint8[height, width]. touched : uint8[maps].
+    """
+    for index in range(table.shape[0]):
+        if everything or touched[index]:
+            mask_at(table[index, 0], table[index, 1], table[index, 2])[:] = 0
+    touched[:] = 0
 
 
 @jit

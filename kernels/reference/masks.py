@@ -19,6 +19,12 @@ def mask_of(packed: np.ndarray, width: int) -> np.ndarray:
     return np.ascontiguousarray(bits[:, :width])
 
 
+def marked_rows(mask: np.ndarray) -> tuple[int, int]:
+    """The ends of the list of rows with a mark."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    return (int(rows[0]), int(rows[-1]) + 1) if rows.size else (0, 0)
+
+
 def pack_mask(mask: np.ndarray, packed: np.ndarray) -> int:
     """Bit by bit, as NumPy packs them."""
     packed[:] = bits_of(mask)

@@ -150,3 +150,36 @@ def test_an_image_that_is_handed_out_stays_with_the_stream():
     m.conv("image", 3, 16, 3)
     plan = Plan.compile(load_model(m.finish([m.conv("image", 3, 16, 3), m.node("Flatten", ["image"])])))
     assert not plan.maps[0].outside
+
+
+def joined_network() -> Plan:
+    """An output of two maps: one that sees the image in place, one that sees it 16 rows further down."""
+    m = ModelMaker(5, 3, 48, 64)
+    down = [m.weight(np.array(v, np.int64)) for v in ([0, 0, 16, 0, 0, 0, 0, 0], [0], [48], [2])]
+    lower = m.node("Slice", [m.node("Pad", ["image", down[0]]), *down[1:]])
+    joined = m.node("Concat", [m.conv("image", 3, 20, 3, pads=[1] * 4), m.conv(lower, 3, 7, 3, pads=[1] * 4)], axis=1)
+    return Plan.compile(
+        load_model(m.finish([joined])), policy=Policy(levels=(Level(float("inf"), 0.1, 1),), precision="strict")
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "first", "end"), [(0, 0, 18), (20, 19, 38), (40, 39, 42), (47, 46, 48)], ids=["0", "20", "40", "47"]
+)
+def test_only_rows_that_were_written_are_handed_out(row, first, end):
+    plan = joined_network()
+    (tap,) = plan.taps.values()
+    assert len(tap.maps) == 2
+    session, rng = Session(plan, exact=True), np.random.default_rng(4)
+    x = rng.standard_normal(plan.input_shape).astype(np.float32)
+    whole = session.push_tensor(x).outputs[tap.name].copy()
+    held = session._tensors[tap.name]
+    held[:] = np.nan
+    x[0, :, row, 30] += 1
+    found = session.push_tensor(x).outputs[tap.name]
+    fresh = Session(plan, exact=True).push_tensor(x).outputs[tap.name]
+    assert found[:, :, first:end].tobytes() == fresh[:, :, first:end].tobytes()
+    assert np.isnan(found[:, :, :first]).all()
+    assert np.isnan(found[:, :, end:]).all()
+    assert fresh[:, :, :first].tobytes() == whole[:, :, :first].tobytes()
+    assert fresh[:, :, end:].tobytes() == whole[:, :, end:].tobytes()

@@ -448,6 +448,17 @@ def _mask(draw: Any, rng: np.random.Generator) -> Array:
 
 
 @case
+def marked_rows(draw: Any) -> Case:
+    """Masks without a mark, with one, with many."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    mask = _mask(draw, rng)
+    if draw(st.booleans()):
+        mask[:] = 0
+        mask[rng.integers(mask.shape[0]), rng.integers(mask.shape[1])] = 1
+    return {"mask": mask}
+
+
+@case
 def pack_mask(draw: Any) -> Case:
     """Rows shorter and longer than a word."""
     mask = _mask(draw, np.random.default_rng(draw(st.integers(0, 2**32 - 1))))

@@ -18,6 +18,7 @@ CPUS = {
 }
 NAMES = [
     "convolve", "convolve_depthwise", "convolve_winograd", "pool_max", "combine", "resize", "pack_channels", "unpack",
+    "list_cells", "sort_by_phase", "convolve_cells",
 ]  # fmt: skip
 SCRIPT = """
 import importlib, inspect, random, sys

@@ -10,6 +10,7 @@ from kernels.layout import Act, Map, Window
 from kernels.record import (
     act_at,
     call,
+    clear_masks,
     encode,
     entry,
     floats_3d_at,
@@ -69,3 +70,13 @@ def test_an_entry_is_called_with_its_arguments():
     record, state, pixels = np.array([1]), np.array([2]), np.array([[9, 9], [3, 4]], np.int32)
     found = call(arguments.address, record.ctypes.data, state.ctypes.data, pixels.ctypes.data, 2, 5, 3.0, 7)
     assert found == 7654321
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_masks_of_touched_maps_are_cleared(everything):
+    around = [np.ones((size + 2, 7), np.uint8) for size in range(1, 5)]
+    masks, touched = [m[1:-1] for m in around], np.array([0, 1, 2, 0], np.uint8)
+    clear_masks(np.array([[m.ctypes.data, *m.shape] for m in masks], np.int64), touched, everything)
+    assert [bool(m.any()) for m in masks] == [not everything, False, False, not everything]
+    assert all(m[0].all() and m[-1].all() for m in around)
+    assert not touched.any()
