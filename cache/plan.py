@@ -47,7 +47,7 @@ class PlannedStep:
     epsilon : threshold in units of the node's spread; 0 passes every change on. block, few_block : decisions are taken
     for so many pixels squared, by the step's one method and by the other. lanes : int64[C], lanes of the target
     (block * 16 + lane) that hold a channel; the others count for nothing. everything : int32[n, 2], every pixel of the
-    target, as `kernels.masks.list_pixels` lists a map that is all stale.
+    target, in the smallest blocks that the method computes, whatever `block` is: long rows are what a CPU fetches ahead.
     """
 
     step: Step
@@ -282,7 +282,7 @@ def plan_step(
     level: Level = policy.level(step.name, target.stride, target.height * target.width == 1)
     block = max(level.block, step.method.grain)
     few_block = max(level.block, step.few.grain) if step.few is not None else 0
-    everything = every_pixel(target.height, target.width, block)
+    everything = every_pixel(target.height, target.width, step.method.grain)
     epsilon = level.epsilon if step.tested else 0.0
     return PlannedStep(step, epsilon, block, few_block, live[step.target], everything)
 

@@ -18,7 +18,7 @@ from kernels.program import BITS, MAP_WORDS, METHOD, READ_WORDS, STEP_WORDS
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """steps : int64[n, 18], reads : int64[m, 10], maps : int64[k, 8], columns as in `kernels.program`.
+    """steps : int64[n, 19], reads : int64[m, 10], maps : int64[k, 8], columns as in `kernels.program`.
 
     costs : float64[n, 4]. epsilons : float64[n]. kept : arrays behind the addresses.
     """
@@ -53,7 +53,7 @@ def assemble(steps: Sequence[Any], maps: Sequence[MapInfo], half: HalfLayout | N
         row[:] = [
             step.target, len(reads), len(step.reads), *first,
             planned.everything.ctypes.data, len(planned.everything), *few, lanes.ctypes.data, lanes.size, step.channels,
-            int(planned.epsilon == 0), int(step.op in QUANTISED_OPS),
+            int(planned.epsilon == 0), int(step.op in QUANTISED_OPS), step.method.grain,
         ]  # fmt: skip
         reads += [read_words(read) for read in step.reads]
     assert METHOD + 4 < BITS

@@ -31,6 +31,7 @@ from kernels.constants import STORE
 from kernels.layout import Test
 
 ROUNDS = 5
+SHORT_PX = 16
 ENOUGH_NS = 250_000_000
 """Nanoseconds after which no further round of measurements is begun."""
 
@@ -61,7 +62,7 @@ def tuned(plan: Plan, model_key: str, folder: Path | None = None) -> Plan:
 
 
 def measure(plan: Plan) -> Costs:
-    """Costs of every method of the steps that have two, from lists of one block and of the whole map."""
+    """Costs of every method of the steps that have two, from a list of a few pixels and of the whole map."""
     state = State(plan.maps, aligned_zeros(plan.arena_elements))
     state.borrow(workspace(), plan.needs)
     times: dict[tuple[str, str, bool], list[int]] = {}
@@ -70,11 +71,10 @@ def measure(plan: Plan) -> Costs:
     for turn in range(1 + ROUNDS):  # the first one warms up
         for planned in plan.steps:
             for way in _methods(planned.step):
-                block = planned.block if way is planned.step.method else planned.few_block
                 target = plan.maps[planned.step.target]
-                everything = every_pixel(target.height, target.width, block)
+                everything, block = every_pixel(target.height, target.width, way.grain), way.grain
                 for whole in (False, True):
-                    pixels = everything if whole else everything[: block * block]
+                    pixels = everything if whole else everything[: max(SHORT_PX, block * block)]
                     start = time.perf_counter_ns()
                     state.compute(way, pixels, Test(STORE, 0.0, block))
                     key = planned.step.name, way.entry.name, whole

@@ -32,7 +32,7 @@ from kernels.target import HOST, PIXELS
 
 __all__ = ["copy_pixels", "pack_channels"]
 
-GATHERS = HOST.estimates  # AVX-512 alone reads and permutes whole windows of channels
+GATHERS = HOST.gathers  # AVX-512 alone reads and permutes whole windows of channels
 WINDOWS_BYTES = LANES * 96
 
 

@@ -31,6 +31,7 @@ from kernels.emit import (
     iconst,
     less_or_second,
     load,
+    pin,
     pointer,
     reciprocal_estimate,
     splat,
@@ -60,10 +61,10 @@ def _sigmoid(b: Builder, blocking: Blocking, x: Value) -> Value:
     """1 / (1 + exp(-x)); beyond +-87 that of the bound."""
     x = less_or_second(b, greater_or_second(b, x, const(-87.0)), const(87.0))
     denominator = b.fadd(_exp_of_minus(b, x), const(1.0))
-    if not blocking.estimates:
+    if not blocking.estimate_bits:
         return b.fdiv(const(1.0), denominator)
-    # A division of 16 lanes takes as long as 32 multiply-adds. One Newton step takes 14 bits to 28.
-    y = reciprocal_estimate(b, denominator)
+    # A division of 16 lanes takes as long as 32 multiply-adds. One Newton step doubles the bits of an estimate.
+    y = reciprocal_estimate(b, blocking.estimate_bits, denominator)
     return fma(b, y, fma(b, b.fneg(denominator), y, const(1.0)), y)
 
 
@@ -107,7 +108,16 @@ def emit_activation(
         if k == PRELU:
             first = pointer(b, slope)
             slopes = [load(b, first, v * VECTOR_BYTES, VEC) for v in range(vectors)]
-        done = [[_activate(b, blocking, k, x, low, high, slopes[v]) for v, x in enumerate(row)] for row in rows]
+        together = blocking.together if k == SILU and blocking.together else len(rows)
+        done: Rows = []
+        for first in range(0, len(rows), together):
+            some = rows[first : first + together]
+            if together < len(rows):
+                some = [[pin(b, x) for x in row] for row in some]
+            some = [[_activate(b, blocking, k, x, low, high, slopes[v]) for v, x in enumerate(row)] for row in some]
+            if together < len(rows):
+                some = [[pin(b, x) for x in row] for row in some]
+            done += some
         results.append((b.block, done))
         b.branch(join)
     b.position_at_end(join)

@@ -31,11 +31,13 @@ from kernels.record import arena_of, indices_at, mask_of, words_at
 from kernels.spread import spread
 
 # Columns of a step. METHOD, FEW : entry, record, block and unit of the two ways to compute it (a block of 0: none).
-# ALL, ALL_COUNT : the list of every pixel in blocks of METHOD. LANES, LANE_COUNT : int64[n], lanes that hold a channel.
+# ALL, ALL_COUNT, ALL_BLOCK : the list of every pixel, in the smallest blocks that METHOD computes. LANES, LANE_COUNT :
+# int64[n], lanes that hold a channel.
 # BITS : a threshold applies where it is 0. BYTES : the target is a byte map, and its spread counts in quanta.
-TARGET, FIRST_READ, READS, METHOD, ALL, ALL_COUNT, FEW, LANES, LANE_COUNT, CHANNELS, BITS, BYTES, STEP_WORDS = (
+TARGET, FIRST_READ, READS, METHOD, ALL, ALL_COUNT, FEW, LANES, LANE_COUNT, CHANNELS, BITS, BYTES, ALL_BLOCK = (
     0, 1, 2, 3, 7, 8, 9, 13, 14, 15, 16, 17, 18
 )  # fmt: skip
+STEP_WORDS = 19
 ENTRY, RECORD, BLOCK, UNIT = range(4)
 
 # Columns of a read: the map, and per axis the addresses of int32 first and last input of each output, and their step.
@@ -218,9 +220,12 @@ def _choose(
 @jit
 def _compute(
     jobs: np.ndarray, index: int, ticket: np.ndarray, step: np.ndarray, method: int, state: int, pixels: int, count:
-    int, mode: int, limit: float, cost: float, workers: int,
+    int, block: int, mode: int, limit: float, cost: float, workers: int,
 ) -> int:  # fmt: skip
-    """Compute a list, alone or with helpers; returns the pixels written. cost : nanoseconds it may take."""
+    """Compute a list, alone or with helpers; returns the pixels written.
+
+    block : the list's, squared pixels. cost : nanoseconds it may take.
+    """
     parts = 1
     if workers > 1:
         parts = int(min(cost / PART_NS, 4.0 * workers, float(MOST_PARTS)))
@@ -228,7 +233,7 @@ def _compute(
     parts = min(parts, count // unit)
     if parts <= 1:
         written: int = call_entry(
-            step[method + ENTRY], step[method + RECORD], state, pixels, count, mode, limit, step[method + BLOCK], 0
+            step[method + ENTRY], step[method + RECORD], state, pixels, count, mode, limit, block, 0
         )
         return written
     size = (count // unit + parts - 1) // parts * unit
@@ -236,7 +241,7 @@ def _compute(
     job[J_ENTRY], job[J_RECORD], job[J_STATE] = step[method + ENTRY], step[method + RECORD], state
     job[J_PIXELS], job[J_COUNT], job[J_PART], job[J_MODE] = pixels, count, size, mode
     job.view(np.float64)[J_LIMIT] = limit
-    job[J_BLOCK], job[J_WORKERS] = step[method + BLOCK], workers
+    job[J_BLOCK], job[J_WORKERS] = block, workers
     return _share_out(jobs, index, ticket, (count + size - 1) // size)
 
 
@@ -262,8 +267,8 @@ def _run_whole(
         step = steps[index]
         count = step[ALL_COUNT]
         _compute(
-            jobs, index, ticket, step, METHOD, state.ctypes.data, step[ALL], count, STORE, 0.0, costs[index, 1] * count,
-            workers,
+            jobs, index, ticket, step, METHOD, state.ctypes.data, step[ALL], count, step[ALL_BLOCK], STORE, 0.0,
+            costs[index, 1] * count, workers,
         )  # fmt: skip
         touched[step[TARGET]] = TOUCHED
         done[index] = 1.0
@@ -297,8 +302,8 @@ def _run_stale(
                 mode, limit = TEST_BITS, 0.0
             expected = cost[1] * count if method == METHOD else cost[3] * count
             written = _compute(
-                jobs, index, ticket, step, method, state.ctypes.data, pixels.ctypes.data, count, mode, limit, expected,
-                workers,
+                jobs, index, ticket, step, method, state.ctypes.data, pixels.ctypes.data, count, step[method + BLOCK],
+                mode, limit, expected, workers,
             )  # fmt: skip
             touched[step[TARGET]] = TOUCHED if written > 0 else UNTOUCHED
             done[index] = distinct / (height * width)
