@@ -47,7 +47,7 @@ class PlannedStep:
     epsilon : threshold in units of the node's spread; 0 passes every change on. block, few_block : decisions are taken
     for so many pixels squared, by the step's one method and by the other. lanes : int64[C], lanes of the target
     (block * 16 + lane) that hold a channel; the others count for nothing. everything : int32[n, 2], every pixel of the
-    target, in the smallest blocks that the method computes, whatever `block` is: long rows are what a CPU fetches ahead.
+    target, in the smallest blocks that the method computes, whatever `block` is: a CPU fetches long rows ahead.
     """
 
     step: Step

@@ -24,7 +24,7 @@ from kernels.layout import (
     memory,
     reset_metrics,
 )
-from kernels.simd import table_get
+from kernels.simd import address_of, table_get
 from kernels.simd_bfloat16 import narrow_taps, products_1, products_2, products_3
 from kernels.target import PIXELS
 
@@ -57,9 +57,9 @@ def convolve_bfloat16(
     """
     blocks, total = bias.size // LANES, 0
     bases, outs = address_table(), address_table()
-    m, slopes, all_taps = memory(arena, pixels, scratch, blocks, written), slope.ctypes.data, taps.ctypes.data
-    all_weights, all_bias = weights.ctypes.data, bias.ctypes.data
-    gathered, count_taps = work.ctypes.data + ZEROS * 4, taps.size
+    m, slopes, all_taps = memory(arena, pixels, scratch, blocks, written), address_of(slope), address_of(taps)
+    all_weights, all_bias = address_of(weights), address_of(bias)
+    gathered, count_taps = address_of(work) + ZEROS * 4, taps.size
     step = count_taps * TAP_BYTES
     for start in range(0, pixels.shape[0], CHUNK):
         count = min(CHUNK, pixels.shape[0] - start)

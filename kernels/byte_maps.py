@@ -15,7 +15,7 @@ from kernels.constants import MUL, STORE, TEST_BITS, VECTOR_BYTES
 from kernels.jit import jit
 from kernels.layout import CHUNK, Act, Map, Test, Window, clear_metrics, commit_chunk, finish_chunk
 from kernels.pool import _span
-from kernels.simd import lane_copy
+from kernels.simd import address_of, lane_copy
 from kernels.simd_int8 import (
     add_lanes,
     dequantise_lanes,
@@ -78,7 +78,7 @@ class Terms(NamedTuple):
 def clear_slots(scratch: np.ndarray, slots: int, count: int) -> None:
     """Zero the last candidate slot of each pixel: a kernel may fill only part of it."""
     for p in range(count):
-        slot_fill(scratch.ctypes.data + ((p + 1) * slots - 1) * VECTOR_BYTES, 0)
+        slot_fill(address_of(scratch) + ((p + 1) * slots - 1) * VECTOR_BYTES, 0)
 
 
 @jit
@@ -87,8 +87,8 @@ def finish_slots(
     count: int, test: Test, written: np.ndarray,
 ) -> int:  # fmt: skip
     """Look up the candidate slots in scratch, compare or store, commit; returns the number of pixels written."""
-    base, row = arena.ctypes.data, slots * VECTOR_BYTES
-    candidates, entries, plane = scratch.ctypes.data, table.ctypes.data, target.plane * 4
+    base, row = address_of(arena), slots * VECTOR_BYTES
+    candidates, entries, plane = address_of(scratch), address_of(table), target.plane * 4
     metrics = candidates + CHUNK * row
     if test.mode != STORE:
         clear_metrics(scratch, slots)
@@ -125,7 +125,7 @@ def quantise(
     written : uint8[H, W], set to 1 where the target changed. Returns the number of pixels written.
     """
     slots = (planes.size + 3) // 4
-    base, raw, total = arena.ctypes.data, scratch.ctypes.data, 0
+    base, raw, total = address_of(arena), address_of(scratch), 0
     step, low, high = np.float32(scale), np.float32(ending.low), np.float32(ending.high)
     for start in range(0, pixels.shape[0], CHUNK):
         count = min(CHUNK, pixels.shape[0] - start)
@@ -185,10 +185,10 @@ def quantise_image(
         end, p, differs = min(first + group, pixels.shape[0]), first, store
         while p < end:
             y, x = int(pixels[p, 0]), int(pixels[p, 1])
-            read = arena.ctypes.data + (source.origin + y * source.row + x * source.pixel) * 4
-            out = scratch.ctypes.data + (p - first) * 4
+            read = address_of(arena) + (source.origin + y * source.row + x * source.pixel) * 4
+            out = address_of(scratch) + (p - first) * 4
             if store:
-                out = arena.ctypes.data + (target.origin + y * target.row + x) * 4
+                out = address_of(arena) + (target.origin + y * target.row + x) * 4
             if p + 3 < end and source.pixel == channels and pixels[p + 3, 0] == y and pixels[p + 3, 1] == x + 3:
                 _quantise_pixels(channels, read, scale, ending, out)
                 p += 4
@@ -218,7 +218,7 @@ def dequantise(
     slope : float32[blocks * 16], read for PReLU alone. scratch : float32[scratch_elements(blocks)].
     """
     blocks, total = planes.size, 0
-    base, raw = arena.ctypes.data, scratch.ctypes.data
+    base, raw = address_of(arena), address_of(scratch)
     for start in range(0, pixels.shape[0], CHUNK):
         count = min(CHUNK, pixels.shape[0] - start)
         for p in range(count):
@@ -240,7 +240,7 @@ def look_up(
     planes : int64[slots], element offset of each slot from the source's origin; the rest as in `quantise`.
     """
     slots, total = planes.size, 0
-    base, raw = arena.ctypes.data, scratch.ctypes.data
+    base, raw = address_of(arena), address_of(scratch)
     for start in range(0, pixels.shape[0], CHUNK):
         count = min(CHUNK, pixels.shape[0] - start)
         for p in range(count):
@@ -265,7 +265,7 @@ def combine_bytes(
     channels; the others become zeros, looked up. table : uint8[0] for none.
     """
     slots, total = first_planes.size, 0
-    base, raw = arena.ctypes.data, scratch.ctypes.data
+    base, raw = address_of(arena), address_of(scratch)
     ox, oy = np.float32(terms.offset_first), np.float32(terms.offset_second)
     factor, other, fixed = np.float32(terms.factor), np.float32(terms.other), np.float32(terms.fixed)
     low, high, zero = np.float32(ending.low), np.float32(ending.high), ending.zero
@@ -298,7 +298,7 @@ def pool_max_bytes(
     A window wholly outside the map gives 0.
     """
     slots, total = planes.size, 0
-    base, raw = arena.ctypes.data, scratch.ctypes.data
+    base, raw = address_of(arena), address_of(scratch)
     step, table = window.dilation_x * source.pixel * 4, np.empty(0, np.uint8)
     for start in range(0, pixels.shape[0], CHUNK):
         count = min(CHUNK, pixels.shape[0] - start)

@@ -26,7 +26,7 @@ from kernels.layout import (
     raw_of,
 )
 from kernels.micro import WIDE_1, dense_16x1, wide_16x1
-from kernels.simd import make_table, read_int, table_set
+from kernels.simd import address_of, make_table, read_int, table_set
 from kernels.simd_cells import first_lanes
 from kernels.simd_half import mark_row
 from kernels.target import PIXELS
@@ -46,7 +46,7 @@ def list_cells(listed: np.ndarray, block: int, stride: int, height: int, width: 
     the stride, which is a power of two. height, width : of the map in cells. cells : int32[n / stride^2 or more, 2],
     filled with (y, x) along the rows of neighbouring blocks; what was clamped is left out.
     """
-    entries, group, count = listed.ctypes.data, block * block, listed.shape[0]
+    entries, group, count = address_of(listed), block * block, listed.shape[0]
     shift = 0
     while 1 << shift < stride:
         shift += 1
@@ -165,8 +165,8 @@ def convolve_cells(
     bases, outs, results = address_table(), address_table(), results_table()
     for i in range(LONG_CHUNK):
         table_set(outs, i, results + i * VECTOR_BYTES)
-    read, count, w, shift = taps.ctypes.data, taps.size, weights.ctypes.data, bias.ctypes.data
-    finish, step = activation(act, slope.ctypes.data, 0), source.pixel * 4
+    read, count, w, shift = address_of(taps), taps.size, address_of(weights), address_of(bias)
+    finish, step = activation(act, address_of(slope), 0), source.pixel * 4
     for start in range(0, cells.shape[0], LONG_CHUNK):
         n, slot = min(LONG_CHUNK, cells.shape[0] - start), 0
         fill_addresses(m, source, 1, 1, start, n, bases)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.constants import LANES, VECTOR_BYTES
-from kernels.jit import jit
+from kernels.jit import jit, jit_inlined
 from kernels.layout import (
     CHUNK,
     Act,
@@ -53,7 +53,7 @@ from kernels.micro import (
     wide_16x1,
     wide_16x2,
 )
-from kernels.simd import make_table, table_get, table_set
+from kernels.simd import address_of, make_table, table_get, table_set
 from kernels.target import HOST, PIXELS
 
 __all__ = ["convolve", "convolve_depthwise"]
@@ -74,7 +74,7 @@ def address_chunk(
 
     bases, outs : addresses of tables made by `address_table`. slots : at most `CHUNK`.
     """
-    m = Memory(arena.ctypes.data, pixels.ctypes.data, 0, 0, 0, 0, 0)
+    m = Memory(address_of(arena), address_of(pixels), 0, 0, 0, 0, 0)
     fill_addresses(m, source, stride_y, stride_x, start, count, bases)
     fill_addresses(m, target, 1, 1, start, count, outs)
     for i in range(count, slots):
@@ -82,7 +82,7 @@ def address_chunk(
         table_set(outs, i, table_get(outs, count - 1))
 
 
-@jit
+@jit_inlined
 def _dense(
     lanes: int, vectors: int, bases: int, taps: int, count: int, w: int, bias: int, act: _Activation, to: _Exits
 ) -> None:
@@ -117,7 +117,7 @@ def _dense(
             dense_1x1(bases, taps, count, w, bias, act, to)
 
 
-@jit
+@jit_inlined
 def _wide(
     lanes: int, vectors: int, step: int, bases: int, taps: int, count: int, w: int, bias: int, act: _Activation,
     to: _Exits,
@@ -168,11 +168,14 @@ def dense_pixels(
     """Convolve the listed pixels from `start` on, whose inputs and outputs the tables `bases` and `outs` tell.
 
     step : bytes from a pixel's input to that of its neighbour; even : whether all inputs are so far apart, whatever
-    pixels are listed. together : taps of the table that are taken as one. taps, weights, bias, slopes : addresses.
+    pixels are listed. together : taps of the table that are taken as one, 1 or 3. taps, weights, bias, slopes :
+    addresses.
     """
     for g in range(spans.shape[0]):
-        first, vectors, tap_count = spans[g, 0], spans[g, 1], spans[g, 3] // together
-        read, shift = taps + spans[g, 2] // together * 8, bias + first * VECTOR_BYTES
+        first, vectors, first_tap, tap_count = spans[g, 0], spans[g, 1], spans[g, 2], spans[g, 3]
+        if together == 3:
+            first_tap, tap_count = first_tap // 3, tap_count // 3
+        read, shift = taps + first_tap * 8, bias + first * VECTOR_BYTES
         w, finish = weights + spans[g, 4] * 4, activation(act, slopes, first)
         wide, slot = _wide_pixels(lanes, vectors), 0
         unit = wide if wide % PIXELS == 0 else 2 * wide  # whole narrow calls, so that none goes past the tables
@@ -198,8 +201,8 @@ def convolve(
 
     arena : float32[:], holds source and target maps; the source's border of zeros covers every tap.
     taps : int64[:], byte offsets from a pixel's input corner; each reads `lanes` channels (16, 9, 3 or 1).
-    spans : int64[groups, 5], per group of output blocks: first block, blocks (1 to 3), first tap, taps, first
-        weight.
+    spans : int64[groups, 5], per group of output blocks: first block, blocks (1 to `MAX_VECTORS`), first tap, taps,
+        first weight.
     weights : float32[:], per group [tap][lane][block][16]; 64-byte aligned.
     bias, slope : float32[blocks * 16]; slope is read for PReLU alone.
     pixels : int32[n, 2], C-contiguous, (y, x) in the target; whole blocks of `test.block` squared pixels in a row.
@@ -210,8 +213,8 @@ def convolve(
     """
     blocks, total, together, step = bias.size // LANES, 0, 1, source.pixel * stride_x * 4
     bases, outs = address_table(), address_table()
-    m, slopes, all_taps = memory(arena, pixels, scratch, blocks, written), slope.ctypes.data, taps.ctypes.data
-    all_weights, all_bias = weights.ctypes.data, bias.ctypes.data
+    m, slopes, all_taps = memory(arena, pixels, scratch, blocks, written), address_of(slope), address_of(taps)
+    all_weights, all_bias = address_of(weights), address_of(bias)
     if _can_join(taps, spans, lanes):
         all_taps = joined_taps()
         lanes, together = 9, 3
@@ -296,8 +299,8 @@ def convolve_depthwise(
     blocks, total = planes.size, 0
     bases, outs = address_table(), address_table()
     width = regular_width(taps)
-    m, slopes = memory(arena, pixels, scratch, blocks, written), slope.ctypes.data
-    all_taps, all_weights, all_bias = taps.ctypes.data, weights.ctypes.data, bias.ctypes.data
+    m, slopes = memory(arena, pixels, scratch, blocks, written), address_of(slope)
+    all_taps, all_weights, all_bias = address_of(taps), address_of(weights), address_of(bias)
     chunk = chunk_pixels(test)
     for start in range(0, pixels.shape[0], chunk):
         count = min(chunk, pixels.shape[0] - start)

@@ -27,12 +27,12 @@ from kernels.layout import (
     reset_metrics,
 )
 from kernels.micro import gather_block, move_block
-from kernels.simd import lane_copy, lane_fill, read_int, table_get, table_set
+from kernels.simd import address_of, lane_copy, lane_fill, read_int, table_get, table_set
 from kernels.target import HOST, PIXELS
 
 __all__ = ["copy_pixels", "pack_channels"]
 
-GATHERS = HOST.gathers  # AVX-512 alone reads and permutes whole windows of channels
+GATHERS = HOST.estimates  # AVX-512 alone reads and permutes whole windows of channels
 WINDOWS_BYTES = LANES * 96
 
 
@@ -138,7 +138,7 @@ def pack_channels(
     m, plain, outs = memory(arena, pixels, scratch, blocks, written), Act(IDENTITY, 0.0, 0.0), address_table()
     by_windows = GATHERS and pixels.shape[0] >= LANES
     windows, counts = channel_windows(channels if by_windows else channels[:0])
-    table = windows.ctypes.data
+    table = address_of(windows)
     for start in range(0, pixels.shape[0], CHUNK):
         count = min(CHUNK, pixels.shape[0] - start)
         fill_addresses(m, target, 1, 1, start, count, outs)

@@ -23,6 +23,7 @@ from kernels.layout import (
     reset_metrics,
 )
 from kernels.micro import affine_block, combine_block
+from kernels.simd import address_of
 from kernels.target import PIXELS
 
 __all__ = ["affine", "combine"]
@@ -46,7 +47,7 @@ def combine(
     """
     blocks, total = first_planes.size, 0
     ours, theirs, outs = address_table(), address_table(), address_table()
-    m, slopes = memory(arena, pixels, scratch, blocks, written), slope.ctypes.data
+    m, slopes = memory(arena, pixels, scratch, blocks, written), address_of(slope)
     chunk = chunk_pixels(test)
     for start in range(0, pixels.shape[0], chunk):
         count = min(chunk, pixels.shape[0] - start)
@@ -79,8 +80,8 @@ def affine(
     """
     blocks, total = planes.size, 0
     bases, outs = address_table(), address_table()
-    scales, shifts = scale.ctypes.data, shift.ctypes.data
-    m, slopes = memory(arena, pixels, scratch, blocks, written), slope.ctypes.data
+    scales, shifts = address_of(scale), address_of(shift)
+    m, slopes = memory(arena, pixels, scratch, blocks, written), address_of(slope)
     chunk = chunk_pixels(test)
     for start in range(0, pixels.shape[0], chunk):
         count = min(chunk, pixels.shape[0] - start)

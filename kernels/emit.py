@@ -11,7 +11,7 @@ changes that order, so a pixel's bits do not depend on which pixels it was compu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from llvmlite import ir
@@ -30,8 +30,6 @@ I32 = ir.IntType(32)
 I64 = ir.IntType(64)
 VEC = ir.VectorType(F32, LANES)
 IVEC = ir.VectorType(I32, LANES)
-HALF_LANES = LANES // 2
-HALF = ir.VectorType(F32, HALF_LANES)
 
 
 def _call(b: Builder, name: str, args: list[Value]) -> Value:
@@ -86,26 +84,13 @@ def fma(b: Builder, x: Value, y: Value, z: Value) -> Value:
     return _call(b, "llvm.fmuladd", [x, y, z])
 
 
-def _halves(b: Builder, x: Value, of: Callable[[Value], Value]) -> Value:
-    """A lane vector of what `of` makes of the two halves (AVX2 registers) of another."""
-    parts = []
-    for first in (0, HALF_LANES):
-        numbers = [I32(lane) for lane in range(first, first + HALF_LANES)]
-        parts.append(of(b.shuffle_vector(x, x, ir.Constant(ir.VectorType(I32, HALF_LANES), numbers))))
-    return b.shuffle_vector(*parts, ir.Constant(IVEC, [I32(lane) for lane in range(LANES)]))
+def opaque(b: Builder, x: Value) -> Value:
+    """The same int64, of which LLVM knows nothing."""
+    return b.asm(ir.FunctionType(I64, [I64]), "", "=r,0", [x], True)
 
 
-def pin(b: Builder, x: Value) -> Value:
-    """The same lane vector, made before and used after whatever else is pinned, in order of the calls; for AVX2."""
-    identity = ir.FunctionType(HALF, [HALF])
-    return _halves(b, x, lambda part: b.asm(identity, "", "=x,0", [part], True))
-
-
-def reciprocal_estimate(b: Builder, bits: int, x: Value) -> Value:
-    """1 / x to 14 bits (AVX-512) or to 12 (AVX2)."""
-    if bits == 12:
-        function = cgutils.get_or_insert_function(b.module, ir.FunctionType(HALF, [HALF]), "llvm.x86.avx.rcp.ps.256")
-        return _halves(b, x, lambda part: b.call(function, [part]))
+def reciprocal_estimate(b: Builder, x: Value) -> Value:
+    """1 / x to 14 bits, on AVX-512 alone."""
     mask = ir.IntType(16)
     function_type = ir.FunctionType(VEC, [VEC, VEC, mask])
     function = cgutils.get_or_insert_function(b.module, function_type, "llvm.x86.avx512.rcp14.ps.512")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from llvmlite import ir
+
 from kernels.constants import (
     CLIP,
     HARD_SIGMOID,
     IDENTITY,
+    LANES,
     PRELU,
     RELU,
     SIGMOID,
@@ -18,6 +21,9 @@ from kernels.constants import (
     VECTOR_BYTES,
 )
 from kernels.emit import (
+    F32,
+    I8P,
+    I32,
     I64,
     IVEC,
     VEC,
@@ -31,7 +37,7 @@ from kernels.emit import (
     iconst,
     less_or_second,
     load,
-    pin,
+    opaque,
     pointer,
     reciprocal_estimate,
     splat,
@@ -61,10 +67,10 @@ def _sigmoid(b: Builder, blocking: Blocking, x: Value) -> Value:
     """1 / (1 + exp(-x)); beyond +-87 that of the bound."""
     x = less_or_second(b, greater_or_second(b, x, const(-87.0)), const(87.0))
     denominator = b.fadd(_exp_of_minus(b, x), const(1.0))
-    if not blocking.estimate_bits:
+    if not blocking.estimates:
         return b.fdiv(const(1.0), denominator)
-    # A division of 16 lanes takes as long as 32 multiply-adds. One Newton step doubles the bits of an estimate.
-    y = reciprocal_estimate(b, blocking.estimate_bits, denominator)
+    # A division of 16 lanes takes as long as 32 multiply-adds. One Newton step takes 14 bits to 28.
+    y = reciprocal_estimate(b, denominator)
     return fma(b, y, fma(b, b.fneg(denominator), y, const(1.0)), y)
 
 
@@ -73,7 +79,7 @@ def _activate(b: Builder, blocking: Blocking, kind: int, x: Value, alpha: Value,
     if kind == IDENTITY:
         return x
     if kind == RELU:
-        return greater_or_second(b, x, zero)
+        return greater_or_second(b, x, alpha)
     if kind == CLIP:
         return less_or_second(b, greater_or_second(b, x, alpha), beta)
     if kind == PRELU:
@@ -84,6 +90,28 @@ def _activate(b: Builder, blocking: Blocking, kind: int, x: Value, alpha: Value,
         return _sigmoid(b, blocking, x)
     gate = less_or_second(b, greater_or_second(b, fma(b, x, alpha, beta), zero), one)
     return gate if kind == HARD_SIGMOID else b.fmul(x, gate)
+
+
+def _zero(b: Builder) -> Value:
+    """0.0, of which LLVM knows nothing: where it does, a maximum becomes a comparison and a mask."""
+    return b.bitcast(b.trunc(opaque(b, I64(0)), I32), F32)
+
+
+def _silu_aside(b: Builder, blocking: Blocking, rows: Rows) -> Rows:
+    """SiLU, whose inputs wait in memory until they are multiplied: with them in registers the chains have too few."""
+    floats = ir.ArrayType(F32, len(rows) * len(rows[0]) * LANES)  # not aligned: a realigned stack costs a register
+    with b.goto_entry_block():
+        buffer = b.alloca(floats)  # numba's own way would fill it with zeros at every call
+    at_rows, size = b.bitcast(buffer, I8P), len(rows[0]) * VECTOR_BYTES
+    for p, row in enumerate(rows):
+        for v, x in enumerate(row):
+            store(b, x, at_rows, p * size + v * VECTOR_BYTES)
+    gates = [[_sigmoid(b, blocking, x) for x in row] for row in rows]
+    again = pointer(b, opaque(b, b.ptrtoint(buffer, I64)))
+    return [
+        [b.fmul(load(b, again, p * size + v * VECTOR_BYTES, VEC), gate) for v, gate in enumerate(row)]
+        for p, row in enumerate(gates)
+    ]
 
 
 def emit_activation(
@@ -103,21 +131,15 @@ def emit_activation(
     for k, block in blocks.items():
         switch.add_case(I64(k), block)
         b.position_at_end(block)
-        low, high = splat(b, alpha), splat(b, beta)
+        low, high = splat(b, _zero(b) if k == RELU else alpha), splat(b, beta)
         slopes = [const(0.0)] * vectors
         if k == PRELU:
             first = pointer(b, slope)
             slopes = [load(b, first, v * VECTOR_BYTES, VEC) for v in range(vectors)]
-        together = blocking.together if k == SILU and blocking.together else len(rows)
-        done: Rows = []
-        for first in range(0, len(rows), together):
-            some = rows[first : first + together]
-            if together < len(rows):
-                some = [[pin(b, x) for x in row] for row in some]
-            some = [[_activate(b, blocking, k, x, low, high, slopes[v]) for v, x in enumerate(row)] for row in some]
-            if together < len(rows):
-                some = [[pin(b, x) for x in row] for row in some]
-            done += some
+        if blocking.aside and k == SILU:
+            done = _silu_aside(b, blocking, rows)
+        else:
+            done = [[_activate(b, blocking, k, x, low, high, slopes[v]) for v, x in enumerate(row)] for row in rows]
         results.append((b.block, done))
         b.branch(join)
     b.position_at_end(join)

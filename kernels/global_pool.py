@@ -11,7 +11,7 @@ import numpy as np
 from kernels.constants import VECTOR_BYTES
 from kernels.jit import jit
 from kernels.layout import Act, Map, Memory, Test, address_table, finish_pixels
-from kernels.simd import lane_divide, lane_fill, reduce_add, reduce_max, table_set
+from kernels.simd import address_of, lane_divide, lane_fill, reduce_add, reduce_max, table_set
 
 __all__ = ["global_average", "global_max"]
 
@@ -22,7 +22,7 @@ def _reduce(
     partials: np.ndarray, scratch: np.ndarray,
 ) -> None:  # fmt: skip
     """Refresh the partial results of stale rows, then fold all rows into the first pixel of scratch."""
-    base, raw, rows = arena.ctypes.data, scratch.ctypes.data, partials.ctypes.data
+    base, raw, rows = address_of(arena), address_of(scratch), address_of(partials)
     row_bytes = planes.size * VECTOR_BYTES
     height = rows_stale.size
     empty = np.float32(-np.inf if maximum else 0.0)
@@ -55,8 +55,8 @@ def _finish(
     """Activate, compare, write the only pixel."""
     origin = address_table()
     table_set(origin, 0, 0)  # (0, 0) as two int32: a list of one pixel
-    m = Memory(arena.ctypes.data, origin, scratch.ctypes.data, blocks, written.ctypes.data, 1, 1)
-    return finish_pixels(m, act, slope.ctypes.data, target, 0, 1, test)
+    m = Memory(address_of(arena), origin, address_of(scratch), blocks, address_of(written), 1, 1)
+    return finish_pixels(m, act, address_of(slope), target, 0, 1, test)
 
 
 @jit

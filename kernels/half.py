@@ -12,7 +12,7 @@ import numpy as np
 from kernels.constants import LANES, STORE, TEST_BITS
 from kernels.jit import jit
 from kernels.layout import Map, Test
-from kernels.simd import read_int
+from kernels.simd import address_of, read_int
 from kernels.simd_half import half_differs, half_distance, half_expand, half_round, mark_row, write_int
 
 __all__ = ["commit_half", "expand_windows", "unpack_half"]
@@ -40,7 +40,7 @@ def unpack_half(store: np.ndarray, channels: np.ndarray, row: int, pixel: int, o
             for x in range(np.uint64(width)):
                 bits[x] = store[at]
                 at += np.uint64(pixel)
-            half_expand(values.ctypes.data, bits.ctypes.data, vectors)
+            half_expand(address_of(values), address_of(bits), vectors)
             out[c, y, :] = values[:width]
 
 
@@ -124,7 +124,7 @@ def expand_windows(
     known : int32[Hin, STRETCH_WORDS], per row of the map: how many stretches of it are staged, first and last column of
         each.
     """
-    source, to, entries, stretches = store.ctypes.data, arena.ctypes.data, listed.ctypes.data, known.ctypes.data
+    source, to, entries, stretches = address_of(store), address_of(arena), address_of(listed), address_of(known)
     first, count = 0, listed.shape[0]
     while first < count:
         end = _run_end(entries, first, count, block)
@@ -193,7 +193,7 @@ def commit_half(
     squared pixels in a row, clamped at the map's end. written : uint8[H, W] of 0 and 1. Returns the number of pixels
     newly marked.
     """
-    source, to, entries, marks = arena.ctypes.data, store.ctypes.data, listed.ctypes.data, written.ctypes.data
+    source, to, entries, marks = address_of(arena), address_of(store), address_of(listed), address_of(written)
     group, first, total, count, marks_row = rule.block * rule.block, 0, 0, listed.shape[0], written.strides[0]
     while first < count:
         if rule.mode == STORE:

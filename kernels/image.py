@@ -13,7 +13,7 @@ from kernels.constants import LANES
 from kernels.jit import jit
 from kernels.layout import Map, address_table
 from kernels.micro import unpack_16
-from kernels.simd import table_set
+from kernels.simd import address_of, table_set
 
 __all__ = ["ingest_tensor", "unpack", "unpack_rows"]
 
@@ -79,7 +79,7 @@ def unpack_rows(
     """
     width = out.shape[2]
     pixels, plane = (end - first) * width, out.shape[1] * width * 4
-    base, target = arena.ctypes.data, out.ctypes.data + first * width * 4
+    base, target = address_of(arena), address_of(out) + first * width * 4
     farthest = (end - 1) * row + (width - 1) * pixel
     table, c = address_table(), 0
     while c < channels.size:

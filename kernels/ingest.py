@@ -10,6 +10,7 @@ import numpy as np
 
 from kernels.jit import jit
 from kernels.layout import Map
+from kernels.simd import address_of
 from kernels.simd_image import copy_bytes, fill_bytes, scale_bytes
 
 __all__ = ["grow_tiles", "show_tiles", "take_tiles"]
@@ -49,8 +50,8 @@ def take_tiles(frame: np.ndarray, tiles: np.ndarray, tile: int, reference: np.nd
             for y in range(top, bottom):
                 at = y * width + left
                 size = (right - left) * channels
-                copy_bytes(reference.ctypes.data + at * channels, frame.ctypes.data + at * channels, size)
-                fill_bytes(written.ctypes.data + at, np.uint8(1), right - left)
+                copy_bytes(address_of(reference) + at * channels, address_of(frame) + at * channels, size)
+                fill_bytes(address_of(written) + at, np.uint8(1), right - left)
             total += (right - left) * (bottom - top)
             first, end = _next_run(tiles, tile_y, end)
     return total
@@ -66,9 +67,9 @@ def _show(
     row, done = target.origin + y * target.row, left
     if slope.size == PATTERN and lanes == channels and target.pixel == channels:
         whole = (right - left) * channels // PATTERN
-        read = frame.ctypes.data + (y * frame.shape[1] + left) * channels
-        write = arena.ctypes.data + (row + left * channels) * 4
-        scale_bytes(read, write, slope.ctypes.data, shift.ctypes.data, whole)
+        read = address_of(frame) + (y * frame.shape[1] + left) * channels
+        write = address_of(arena) + (row + left * channels) * 4
+        scale_bytes(read, write, address_of(slope), address_of(shift), whole)
         done = left + whole * PATTERN // channels
     for c in range(channels):
         start = row + c // lanes * target.plane + c % lanes

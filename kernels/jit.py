@@ -17,6 +17,12 @@ def jit(function: F) -> F:
     return compiled
 
 
+def jit_inlined(function: F) -> F:
+    """The same for a function of many arguments that is called in an inner loop: LLVM must inline it."""
+    compiled: F = numba.njit(nogil=True, cache=True, forceinline=True)(function)
+    return compiled
+
+
 def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
     """Make a numba intrinsic of a function that returns (signature, code generator)."""
     made: Callable[..., Any] = _intrinsic(function)

@@ -15,6 +15,7 @@ from kernels.constants import LANES, STORE, TEST_BITS, VECTOR_BYTES
 from kernels.jit import jit
 from kernels.micro import move_block
 from kernels.simd import (
+    address_of,
     is_run,
     lane_any_bits,
     lane_copy,
@@ -74,8 +75,8 @@ class Test(NamedTuple):
 class Memory(NamedTuple):
     """Byte addresses of what a kernel works on: see `memory`.
 
-    Kernels take all addresses once, before their loops: every `array.ctypes.data`, and every array that is passed on,
-    costs a locked count of references, which waits until all earlier stores have reached the cache.
+    Kernels take all addresses once, before their loops: every array that is passed on costs a locked count of
+    references, which waits until all earlier stores have reached the cache.
     """
 
     base: int
@@ -123,7 +124,7 @@ def chunk_pixels(test: Test) -> int:
 def memory(arena: np.ndarray, pixels: np.ndarray, scratch: np.ndarray, blocks: int, written: np.ndarray) -> Memory:
     """Addresses of the arena, the listed pixels, the scratch for so many output blocks, and the marks."""
     return Memory(
-        arena.ctypes.data, pixels.ctypes.data, scratch.ctypes.data, blocks, written.ctypes.data, written.strides[0],
+        address_of(arena), address_of(pixels), address_of(scratch), blocks, address_of(written), written.strides[0],
         written.strides[1],
     )  # fmt: skip
 
@@ -283,14 +284,14 @@ def finish_pixels(m: Memory, act: Act, slopes: int, target: Map, start: int, cou
 @jit
 def _mark(pixels: np.ndarray, first: int, end: int, written: np.ndarray) -> int:
     """Set `written` at pixels first to end - 1; returns how many were not set before."""
-    marks = written.ctypes.data, written.strides[0], written.strides[1]
-    return mark_pixels(Memory(0, pixels.ctypes.data, 0, 0, marks[0], marks[1], marks[2]), first, end)
+    marks = address_of(written), written.strides[0], written.strides[1]
+    return mark_pixels(Memory(0, address_of(pixels), 0, 0, marks[0], marks[1], marks[2]), first, end)
 
 
 @jit
 def clear_metrics(scratch: np.ndarray, blocks: int) -> None:
     """Set every pixel's metric to zero."""
-    metrics = scratch.ctypes.data + CHUNK * blocks * VECTOR_BYTES
+    metrics = address_of(scratch) + CHUNK * blocks * VECTOR_BYTES
     for p in range(CHUNK):
         lane_fill(metrics + p * VECTOR_BYTES, np.float32(0))
 
@@ -313,4 +314,4 @@ def finish_chunk(
 ) -> int:  # fmt: skip
     """`finish_pixels` of at most `CHUNK` pixels."""
     m = memory(arena, pixels, scratch, blocks, written)
-    return finish_pixels(m, act, slope.ctypes.data, target, start, count, test)
+    return finish_pixels(m, act, address_of(slope), target, start, count, test)

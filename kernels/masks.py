@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.jit import jit
+from kernels.simd import address_of
 from kernels.simd_bits import first_bit, set_bytes
 
 __all__ = ["list_packed", "list_pixels", "marked_rows", "pack_mask", "project_packed"]
@@ -25,7 +26,7 @@ ZERO, ONE = np.uint64(0), np.uint64(1)
 def any_in_row(mask: np.ndarray, y: int) -> bool:
     """Whether a row of a mask uint8[H, W] holds a mark."""
     width = mask.shape[1]
-    address = mask.ctypes.data + y * width
+    address = address_of(mask) + y * width
     for word in range(width // BITS):
         if set_bytes(address + word * BITS) != ZERO:
             return True
@@ -54,7 +55,7 @@ def pack_mask(mask: np.ndarray, packed: np.ndarray) -> int:
     height, width = mask.shape
     whole, rows = width // BITS, 0
     for y in range(height):
-        address, seen = mask.ctypes.data + y * width, ZERO
+        address, seen = address_of(mask) + y * width, ZERO
         for word in range(whole):
             bits = set_bytes(address + word * BITS)
             packed[y, word] = bits

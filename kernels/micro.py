@@ -217,10 +217,10 @@ def unpack_16(typing_context: Any, bases: Any, shift: Any, out: Any, step: Any, 
 
 @intrinsic
 def gather_block(typing_context: Any, base: Any, windows: Any, count: Any, out: Any) -> Any:
-    """One block of channels from anywhere; see `emit_gather`. For AVX-512 alone (`HOST.gathers`)."""
+    """One block of channels from anywhere; see `emit_gather`. For AVX-512 alone (`HOST.estimates`)."""
 
     def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
-        if HOST.gathers:
+        if HOST.estimates:
             emit_gather(b, *args)
         return context.get_dummy_value()
 

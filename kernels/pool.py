@@ -28,7 +28,7 @@ from kernels.layout import (
     reset_metrics,
 )
 from kernels.micro import fold_add, fold_max
-from kernels.simd import lane_fill, read_int, table_set
+from kernels.simd import address_of, lane_fill, read_int, table_set
 from kernels.target import PIXELS
 
 __all__ = ["pool_average", "pool_max"]
@@ -113,8 +113,8 @@ def _pool(
     blocks, size, total = planes.size, window.kernel_y * window.kernel_x, 0
     bases, outs = address_table(), address_table()
     offsets = np.empty(2 * size, np.int64)  # of a whole window, then of a clipped one
-    taps = offsets.ctypes.data
-    m, slopes = memory(arena, pixels, scratch, blocks, written), slope.ctypes.data
+    taps = address_of(offsets)
+    m, slopes = memory(arena, pixels, scratch, blocks, written), address_of(slope)
     _window_taps(source, window, window.kernel_y, window.kernel_x, taps)
     # Of the window's corner, which may lie outside the map: read only where it does not.
     corner = Map(

@@ -28,6 +28,7 @@ from kernels.jit import jit
 from kernels.layout import Map
 from kernels.masks import list_packed, pack_mask, project_packed
 from kernels.record import arena_of, indices_at, mask_of, words_at
+from kernels.simd import address_of
 from kernels.spread import spread
 
 # Columns of a step. METHOD, FEW : entry, record, block and unit of the two ways to compute it (a block of 0: none).
@@ -131,9 +132,9 @@ def help_out(jobs: int, ticket: int, worker: int) -> int:
 @jit
 def _share_out(jobs: np.ndarray, step: int, ticket: np.ndarray, parts: int) -> int:
     """Publish a job, take parts of it, wait for those that others took; returns the pixels written."""
-    job, address = jobs[step], jobs.ctypes.data + step * JOB_WORDS * 8
+    job, address = jobs[step], address_of(jobs) + step * JOB_WORDS * 8
     job[J_FINISHED], job[J_WRITTEN], job[J_PARTS] = 0, 0, parts
-    at, workers = ticket.ctypes.data, job[J_WORKERS]
+    at, workers = address_of(ticket), job[J_WORKERS]
     atomic_store(at, next_ticket(atomic_load(at), step, 0))
     while True:
         seen = atomic_load(at)
@@ -267,7 +268,7 @@ def _run_whole(
         step = steps[index]
         count = step[ALL_COUNT]
         _compute(
-            jobs, index, ticket, step, METHOD, state.ctypes.data, step[ALL], count, step[ALL_BLOCK], STORE, 0.0,
+            jobs, index, ticket, step, METHOD, address_of(state), step[ALL], count, step[ALL_BLOCK], STORE, 0.0,
             costs[index, 1] * count, workers,
         )  # fmt: skip
         touched[step[TARGET]] = TOUCHED
@@ -302,7 +303,7 @@ def _run_stale(
                 mode, limit = TEST_BITS, 0.0
             expected = cost[1] * count if method == METHOD else cost[3] * count
             written = _compute(
-                jobs, index, ticket, step, method, state.ctypes.data, pixels.ctypes.data, count, step[method + BLOCK],
+                jobs, index, ticket, step, method, address_of(state), address_of(pixels), count, step[method + BLOCK],
                 mode, limit, expected, workers,
             )  # fmt: skip
             touched[step[TARGET]] = TOUCHED if written > 0 else UNTOUCHED
@@ -346,5 +347,5 @@ def run(
 @jit
 def close(ticket: np.ndarray) -> None:
     """Send the helpers away: the frame is done."""
-    at = ticket.ctypes.data
+    at = address_of(ticket)
     atomic_store(at, next_ticket(atomic_load(at), NO_STEP, 0))

@@ -15,7 +15,7 @@ from kernels.conv import address_chunk
 from kernels.emit_int8 import BYTE_HOST, BYTE_VECTORS
 from kernels.jit import jit
 from kernels.layout import CHUNK, Map, Test, address_table, commit_chunk
-from kernels.simd import table_get, table_set
+from kernels.simd import address_of, table_get, table_set
 from kernels.simd_int8 import dense_bytes_1, dense_bytes_2, dense_bytes_3, depthwise_bytes
 from kernels.target import PIXELS
 
@@ -44,7 +44,7 @@ def _address_biases(
     bias: np.ndarray, rows: np.ndarray, columns: np.ndarray, pixels: np.ndarray, start: int, count: int, starts: int
 ) -> None:
     """Address of each pixel's row of biases, into a table of `CHUNK` int64; spare slots repeat the last."""
-    address, row = bias.ctypes.data, bias.shape[1] * 4
+    address, row = address_of(bias), bias.shape[1] * 4
     last = np.int64(0)
     for i in range(count):
         p = np.uint64(start + i)  # an unsigned index skips the check for a negative one
@@ -59,7 +59,7 @@ def _address_biases(
 def _address_candidates(scratch: np.ndarray, slots: int, outs: int) -> None:
     """Address of each candidate's first slot, into a table of `CHUNK` int64."""
     for i in range(CHUNK):
-        table_set(outs, i, scratch.ctypes.data + i * slots * VECTOR_BYTES)
+        table_set(outs, i, address_of(scratch) + i * slots * VECTOR_BYTES)
 
 
 @jit
@@ -98,11 +98,11 @@ def convolve_bytes(
             _address_candidates(scratch, slots, outs)
         for g in range(spans.shape[0]):
             first, vectors, tap, tap_count = spans[g, 0], spans[g, 1], spans[g, 2], spans[g, 3]
-            w, step = weights.ctypes.data + spans[g, 4], _PIXELS[vectors - 1]
+            w, step = address_of(weights) + spans[g, 4], _PIXELS[vectors - 1]
             for slot in range(0, count, step):
                 _dense(
-                    vectors, bases + slot * 8, taps.ctypes.data + tap * 8, tap_count, w, starts + slot * 8,
-                    scale.ctypes.data + first * VECTOR_BYTES, ending, outs + slot * 8, first, plane,
+                    vectors, bases + slot * 8, address_of(taps) + tap * 8, tap_count, w, starts + slot * 8,
+                    address_of(scale) + first * VECTOR_BYTES, ending, outs + slot * 8, first, plane,
                 )  # fmt: skip
         if direct:
             total += commit_chunk(arena, scratch, slots, target, pixels, start, count, test, written)
@@ -138,12 +138,12 @@ def convolve_bytes_depthwise(
         for v in range(vectors):
             for i in range(CHUNK):
                 table_set(shifted, i, table_get(bases, i) + planes[v])
-            w = weights.ctypes.data + v * count_taps * 32
+            w = address_of(weights) + v * count_taps * 32
             lane_bytes = v * VECTOR_BYTES
             for slot in range(0, count, PIXELS):
                 depthwise_bytes(
-                    shifted + slot * 8, taps.ctypes.data, count_taps, w, starts + slot * 8, lane_bytes,
-                    scale.ctypes.data + lane_bytes, low, high, zero, outs + slot * 8, v, plane,
+                    shifted + slot * 8, address_of(taps), count_taps, w, starts + slot * 8, lane_bytes,
+                    address_of(scale) + lane_bytes, low, high, zero, outs + slot * 8, v, plane,
                 )  # fmt: skip
         if direct:
             total += commit_chunk(arena, scratch, slots, target, pixels, start, count, test, written)

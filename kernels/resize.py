@@ -22,7 +22,7 @@ from kernels.layout import (
     reset_metrics,
 )
 from kernels.micro import interpolate_block, move_block
-from kernels.simd import read_int, table_set, table_set_float
+from kernels.simd import address_of, read_int, table_set, table_set_float
 from kernels.target import PIXELS
 
 __all__ = ["resize"]
@@ -53,7 +53,7 @@ def resize(
         address_table(),
     )
     across, down, outs = address_table(), address_table(), address_table()
-    m, slopes = memory(arena, pixels, scratch, blocks, written), slope.ctypes.data
+    m, slopes = memory(arena, pixels, scratch, blocks, written), address_of(slope)
     base = m.base + source.origin * 4
     chunk = chunk_pixels(test)
     for start in range(0, pixels.shape[0], chunk):

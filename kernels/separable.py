@@ -23,7 +23,7 @@ from kernels.layout import (
     memory,
     reset_metrics,
 )
-from kernels.simd import table_set
+from kernels.simd import address_of, table_set
 
 __all__ = ["convolve_separable"]
 
@@ -56,10 +56,10 @@ def convolve_separable(
     blocks, inputs, total = bias.size // LANES, planes.size, 0
     bases, between, outs = address_table(), address_table(), address_table()
     m, inner = memory(arena, pixels, scratch, blocks, written), inputs * VECTOR_BYTES
-    room, place, always = work.ctypes.data + ZEROS * 4, Map(0, LANES, 0, 0), Test(STORE, 0.0, 1)
-    width, slopes, first_slopes = regular_width(window), slope.ctypes.data, first_slope.ctypes.data
-    all_window, all_kernels, before = window.ctypes.data, kernels.ctypes.data, first_bias.ctypes.data
-    all_taps, all_weights, all_bias = taps.ctypes.data, weights.ctypes.data, bias.ctypes.data
+    room, place, always = address_of(work) + ZEROS * 4, Map(0, LANES, 0, 0), Test(STORE, 0.0, 1)
+    width, slopes, first_slopes = regular_width(window), address_of(slope), address_of(first_slope)
+    all_window, all_kernels, before = address_of(window), address_of(kernels), address_of(first_bias)
+    all_taps, all_weights, all_bias = address_of(taps), address_of(weights), address_of(bias)
     for start in range(0, pixels.shape[0], CHUNK):
         count = min(CHUNK, pixels.shape[0] - start)
         fill_addresses(m, source, stride_y, stride_x, start, count, bases)

@@ -47,6 +47,19 @@ from kernels.jit import intrinsic
 _I, _F = types.int64, types.float32
 
 
+@intrinsic
+def address_of(typing_context: Any, array: Any) -> Any:
+    """int64 address of an array's first element.
+
+    `array.ctypes.data` would be a uint64, whose sum with an int64 is a float64 to numba; and it counts references.
+    """
+
+    def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
+        return b.ptrtoint(context.make_array(signature.args[0])(context, b, value=args[0]).data, I64)
+
+    return types.int64(array), codegen
+
+
 def make_lane_op(compute: Callable[..., Value], sources: int, scalars: int) -> Any:
     """A memory-to-memory operation on lane vectors; arguments: destination, sources, float32 scalars."""
 

@@ -22,10 +22,8 @@ class Blocking:
     fence: pixels between two barriers that stop LLVM from hoisting loads; 0 for none.
     wide: pixels of the larger calls for one and for two vectors of outputs, of runs of four neighbours; 0 for none.
     quads: runs of four neighbouring pixels that a depthwise call takes; 0 for none.
-    estimate_bits: of the CPU's estimate of a reciprocal (x86), which takes the place of a division; 0 for none.
-    together: pixels for which SiLU is computed at a time, 0 for all: interleaved, their chains want more registers than
-    the sums leave, and what is put aside costs more than waiting.
-    gathers: whether the CPU reads and permutes whole windows of channels (AVX-512).
+    aside: whether inputs of SiLU wait in memory while their sigmoids are computed: registers are few.
+    estimates: whether the CPU estimates the reciprocals of 16 lanes (AVX-512), in the place of a division.
     """
 
     pixels: int
@@ -33,15 +31,14 @@ class Blocking:
     fence: int
     wide: tuple[int, int] = (0, 0)
     quads: int = 0
-    estimate_bits: int = 0
-    together: int = 0
-    gathers: bool = False
+    aside: bool = False
+    estimates: bool = False
 
 
 # None of these spills on the CPUs of `tests/kernels/test_assembly.py`; neighbouring choices do.
 BLOCKINGS = {
-    "avx512": Blocking(8, 3, 1, wide=(16, 12), quads=4, estimate_bits=14, gathers=True),  # 32 registers of 16 lanes
-    "avx2": Blocking(pixels=6, vectors=1, fence=0, estimate_bits=12, together=1),  # 16 registers of 8 lanes, two for a lane vector
+    "avx512": Blocking(8, 3, 1, wide=(16, 12), quads=4, estimates=True),  # 32 registers of 16 lanes
+    "avx2": Blocking(pixels=6, vectors=1, fence=0, aside=True),  # 16 registers of 8 lanes, two for a lane vector
     "neon": Blocking(pixels=4, vectors=1, fence=0),  # 32 registers of 4 lanes, four for a lane vector
     "generic": Blocking(pixels=1, vectors=1, fence=0),  # 16 registers of 4 lanes (SSE2)
 }

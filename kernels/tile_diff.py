@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.jit import jit
-from kernels.simd import absolute_difference_row
+from kernels.simd import absolute_difference_row, address_of
 
 __all__ = ["changed_tiles"]
 
@@ -22,7 +22,7 @@ def _sum_differences(frame: np.ndarray, reference: np.ndarray, top: int, bottom:
     sums[:] = 0
     for y in range(top, bottom):
         start = y * bytes_per_row
-        absolute_difference_row(sums.ctypes.data, frame.ctypes.data + start, reference.ctypes.data + start, vectors)
+        absolute_difference_row(address_of(sums), address_of(frame) + start, address_of(reference) + start, vectors)
         for i in range(vectors * 32, bytes_per_row):
             difference = np.int64(flat_frame[start + i]) - np.int64(flat_reference[start + i])
             sums[i] += np.uint16(abs(difference))

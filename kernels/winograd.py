@@ -13,7 +13,7 @@ from kernels.constants import IDENTITY, LANES, STORE, VECTOR_BYTES
 from kernels.jit import jit
 from kernels.layout import CHUNK, Act, Map, Memory, Test, address_table, finish_pixels, memory
 from kernels.micro import WIDE_2, dense_16x1, dense_16x2, dense_16x3, wide_16x2
-from kernels.simd import lane_copy, read_int, table_set, winograd_input, winograd_output
+from kernels.simd import address_of, lane_copy, read_int, table_set, winograd_input, winograd_output
 from kernels.target import PIXELS
 
 __all__ = ["convolve_winograd"]
@@ -97,14 +97,14 @@ def convolve_winograd(
     """
     inputs, blocks = planes.size, bias.size // 16
     bases, outs = address_table(), address_table()
-    zeros, row = work.ctypes.data, blocks * VECTOR_BYTES
+    zeros, row = address_of(work), blocks * VECTOR_BYTES
     transformed, input_step = zeros + ZEROS * 4, inputs * TILES * VECTOR_BYTES
     products, output_step = transformed + POINTS * input_step, TILES * blocks * VECTOR_BYTES
     for t in range(TILES):
         table_set(bases, t, transformed + t * VECTOR_BYTES)
         table_set(outs, t, products + t * row)
-    m, slopes, all_bias = memory(arena, pixels, scratch, blocks, written), slope.ctypes.data, bias.ctypes.data
-    all_taps, all_weights = taps.ctypes.data, weights.ctypes.data
+    m, slopes, all_bias = memory(arena, pixels, scratch, blocks, written), address_of(slope), address_of(bias)
+    all_taps, all_weights = address_of(taps), address_of(weights)
     tiles, total = pixels.shape[0] // TILE_PIXELS, 0
     for start in range(0, tiles, TILES):
         count = min(TILES, tiles - start)

@@ -18,6 +18,7 @@ from kernels.constants import LANES, VECTOR_BYTES
 from kernels.layout import Act, Map, Test, Window, scratch_elements
 from kernels.reference.masks import bits_of
 from kernels.separable import work_elements as separable_work
+from kernels.target import MAX_VECTORS
 from kernels.winograd import TILES, work_elements
 
 Array = np.ndarray
@@ -113,7 +114,7 @@ def convolve(draw: Any) -> Case:
     m = memory(draw)
     (height, width), lanes = output_size(draw), draw(st.sampled_from([16, 16, 3, 1]))
     ky, kx, sy, sx, dy, dx = (draw(st.integers(1, n)) for n in (5, 5, 3, 3, 2, 2))
-    vectors = draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
+    vectors = draw(st.lists(st.integers(1, MAX_VECTORS), min_size=1, max_size=3))
     in_blocks = draw(st.integers(1, 3))
     source, planes = m.place(in_blocks, (height - 1) * sy + ky * dy, (width - 1) * sx + kx * dx, lanes)
     window = np.add.outer(np.arange(ky) * dy * source.row, np.arange(kx) * dx * source.pixel).reshape(-1)
@@ -137,7 +138,7 @@ def convolve_winograd(draw: Any) -> Case:
     """Blocks of four on the grid, clamped at the edges; groups of output blocks that see different input blocks."""
     m = memory(draw)
     height, width = output_size(draw)
-    inputs, vectors = draw(st.integers(1, 3)), draw(st.lists(st.integers(1, 3), min_size=1, max_size=2))
+    inputs, vectors = draw(st.integers(1, 3)), draw(st.lists(st.integers(1, MAX_VECTORS), min_size=1, max_size=2))
     source, planes = m.place(inputs, height + 6, width + 6)
     taps, spans, weight, first = [], [], 0, 0
     for count in vectors:
@@ -180,7 +181,7 @@ def convolve_separable(draw: Any) -> Case:
     m, first = memory(draw), draw(CASES["convolve_depthwise"])
     (height, width), inputs = first["written"].shape, first["planes"].size
     taps, spans, weight, block = [], [], 0, 0
-    for count in draw(st.lists(st.integers(1, 3), min_size=1, max_size=2)):
+    for count in draw(st.lists(st.integers(1, MAX_VECTORS), min_size=1, max_size=2)):
         seen = m.rng.permutation(inputs)[: m.some(1, inputs)]
         spans.append([block, count, sum(map(len, taps)), seen.size, weight])
         taps.append(seen * VECTOR_BYTES)
