@@ -110,21 +110,23 @@ def _project_row(
     row: np.ndarray, stride: int, taps: int, offset: int, low: np.ndarray, high: np.ndarray, step: int,
     wide: np.ndarray, out: np.ndarray,
 ) -> None:  # fmt: skip
-    """out = the columns that see a bit of the row; `wide` is room for as many words as the row has."""
+    """out = the columns that see a bit of the row; `wide` is room for the row, and for the outputs times `stride`."""
     width = low.size
     out[:] = ZERO
     if stride == 1:
         for t in range(taps):
             _or_shifted(row, offset + t * step, out)
-    elif stride == 2:
+    elif stride > 1 and stride & (stride - 1) == 0:
         wide[:] = ZERO
         for t in range(taps):
             _or_shifted(row, offset + t * step, wide)
-        for i in range(out.size):
-            if 2 * i < wide.size:
-                out[i] = _even_bits(wide[2 * i])
-            if 2 * i + 1 < wide.size:
-                out[i] |= _even_bits(wide[2 * i + 1]) << np.uint64(32)
+        count = wide.size
+        while stride > 1:  # every other bit, until one of `stride` is left
+            for i in range((count + 1) // 2):
+                high = _even_bits(wide[2 * i + 1]) if 2 * i + 1 < count else ZERO
+                wide[i] = _even_bits(wide[2 * i]) | (high << np.uint64(32))
+            count, stride = (count + 1) // 2, stride // 2
+        out[:] = wide[: out.size]
     else:
         for x in range(width):
             if _any_between(row, low[x], high[x], step):
@@ -143,14 +145,14 @@ def project_packed(
     packed : uint64[Hin, words], the input's mask. stale : uint64[Hout, words], packed too.
     row_low, row_high : int32[Hout], first and last input row that each output row reads; empty where low > high.
     row_step : distance between the rows read (the dilation). col_low, col_high, col_step : the same for columns,
-    int32[Wout]. stride, taps, offset : where stride is 1 or 2, the columns are x * stride + offset + t * col_step for t
-    below `taps`, those outside the input left out; another stride says that only the tables know.
+    int32[Wout]. stride, taps, offset : where stride is not 0, the columns are x * stride + offset + t * col_step for t
+    below `taps`, those outside the input left out; 0 says that only the tables know. Powers of two are fast.
     """
     words = stale.shape[1]
     projected = np.empty((packed.shape[0], words), np.uint64)
     state = np.zeros(packed.shape[0], np.int8)  # 0: not seen yet, 1: projected, 2: nothing in it
     # A bit past the input's end that is still below `wide` is needed where the last output's first taps lie there.
-    wide = np.empty(max(packed.shape[1], 2 * words), np.uint64)
+    wide = np.empty(max(packed.shape[1], max(stride, 1) * words), np.uint64)
     for y in range(stale.shape[0]):
         for r in range(row_low[y], row_high[y] + 1, row_step):
             if state[r] == 0:
