@@ -12,7 +12,7 @@ and with exact=True the outputs are those of a full recompute, bit for bit.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,14 +24,13 @@ from cache.change import ChangeDetector, Frame, TileGrid
 from cache.half import HalfState
 from cache.plan import Plan, Tap
 from cache.state import State, workspace
-from cache.steps import Floats
+from cache.steps import Floats, Words
 from cache.team import helpers
 from kernels.byte_maps import unpack_bytes
 from kernels.half import unpack_half
-from kernels.image import ingest_tensor, unpack, unpack_rows
+from kernels.image import ingest_tensor
 from kernels.ingest import grow_tiles, show_tiles, take_tiles
-from kernels.masks import marked_rows
-from kernels.program import JOB_WORDS, close, run
+from kernels.program import JOB_WORDS, TAP_WORDS, close, hand_out, run, work_done
 
 Decision = Literal["keyframe", "partial", "reuse"]
 Array = npt.NDArray[Any]
@@ -77,6 +76,21 @@ def new_state(plan: Plan) -> State:
     return State(plan.maps, aligned_zeros(plan.arena_elements)) if plan.half is None else HalfState(plan.half)
 
 
+def tap_table(taps: Sequence[Tap], tensors: Mapping[str, Array]) -> tuple[Words, Words]:
+    """The taps of float32 maps, and the maps that they lie in, as `kernels.program.hand_out` takes them.
+
+    tensors : by name, float32[1, C, H, W] each; they and the taps must outlive the table.
+    """
+    rows, maps = np.zeros((len(taps), TAP_WORDS), np.int64), list[int]()
+    for row, tap in zip(rows, taps, strict=True):
+        out = tensors[tap.name]
+        row[:] = [
+            tap.offsets.ctypes.data, tap.row, tap.pixel, out.ctypes.data, *out.shape[1:], len(maps), len(tap.maps),
+        ]  # fmt: skip
+        maps += tap.maps
+    return rows, np.array(maps, np.int64)
+
+
 class Session:
     """One stream's state on a Plan. Not thread-safe: one worker at a time holds it.
 
@@ -103,7 +117,13 @@ class Session:
         self._ticket = aligned_zeros(LANES).view(np.int64)
         self._jobs = aligned_zeros(len(plan.steps) * JOB_WORDS * 2).view(np.int64).reshape(-1, JOB_WORDS)
         self._tensors: dict[str, Array] = {t.name: np.zeros(t.shape, t.dtype) for t in plan.taps.values()}
+        self._handed = self._views({**plan.constants, **self._tensors})
         self._tail_outputs: dict[str, Array] = {}
+        apart = isinstance(self._state, HalfState)
+        self._straight = () if apart else tuple(t for t in plan.taps.values() if t.dtype == np.float32)
+        self._unpacked = tuple(t for t in plan.taps.values() if t not in self._straight)
+        self._taps, self._tap_maps = tap_table(self._straight, self._tensors)
+        self._fresh = np.zeros(len(self._straight), np.uint8)
         self._tensor = aligned_zeros(0)  # the image of `push_tensor`, where that lies outside the arena
         self._valid = False
         self._reference_valid = False
@@ -238,43 +258,36 @@ class Session:
 
     def _hand_out(self, keyframe: bool) -> None:
         """Unpack the outputs and tail inputs that were written; run the tails that read one of them."""
-        fresh = set()
-        for name, tap in self.plan.taps.items():
+        hand_out(self._taps, self._tap_maps, self._state.words, self._state.touched, keyframe, self._fresh)
+        fresh = {tap.name for tap, is_fresh in zip(self._straight, self._fresh.tolist(), strict=True) if is_fresh}
+        for tap in self._unpacked:
             if any(self._state.touched[m] for m in tap.maps):
-                self._unpack(tap, keyframe)
-                fresh.add(name)
+                self._unpack(tap)
+                fresh.add(tap.name)
         for tail in self.plan.tails:
             if keyframe or fresh.intersection(tail.inputs):
-                self._tail_outputs.update(tail.run(self._tensors))
+                found = tail.run(self._tensors)
+                self._tail_outputs.update(found)
+                self._handed = {**self._handed, **self._views(found)}
 
-    def _unpack(self, tap: Tap, whole: bool) -> None:
-        """Copy a tap's maps into its tensor: all of them, or at least the rows that this frame wrote."""
+    def _unpack(self, tap: Tap) -> None:
+        """Copy a tap's maps, of bytes or float16, into its tensor."""
         arena, out = self._state.arena, self._tensors[tap.name][0]
         if isinstance(self._state, HalfState):
             unpack_half(self._state.store, tap.offsets, tap.row, tap.pixel, out)
-        elif tap.dtype == np.float32 and whole:
-            unpack(arena, tap.offsets, tap.row, tap.pixel, out)
-        elif tap.dtype == np.float32:
-            unpack_rows(arena, tap.offsets, tap.row, tap.pixel, *self._written_rows(tap), out)
         else:
             unpack_bytes(arena, tap.offsets, tap.row, tap.pixel, 128 * (tap.dtype == np.int8), out.view(np.uint8))
 
-    def _written_rows(self, tap: Tap) -> tuple[int, int]:
-        """First row that this frame wrote of any of a tap's maps, and the row after the last one."""
-        rows = [marked_rows(self._state.written[m]) for m in tap.maps if self._state.touched[m]]
-        return min(first for first, _ in rows), max(end for _, end in rows)
+    def _views(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Read-only views of those arrays that are outputs, in the order of the outputs."""
+        views = {name: arrays[name].view() for name in self.plan.output_names if name in arrays}
+        for view in views.values():
+            view.flags.writeable = False
+        return views
 
     def _outputs(self) -> dict[str, Array]:
-        outputs: dict[str, Array] = {}
-        for name in self.plan.output_names:
-            for source in (self._tail_outputs, self._tensors, self.plan.constants):
-                if name in source:
-                    view = source[name].view()
-                    view.flags.writeable = False
-                    outputs[name] = view
-                    break
-        return outputs
+        return {name: self._handed[name] for name in self.plan.output_names if name in self._handed}
 
     def _fraction(self) -> float:
         total = self.plan.total_macs
-        return float(self._macs @ self._shares) / total if total else 0.0
+        return work_done(self._macs, self._shares) / total if total else 0.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.constants import LANES, VECTOR_BYTES
+from kernels.constants import LANES, STORE, VECTOR_BYTES
 from kernels.jit import jit, jit_inlined
 from kernels.layout import (
     CHUNK,
@@ -53,13 +53,14 @@ from kernels.micro import (
     wide_16x1,
     wide_16x2,
 )
-from kernels.simd import address_of, make_table, table_get, table_set
+from kernels.simd import address_of, make_table, prefetch, table_get, table_set
 from kernels.target import HOST, PIXELS
 
 __all__ = ["convolve", "convolve_depthwise"]
 
 QUADS = HOST.quads
 JOINED = 64  # taps of nine lanes, at most
+FETCHED_TAPS = 16  # at most, of the first pixels of a list: nothing is computed meanwhile
 joined_taps = make_table(JOINED)
 _Exits = tuple[int, int, int, int, int, int, int]
 _Activation = tuple[int, np.float32, np.float32, int]
@@ -161,12 +162,21 @@ def _can_join(taps: np.ndarray, spans: np.ndarray, lanes: int) -> bool:
 
 
 @jit
+def fetch_lines(table: int, slot: int, offset: int) -> None:
+    """Prefetch the lines that a call's pixels, those of a table from `slot` on, have at an offset."""
+    for p in range(slot, slot + PIXELS):
+        prefetch(table_get(table, p) + offset)
+
+
+@jit
 def dense_pixels(
-    m: Memory, target: Map, test: Test, start: int, count: int, bases: int, outs: int, step: int, even: bool, lanes:
-    int, together: int, taps: int, spans: np.ndarray, weights: int, bias: int, act: Act, slopes: int,
+    m: Memory, target: Map, test: Test, start: int, count: int, bases: int, outs: int, ahead: tuple[int, int], step:
+    int, even: bool, lanes: int, together: int, taps: int, spans: np.ndarray, weights: int, bias: int, act: Act,
+    slopes: int,
 ) -> None:  # fmt: skip
     """Convolve the listed pixels from `start` on, whose inputs and outputs the tables `bases` and `outs` tell.
 
+    ahead : tables like `bases` and `outs`, of the pixels that come next, whose lines are prefetched; 0 for none.
     step : bytes from a pixel's input to that of its neighbour; even : whether all inputs are so far apart, whatever
     pixels are listed. together : taps of the table that are taken as one, 1 or 3. taps, weights, bias, slopes :
     addresses.
@@ -177,6 +187,8 @@ def dense_pixels(
             first_tap, tap_count = first_tap // 3, tap_count // 3
         read, shift = taps + first_tap * 8, bias + first * VECTOR_BYTES
         w, finish = weights + spans[g, 4] * 4, activation(act, slopes, first)
+        share = (tap_count + spans.shape[0] - 1) // spans.shape[0]  # of the taps, to prefetch beside this group
+        fetched = min(g * share, tap_count), min((g + 1) * share, tap_count)
         wide, slot = _wide_pixels(lanes, vectors), 0
         unit = wide if wide % PIXELS == 0 else 2 * wide  # whole narrow calls, so that none goes past the tables
         while slot < count:
@@ -187,6 +199,12 @@ def dense_pixels(
                     slot += wide
                     base, to = bases + slot * 8, exits(m, target, test, outs, slot, first)
             else:
+                if ahead[0] != 0:
+                    for k in range(fetched[0], fetched[1]):
+                        fetch_lines(ahead[0], slot, table_get(read, k))
+                if ahead[1] != 0:
+                    for v in range(first, first + vectors):
+                        fetch_lines(ahead[1], slot, v * target.plane * 4)
                 _dense(lanes, vectors, base, read, tap_count, w, shift, finish, to)
                 slot += PIXELS
 
@@ -212,7 +230,7 @@ def convolve(
     fused.
     """
     blocks, total, together, step = bias.size // LANES, 0, 1, source.pixel * stride_x * 4
-    bases, outs = address_table(), address_table()
+    bases, outs, next_bases, next_outs = address_table(), address_table(), address_table(), address_table()
     m, slopes, all_taps = memory(arena, pixels, scratch, blocks, written), address_of(slope), address_of(taps)
     all_weights, all_bias = address_of(weights), address_of(bias)
     if _can_join(taps, spans, lanes):
@@ -220,16 +238,27 @@ def convolve(
         lanes, together = 9, 3
         for k in range(taps.size // 3):
             table_set(all_taps, k, taps[3 * k])
+    fetches, count = test.mode != STORE, min(CHUNK, pixels.shape[0])
+    fill_addresses(m, source, stride_y, stride_x, 0, count, bases)
+    fill_addresses(m, target, 1, 1, 0, count, outs)
+    if fetches and lanes == LANES and count > 0 and spans[0, 3] <= FETCHED_TAPS:
+        for slot in range(0, count, PIXELS):
+            for k in range(spans[0, 3]):
+                fetch_lines(bases, slot, table_get(all_taps, k))
     for start in range(0, pixels.shape[0], CHUNK):
-        count = min(CHUNK, pixels.shape[0] - start)
-        fill_addresses(m, source, stride_y, stride_x, start, count, bases)
-        fill_addresses(m, target, 1, 1, start, count, outs)
+        following = min(CHUNK, pixels.shape[0] - start - count)
+        fill_addresses(m, source, stride_y, stride_x, start + count, following, next_bases)
+        fill_addresses(m, target, 1, 1, start + count, following, next_outs)
+        ahead = (0, 0)
+        if fetches and following > 0:  # a listed pixel is seldom in a cache, and no CPU guesses where the next one lies
+            ahead = (next_bases if lanes == LANES else 0, next_outs)
         reset_metrics(m, test)
         dense_pixels(
-            m, target, test, start, count, bases, outs, step, False, lanes, together, all_taps, spans, all_weights,
-            all_bias, act, slopes,
+            m, target, test, start, count, bases, outs, ahead, step, False, lanes, together, all_taps, spans,
+            all_weights, all_bias, act, slopes,
         )  # fmt: skip
         total += commit_pixels(m, target, start, count, test, outs)
+        bases, outs, next_bases, next_outs, count = next_bases, next_outs, bases, outs, following
     return total
 
 
@@ -264,8 +293,9 @@ def _quads(
 
 @jit
 def depthwise_pixels(
-    m: Memory, target: Map, test: Test, start: int, count: int, bases: int, outs: int, source: Map, stride_x: int,
-    width: int, planes: np.ndarray, taps: int, tap_count: int, weights: int, bias: int, act: Act, slopes: int,
+    m: Memory, target: Map, test: Test, start: int, count: int, bases: int, outs: int, ahead: tuple[int, int],
+    source: Map, stride_x: int, width: int, planes: np.ndarray, taps: int, tap_count: int, weights: int, bias: int,
+    act: Act, slopes: int,
 ) -> None:  # fmt: skip
     """Convolve the listed pixels from `start` on channel by channel; tables and addresses as in `dense_pixels`.
 
@@ -281,6 +311,11 @@ def depthwise_pixels(
                 _quads(width, stride_x, base, at, taps, tap_count // width, w, shift, finish, to)
                 slot += 4 * QUADS
             else:
+                if ahead[0] != 0:
+                    for k in range(width // 2, tap_count, width):  # the middle of each row; neighbours fetch the rest
+                        fetch_lines(ahead[0], slot, at + table_get(taps, k))
+                if ahead[1] != 0:
+                    fetch_lines(ahead[1], slot, b * target.plane * 4)
                 depthwise_block(base, at, taps, tap_count, w, shift, finish, to)
                 slot += PIXELS
 
@@ -297,19 +332,24 @@ def convolve_depthwise(
     taps : int64[k], byte offsets. weights : float32[blocks, k, 16].
     """
     blocks, total = planes.size, 0
-    bases, outs = address_table(), address_table()
+    bases, outs, next_bases, next_outs = address_table(), address_table(), address_table(), address_table()
     width = regular_width(taps)
     m, slopes = memory(arena, pixels, scratch, blocks, written), address_of(slope)
     all_taps, all_weights, all_bias = address_of(taps), address_of(weights), address_of(bias)
     chunk = chunk_pixels(test)
+    fetches, count = test.mode != STORE, min(chunk, pixels.shape[0])
+    fill_addresses(m, source, stride_y, stride_x, 0, count, bases)
+    fill_addresses(m, target, 1, 1, 0, count, outs)
     for start in range(0, pixels.shape[0], chunk):
-        count = min(chunk, pixels.shape[0] - start)
-        fill_addresses(m, source, stride_y, stride_x, start, count, bases)
-        fill_addresses(m, target, 1, 1, start, count, outs)
+        following = min(chunk, pixels.shape[0] - start - count)
+        fill_addresses(m, source, stride_y, stride_x, start + count, following, next_bases)
+        fill_addresses(m, target, 1, 1, start + count, following, next_outs)
+        ahead = (next_bases, next_outs) if fetches and following > 0 else (0, 0)
         reset_metrics(m, test)
         depthwise_pixels(
-            m, target, test, start, count, bases, outs, source, stride_x, width, planes, all_taps, taps.size,
+            m, target, test, start, count, bases, outs, ahead, source, stride_x, width, planes, all_taps, taps.size,
             all_weights, all_bias, act, slopes,
         )  # fmt: skip
         total += commit_pixels(m, target, start, count, test, outs)
+        bases, outs, next_bases, next_outs, count = next_bases, next_outs, bases, outs, following
     return total

@@ -59,21 +59,13 @@ def take_tiles(frame: np.ndarray, tiles: np.ndarray, tile: int, reference: np.nd
 
 @jit
 def _show(
-    frame: np.ndarray, table: np.ndarray, slope: np.ndarray, shift: np.ndarray, y: int, left: int, right: int,
-    arena: np.ndarray, target: Map, lanes: int,
-) -> None:  # fmt: skip
-    """Numbers of the pixels left to right - 1 of row y; `left` is a multiple of GROUP."""
-    channels = frame.shape[2]
-    row, done = target.origin + y * target.row, left
-    if slope.size == PATTERN and lanes == channels and target.pixel == channels:
-        whole = (right - left) * channels // PATTERN
-        read = address_of(frame) + (y * frame.shape[1] + left) * channels
-        write = address_of(arena) + (row + left * channels) * 4
-        scale_bytes(read, write, address_of(slope), address_of(shift), whole)
-        done = left + whole * PATTERN // channels
-    for c in range(channels):
+    frame: np.ndarray, table: np.ndarray, y: int, left: int, right: int, arena: np.ndarray, target: Map, lanes: int
+) -> None:
+    """Numbers of the pixels left to right - 1 of row y, from the table."""
+    row = target.origin + y * target.row
+    for c in range(frame.shape[2]):
         start = row + c // lanes * target.plane + c % lanes
-        for x in range(done, right):
+        for x in range(left, right):
             arena[start + x * target.pixel] = table[frame[y, x, c], c]
 
 
@@ -91,15 +83,23 @@ def show_tiles(
     target : map of which each pixel holds the channels; lanes : channels side by side, C in an interleaved map, 16 in a
         blocked one (channel c is lane c % 16 of block c // 16).
     """
-    height, width, _ = frame.shape
+    height, width, channels = frame.shape
+    by_line = slope.size == PATTERN and lanes == channels and target.pixel == channels
+    pixels, numbers, slopes, shifts = address_of(frame), address_of(arena), address_of(slope), address_of(shift)
     for tile_y in range(tiles.shape[0]):
         top, bottom = tile_y * tile, min(tile_y * tile + tile, height)
         first, end = _next_run(tiles, tile_y, 0)
         while first < end:
             left = first * tile // GROUP * GROUP
             right = min((end * tile + GROUP - 1) // GROUP * GROUP, width)
+            whole = (right - left) * channels // PATTERN if by_line else 0
+            done = left + whole * PATTERN // channels
             for y in range(top, bottom):
-                _show(frame, table, slope, shift, y, left, right, arena, target, lanes)
+                if whole > 0:
+                    write = numbers + (target.origin + y * target.row + left * channels) * 4
+                    scale_bytes(pixels + (y * width + left) * channels, write, slopes, shifts, whole)
+                if done < right:
+                    _show(frame, table, y, done, right, arena, target, lanes)
             first, end = _next_run(tiles, tile_y, end)
 
 

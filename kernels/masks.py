@@ -123,8 +123,8 @@ def _project_row(
         count = wide.size
         while stride > 1:  # every other bit, until one of `stride` is left
             for i in range((count + 1) // 2):
-                high = _even_bits(wide[2 * i + 1]) if 2 * i + 1 < count else ZERO
-                wide[i] = _even_bits(wide[2 * i]) | (high << np.uint64(32))
+                right = _even_bits(wide[2 * i + 1]) if 2 * i + 1 < count else ZERO
+                wide[i] = _even_bits(wide[2 * i]) | (right << np.uint64(32))
             count, stride = (count + 1) // 2, stride // 2
         out[:] = wide[: out.size]
     else:

@@ -24,10 +24,11 @@ from kernels.atomic import (
 )
 from kernels.byte_maps import spread_bytes
 from kernels.constants import STORE, TEST_BITS, TEST_RMS
+from kernels.image import unpack_rows
 from kernels.jit import jit
 from kernels.layout import Map
-from kernels.masks import list_packed, pack_mask, project_packed
-from kernels.record import arena_of, indices_at, mask_of, words_at
+from kernels.masks import list_packed, marked_rows, pack_mask, project_packed
+from kernels.record import arena_of, indices_at, mask_of, tensor_at, words_at
 from kernels.simd import address_of
 from kernels.spread import spread
 
@@ -47,6 +48,10 @@ MAP, ROW_LOW, ROW_HIGH, ROW_STEP, COLUMN_LOW, COLUMN_HIGH, COLUMN_STEP, STRIDE, 
 
 # Columns of a map: size, `kernels.layout.Map`, and where its packed mask lies among those of all maps.
 HEIGHT, WIDTH, ORIGIN, PLANE, ROW, PIXEL, BLOCKS, PACKED, MAP_WORDS = range(9)
+
+# Columns of a tap, a tensor that is handed out: addresses of the arena elements int64[C] of its channels and of its
+# float32[C, H, W], strides in elements, size, and which of the maps in a list it lies in.
+T_OFFSETS, T_ROW, T_PIXEL, T_OUT, T_CHANNELS, T_HEIGHT, T_WIDTH, T_FIRST_MAP, T_MAPS, TAP_WORDS = range(10)
 
 # What is known of a map in a frame.
 UNTOUCHED, TOUCHED, IS_PACKED = range(3)
@@ -310,6 +315,42 @@ def _run_stale(
             done[index] = distinct / (height * width)
         if clock.size > 0:
             clock[index] = now_ns() - started
+
+
+@jit
+def hand_out(
+    taps: np.ndarray, tap_maps: np.ndarray, state: np.ndarray, touched: np.ndarray, whole: bool, fresh: np.ndarray
+) -> None:
+    """Copy into tensors what this frame wrote: all of a tap's maps, or at least the rows that were written.
+
+    taps : int64[n, 9], columns as named above. tap_maps : int64[m]. fresh : uint8[n], set to 1 where any map of a tap
+    was written, else 0.
+    """
+    arena = arena_of(state)
+    for t in range(taps.shape[0]):
+        tap, fresh[t] = taps[t], 0
+        first, end = tap[T_HEIGHT], 0
+        for i in range(tap[T_FIRST_MAP], tap[T_FIRST_MAP] + tap[T_MAPS]):
+            index = tap_maps[i]
+            if touched[index] != UNTOUCHED:
+                fresh[t] = 1
+                top, bottom = (0, tap[T_HEIGHT]) if whole else marked_rows(mask_of(state, index))
+                if top < bottom:
+                    first, end = min(first, top), max(end, bottom)
+        if first < end:
+            out = tensor_at(tap[T_OUT], tap[T_CHANNELS], tap[T_HEIGHT], tap[T_WIDTH])
+            unpack_rows(
+                arena, words_at(tap[T_OFFSETS], tap[T_CHANNELS]), tap[T_ROW], tap[T_PIXEL], first, end, out
+            )  # fmt: skip
+
+
+@jit
+def work_done(macs: np.ndarray, shares: np.ndarray) -> float:
+    """Multiply-accumulates of steps (float64[steps]) of which the shares float64[steps] were computed."""
+    total = 0.0
+    for index in range(macs.size):
+        total += macs[index] * shares[index]
+    return total
 
 
 @jit

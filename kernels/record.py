@@ -213,6 +213,13 @@ def mask_at(address: int, height: int, width: int) -> np.ndarray:
 
 
 @jit
+def tensor_at(address: int, channels: int, height: int, width: int) -> np.ndarray:
+    """float32[channels, height, width] at an address."""
+    found: np.ndarray = numba.carray(_pointer(address), (channels, height, width), np.float32)
+    return found
+
+
+@jit
 def clear_masks(table: np.ndarray, touched: np.ndarray, everything: bool) -> None:
     """Set masks to zero: those of maps that are `touched`, or all of them; then nothing is touched.
 

@@ -68,12 +68,12 @@ def convolve_separable(
             table_set(between, i, room + min(i, count - 1) * inner)
         reset_metrics(m, test)
         depthwise_pixels(
-            m, place, always, start, count, bases, between, source, stride_x, width, planes, all_window, window.size,
-            all_kernels, before, first_act, first_slopes,
+            m, place, always, start, count, bases, between, (0, 0), source, stride_x, width, planes, all_window,
+            window.size, all_kernels, before, first_act, first_slopes,
         )  # fmt: skip
         dense_pixels(
-            m, target, test, start, count, between, outs, inner, True, LANES, 1, all_taps, spans, all_weights, all_bias,
-            act, slopes,
+            m, target, test, start, count, between, outs, (0, 0), inner, True, LANES, 1, all_taps, spans, all_weights,
+            all_bias, act, slopes,
         )  # fmt: skip
         total += commit_pixels(m, target, start, count, test, outs)
     return total

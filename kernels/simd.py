@@ -28,6 +28,7 @@ from kernels.constants import TEST_BITS as TEST_BITS
 from kernels.constants import TEST_RMS as TEST_RMS
 from kernels.constants import VECTOR_BYTES as VECTOR_BYTES
 from kernels.emit import (
+    I8P,
     I32,
     I64,
     VEC,
@@ -156,23 +157,67 @@ def lane_any_bits(typing_context: Any, address: Any) -> Any:
 
 
 @intrinsic
-def absolute_difference_row(typing_context: Any, sums: Any, first: Any, second: Any, count: Any) -> Any:
-    """sums uint16[32 * count] += |first - second| for uint8[32 * count]; overflows after 257 calls."""
+def absolute_differences(
+    typing_context: Any, sums: Any, first: Any, second: Any, row: Any, rows: Any, count: Any
+) -> Any:
+    """sums uint16[32 * count] = |first - second|, summed over `rows` (1 to 257) rows of bytes, `row` bytes apart."""
 
     def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
-        sums, first, second, count = args
+        sums, first, second, row, rows, count = args
         bytes32, words32 = ir.VectorType(ir.IntType(8), 32), ir.VectorType(ir.IntType(16), 32)
         s, x, y = (pointer(b, a) for a in (sums, first, second))
-        with cgutils.for_range(b, count) as loop:
-            at8, at16 = b.shl(loop.index, I64(5)), b.shl(loop.index, I64(6))
-            p, q = load(b, x, at8, bytes32, 1), load(b, y, at8, bytes32, 1)
+        with cgutils.for_range(b, count) as columns:
+            column = b.shl(columns.index, I64(5))
+            before, loop, after = b.block, b.append_basic_block("rows"), b.append_basic_block("summed")
+            b.branch(loop)
+            b.position_at_end(loop)
+            y_index, at, running = b.phi(I64), b.phi(I64), b.phi(words32)
+            for phi, start in ((y_index, I64(0)), (at, column), (running, ir.Constant(words32, [0] * 32))):
+                phi.add_incoming(start, before)
+            p, q = load(b, x, at, bytes32, 1), load(b, y, at, bytes32, 1)
             more = b.icmp_unsigned(">", p, q)
             difference = b.sub(b.select(more, p, q), b.select(more, q, p))
-            total = b.add(load(b, s, at16, words32, 2), b.zext(difference, words32))
-            store(b, total, s, at16, 2)
+            total, following = b.add(running, b.zext(difference, words32)), b.add(y_index, I64(1))
+            for phi, value in ((y_index, following), (at, b.add(at, row)), (running, total)):
+                phi.add_incoming(value, loop)
+            b.cbranch(b.icmp_signed("<", following, rows), loop, after)
+            b.position_at_end(after)
+            store(b, total, s, b.shl(column, I64(1)), 2)
         return context.get_dummy_value()
 
-    return types.void(_I, _I, _I, _I), codegen
+    return types.void(*[_I] * 6), codegen
+
+
+def make_word_sum(lanes: int) -> Any:
+    """int64, sum of `count` (at least 1) vectors of so many uint16 from an address on."""
+
+    @intrinsic
+    def word_sum(typing_context: Any, address: Any, count: Any) -> Any:
+        def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
+            words, wide = ir.VectorType(ir.IntType(16), lanes), ir.VectorType(I32, lanes)
+            first, before = pointer(b, args[0]), b.block
+            loop, after = b.append_basic_block("words"), b.append_basic_block("summed")
+            b.branch(loop)
+            b.position_at_end(loop)
+            i, running = b.phi(I64), b.phi(wide)
+            i.add_incoming(I64(0), before)
+            running.add_incoming(ir.Constant(wide, [0] * lanes), before)
+            x = load(b, first, b.mul(i, I64(2 * lanes)), words, 2)
+            total, following = b.add(running, b.zext(x, wide)), b.add(i, I64(1))
+            i.add_incoming(following, loop)
+            running.add_incoming(total, loop)
+            b.cbranch(b.icmp_signed("<", following, args[1]), loop, after)
+            b.position_at_end(after)
+            reduce_type = ir.FunctionType(I32, [wide])
+            reduce = cgutils.get_or_insert_function(b.module, reduce_type, f"llvm.vector.reduce.add.v{lanes}i32")
+            return b.zext(b.call(reduce, [total]), I64)
+
+        return types.int64(_I, _I), codegen
+
+    return word_sum
+
+
+word_sum_4, word_sum_8, word_sum_16 = make_word_sum(4), make_word_sum(8), make_word_sum(16)
 
 
 def make_or_bytes(stride: int) -> Any:
@@ -245,6 +290,19 @@ def table_get(typing_context: Any, table: Any, index: Any) -> Any:
         return load(b, pointer(b, args[0]), b.shl(args[1], I64(3)), I64, 8)
 
     return _I(_I, _I), codegen
+
+
+@intrinsic
+def prefetch(typing_context: Any, address: Any) -> Any:
+    """Ask for the cache line of an address, which may be any: nothing is read, nothing can fail."""
+
+    def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
+        function_type = ir.FunctionType(ir.VoidType(), [I8P, I32, I32, I32])
+        function = cgutils.get_or_insert_function(b.module, function_type, "llvm.prefetch.p0")
+        b.call(function, [pointer(b, args[0]), I32(0), I32(3), I32(1)])  # to read, kept in all levels, data
+        return context.get_dummy_value()
+
+    return types.void(_I), codegen
 
 
 @intrinsic

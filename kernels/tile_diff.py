@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.jit import jit
-from kernels.simd import absolute_difference_row, address_of
+from kernels.simd import absolute_differences, address_of, word_sum_4, word_sum_8, word_sum_16
 
 __all__ = ["changed_tiles"]
 
@@ -19,13 +19,33 @@ def _sum_differences(frame: np.ndarray, reference: np.ndarray, top: int, bottom:
     bytes_per_row = frame.shape[1] * frame.shape[2]
     vectors = bytes_per_row // 32
     flat_frame, flat_reference = frame.reshape(-1), reference.reshape(-1)
-    sums[:] = 0
+    start = top * bytes_per_row
+    absolute_differences(
+        address_of(sums), address_of(frame) + start, address_of(reference) + start, bytes_per_row, bottom - top, vectors
+    )
+    sums[vectors * 32 :] = 0
     for y in range(top, bottom):
         start = y * bytes_per_row
-        absolute_difference_row(address_of(sums), address_of(frame) + start, address_of(reference) + start, vectors)
         for i in range(vectors * 32, bytes_per_row):
             difference = np.int64(flat_frame[start + i]) - np.int64(flat_reference[start + i])
             sums[i] += np.uint16(abs(difference))
+
+
+@jit
+def _total(sums: np.ndarray, tile: int, left: int, right: int, channels: int) -> np.int64:
+    """Sum of the sums of the columns left to right - 1: of a whole tile, or of less at the edge."""
+    first = address_of(sums) + left * channels * 2
+    total = np.int64(0)
+    if right - left < tile:
+        for i in range(left * channels, right * channels):
+            total += np.int64(sums[i])
+    elif tile == 8:
+        total = word_sum_8(first, channels)
+    elif tile == 4:
+        total = word_sum_4(first, channels)
+    else:
+        total = word_sum_16(first, channels)
+    return total
 
 
 @jit
@@ -47,11 +67,9 @@ def changed_tiles(frame: np.ndarray, reference: np.ndarray, tile: int, limit: in
         for tile_x in range(tiles.shape[1]):
             left = tile_x * tile
             right = min(left + tile, width)
-            total = np.uint32(0)
-            for i in range(left * channels, right * channels):
-                total += np.uint32(sums[i])
+            total = _total(sums, tile, left, right, channels)
             area = (bottom - top) * (right - left)
-            over = np.int64(total) * (tile * tile) > limit * area
+            over = total * (tile * tile) > limit * area
             tiles[tile_y, tile_x] = over
             changed += over
     return changed
