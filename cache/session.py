@@ -114,6 +114,7 @@ class Session:
         self._spread = np.zeros(len(plan.steps))
         self._shares = np.zeros(len(plan.steps))
         self._macs = np.array([s.step.macs for s in plan.steps], np.float64)
+        self._total_macs = plan.total_macs
         self._ticket = aligned_zeros(LANES).view(np.int64)
         self._jobs = aligned_zeros(len(plan.steps) * JOB_WORDS * 2).view(np.int64).reshape(-1, JOB_WORDS)
         self._tensors: dict[str, Array] = {t.name: np.zeros(t.shape, t.dtype) for t in plan.taps.values()}
@@ -289,5 +290,4 @@ class Session:
         return {name: self._handed[name] for name in self.plan.output_names if name in self._handed}
 
     def _fraction(self) -> float:
-        total = self.plan.total_macs
-        return work_done(self._macs, self._shares) / total if total else 0.0
+        return work_done(self._macs, self._shares) / self._total_macs if self._total_macs else 0.0

@@ -162,9 +162,12 @@ def _can_join(taps: np.ndarray, spans: np.ndarray, lanes: int) -> bool:
 
 
 @jit
-def fetch_lines(table: int, slot: int, offset: int) -> None:
-    """Prefetch the lines that a call's pixels, those of a table from `slot` on, have at an offset."""
-    for p in range(slot, slot + PIXELS):
+def fetch_lines(table: int, slot: int, every: int, offset: int) -> None:
+    """Prefetch the lines that a call's pixels, or every so many of them, have at an offset.
+
+    The pixels are those of a table from `slot` on.
+    """
+    for p in range(slot, slot + PIXELS, every):
         prefetch(table_get(table, p) + offset)
 
 
@@ -181,6 +184,7 @@ def dense_pixels(
     pixels are listed. together : taps of the table that are taken as one, 1 or 3. taps, weights, bias, slopes :
     addresses.
     """
+    every = 1 if lanes == LANES else 3  # pixels of an image share their lines
     for g in range(spans.shape[0]):
         first, vectors, first_tap, tap_count = spans[g, 0], spans[g, 1], spans[g, 2], spans[g, 3]
         if together == 3:
@@ -201,10 +205,10 @@ def dense_pixels(
             else:
                 if ahead[0] != 0:
                     for k in range(fetched[0], fetched[1]):
-                        fetch_lines(ahead[0], slot, table_get(read, k))
+                        fetch_lines(ahead[0], slot, every, table_get(read, k))
                 if ahead[1] != 0:
                     for v in range(first, first + vectors):
-                        fetch_lines(ahead[1], slot, v * target.plane * 4)
+                        fetch_lines(ahead[1], slot, 1, v * target.plane * 4)
                 _dense(lanes, vectors, base, read, tap_count, w, shift, finish, to)
                 slot += PIXELS
 
@@ -244,14 +248,14 @@ def convolve(
     if fetches and lanes == LANES and count > 0 and spans[0, 3] <= FETCHED_TAPS:
         for slot in range(0, count, PIXELS):
             for k in range(spans[0, 3]):
-                fetch_lines(bases, slot, table_get(all_taps, k))
+                fetch_lines(bases, slot, 1, table_get(all_taps, k))
     for start in range(0, pixels.shape[0], CHUNK):
         following = min(CHUNK, pixels.shape[0] - start - count)
         fill_addresses(m, source, stride_y, stride_x, start + count, following, next_bases)
         fill_addresses(m, target, 1, 1, start + count, following, next_outs)
         ahead = (0, 0)
         if fetches and following > 0:  # a listed pixel is seldom in a cache, and no CPU guesses where the next one lies
-            ahead = (next_bases if lanes == LANES else 0, next_outs)
+            ahead = (next_bases if lanes != 1 else 0, next_outs)
         reset_metrics(m, test)
         dense_pixels(
             m, target, test, start, count, bases, outs, ahead, step, False, lanes, together, all_taps, spans,
@@ -274,7 +278,7 @@ def regular_width(taps: np.ndarray) -> int:
     return width if taps.size % width == 0 else 1
 
 
-@jit
+@jit_inlined
 def _quads(
     kernel_x: int, stride_x: int, bases: int, shift: int, taps: int, rows: int, w: int, bias: int, act: _Activation,
     to: _Exits,
@@ -313,9 +317,9 @@ def depthwise_pixels(
             else:
                 if ahead[0] != 0:
                     for k in range(width // 2, tap_count, width):  # the middle of each row; neighbours fetch the rest
-                        fetch_lines(ahead[0], slot, at + table_get(taps, k))
+                        fetch_lines(ahead[0], slot, 1, at + table_get(taps, k))
                 if ahead[1] != 0:
-                    fetch_lines(ahead[1], slot, b * target.plane * 4)
+                    fetch_lines(ahead[1], slot, 1, b * target.plane * 4)
                 depthwise_block(base, at, taps, tap_count, w, shift, finish, to)
                 slot += PIXELS
 

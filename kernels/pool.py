@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.constants import IDENTITY, LOWEST, STORE, VECTOR_BYTES
-from kernels.jit import jit
+from kernels.jit import jit, jit_inlined
 from kernels.layout import (
     Act,
     Map,
@@ -45,7 +45,7 @@ def _span(start: int, kernel: int, dilation: int, low: int, high: int) -> tuple[
     return first, max(min(end, kernel), first)
 
 
-@jit
+@jit_inlined
 def _fold(
     maximum: bool, bases: int, shift: int, taps: int, count: int, divisor: float, act: _Activation, to: _Exits
 ) -> None:
@@ -97,10 +97,9 @@ def _clipped(
 
 
 @jit
-def _inside(top: int, left: int, height: int, width: int, window: Window) -> bool:
-    """Whether a window lies in the map as a whole."""
-    bottom, right = top + (window.kernel_y - 1) * window.dilation_y, left + (window.kernel_x - 1) * window.dilation_x
-    return top >= 0 and left >= 0 and bottom < height and right < width
+def _whole_windows(pad: int, kernel: int, dilation: int, stride: int, size: int) -> tuple[int, int]:
+    """First and last output along an axis whose window lies in the map as a whole."""
+    return (pad + stride - 1) // stride, (size - 1 - (kernel - 1) * dilation + pad) // stride
 
 
 @jit
@@ -120,6 +119,8 @@ def _pool(
     corner = Map(
         source.origin - window.top * source.row - window.left * source.pixel, source.plane, source.row, source.pixel
     )
+    first_y, last_y = _whole_windows(window.top, window.kernel_y, window.dilation_y, window.stride_y, height)
+    first_x, last_x = _whole_windows(window.left, window.kernel_x, window.dilation_x, window.stride_x, width)
     chunk = chunk_pixels(test)
     for start in range(0, pixels.shape[0], chunk):
         count = min(chunk, pixels.shape[0] - start)
@@ -130,9 +131,8 @@ def _pool(
             whole = True
             for p in range(slot, min(slot + PIXELS, count)):
                 entry = m.listed + (start + p) * 8
-                top = read_int(entry) * window.stride_y - window.top
-                left = read_int(entry + 4) * window.stride_x - window.left
-                whole &= _inside(top, left, height, width, window)
+                y, x = read_int(entry), read_int(entry + 4)
+                whole &= first_y <= y <= last_y and first_x <= x <= last_x
             if whole:
                 for b in range(blocks):
                     finish, to = activation(act, slopes, b), exits(m, target, test, outs, slot, b)

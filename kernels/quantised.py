@@ -13,7 +13,7 @@ from kernels.byte_maps import Exit, clear_slots, finish_slots
 from kernels.constants import STORE, VECTOR_BYTES
 from kernels.conv import address_chunk
 from kernels.emit_int8 import BYTE_HOST, BYTE_VECTORS
-from kernels.jit import jit
+from kernels.jit import jit, jit_inlined
 from kernels.layout import CHUNK, Map, Test, address_table, commit_chunk
 from kernels.simd import address_of, table_get, table_set
 from kernels.simd_int8 import dense_bytes_1, dense_bytes_2, dense_bytes_3, depthwise_bytes
@@ -24,7 +24,7 @@ __all__ = ["convolve_bytes", "convolve_bytes_depthwise"]
 _PIXELS = tuple(BYTE_HOST.pixels[min(i, BYTE_VECTORS - 1)] for i in range(3))
 
 
-@jit
+@jit_inlined
 def _dense(
     vectors: int, bases: int, taps: int, count: int, w: int, starts: int, scale: int, ending: Exit, outs: int,
     first: int, plane: int,
