@@ -20,6 +20,7 @@ add sub mul         (x, y); activation; y has the shape of x or is (1, C, 1, 1)
 max min             as add
 affine              (x); scale float32[C] shift float32[C] activation: act(x * scale + shift)
 activate            (x); activation
+softmax             (x); over channels, pixel by pixel
 concat              (x, ...); axis = 1
 select_channels     (x); channels int64[Cout]
 slice_spatial       (x); starts(2) steps(2), both >= 0 and > 0; the end is the output's type
@@ -64,7 +65,7 @@ TABLE_OPS = frozenset({"quantise", "q_conv", "q_add", "q_mul", "q_lookup"})
 QUANTISED_OPS = TABLE_OPS | {"dequantise", "q_max_pool", "q_resize", "q_concat", "q_select", "q_slice"}
 NORMAL_OPS = (
     FUSING_OPS | POOL_OPS | GLOBAL_POOL_OPS | QUANTISED_OPS
-    | {"resize", "concat", "select_channels", "slice_spatial", "pad"}
+    | {"resize", "softmax", "concat", "select_channels", "slice_spatial", "pad"}
 )  # fmt: skip
 
 FOREIGN_PREFIX = "onnx."

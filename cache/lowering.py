@@ -20,6 +20,7 @@ from cache.ops import (
     resize,
     select_channels,
     slice_spatial,
+    softmax,
 )  # fmt: skip
 
 Supports = Callable[[Graph, Node], "str | None"]
@@ -40,6 +41,7 @@ OPS: dict[str, tuple[Supports, Lower]] = {
     "min": (eltwise.supports, eltwise.lower),
     "affine": (affine.supports, affine.lower),
     "activate": (affine.supports, affine.lower),
+    "softmax": (softmax.supports, softmax.lower),
     "concat": (concat.supports, concat.lower),
     "select_channels": (select_channels.supports, select_channels.lower),
     "slice_spatial": (slice_spatial.supports, slice_spatial.lower),

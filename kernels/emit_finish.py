@@ -50,7 +50,7 @@ _EXP = (1.381446694e-3, 8.368780515e-3, 4.166839422e-2, 1.666652011e-1, 4.999999
 _MAGIC = 12582912.0  # 1.5 * 2^23: the sum of this and n holds the integer n in its low bits
 
 
-def _exp_of_minus(b: Builder, x: Value) -> Value:
+def exp_of_minus(b: Builder, x: Value) -> Value:
     """exp(-x) for x in [-87, 87]; relative error below 1.2e-7 where multiply-adds are fused."""
     shifted = fma(b, x, const(-1.44269504088896), const(_MAGIC))
     n = b.fsub(shifted, const(_MAGIC))
@@ -66,7 +66,7 @@ def _exp_of_minus(b: Builder, x: Value) -> Value:
 def _sigmoid(b: Builder, blocking: Blocking, x: Value) -> Value:
     """1 / (1 + exp(-x)); beyond +-87 that of the bound."""
     x = less_or_second(b, greater_or_second(b, x, const(-87.0)), const(87.0))
-    denominator = b.fadd(_exp_of_minus(b, x), const(1.0))
+    denominator = b.fadd(exp_of_minus(b, x), const(1.0))
     if not blocking.estimates:
         return b.fdiv(const(1.0), denominator)
     # A division of 16 lanes takes as long as 32 multiply-adds. One Newton step takes 14 bits to 28.

@@ -126,23 +126,30 @@ reduce_add = make_reduction(lambda b, x, total: b.fadd(total, x))
 reduce_max = make_reduction(greater_or_second)
 
 
-@intrinsic
-def lane_sum(typing_context: Any, address: Any) -> Any:
-    """Sum of the 16 float32 at an address, in a fixed pairwise order."""
+def make_lane_fold(combine: Callable[[Builder, Value, Value], Value]) -> Any:
+    """float32, the 16 at an address combined, in a fixed pairwise order."""
 
-    def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
-        x = load(b, pointer(b, args[0]), 0, VEC)
-        n = LANES
-        while n > 1:
-            n //= 2
-            index = ir.VectorType(I32, n)
-            undefined = ir.Constant(x.type, ir.Undefined)
-            low = b.shuffle_vector(x, undefined, ir.Constant(index, list(range(n))))
-            high = b.shuffle_vector(x, undefined, ir.Constant(index, list(range(n, 2 * n))))
-            x = b.fadd(low, high)
-        return b.extract_element(x, I32(0))
+    @intrinsic
+    def lane_fold(typing_context: Any, address: Any) -> Any:
+        def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
+            x = load(b, pointer(b, args[0]), 0, VEC)
+            n = LANES
+            while n > 1:
+                n //= 2
+                index = ir.VectorType(I32, n)
+                undefined = ir.Constant(x.type, ir.Undefined)
+                low = b.shuffle_vector(x, undefined, ir.Constant(index, list(range(n))))
+                high = b.shuffle_vector(x, undefined, ir.Constant(index, list(range(n, 2 * n))))
+                x = combine(b, low, high)
+            return b.extract_element(x, I32(0))
 
-    return types.float32(_I), codegen
+        return types.float32(_I), codegen
+
+    return lane_fold
+
+
+lane_sum = make_lane_fold(lambda b, x, y: b.fadd(x, y))
+lane_largest = make_lane_fold(greater_or_second)
 
 
 @intrinsic

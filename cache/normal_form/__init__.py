@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from cache.graph import Node
-from cache.normal_form import activations, channels, convolution, eltwise, pool, quantised, resize
+from cache.normal_form import activations, channels, convolution, eltwise, pool, quantised, resize, softmax
 from cache.passes.editor import GraphEditor
 
 Rule = Callable[[Node, GraphEditor, int], list[Node] | None]
@@ -22,6 +22,7 @@ RULES: Mapping[str, Rule] = {
     **eltwise.RULES,
     **pool.RULES,
     **resize.RULES,
+    **softmax.RULES,
     **quantised.RULES,
 }
 """By ONNX op type; those of other domains with the domain before it."""

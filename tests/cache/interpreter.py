@@ -56,6 +56,11 @@ def run_nodes(graph: Graph, nodes: tuple[Node, ...], x: Array) -> dict[str, Arra
     return values
 
 
+def _softmax(x: Array) -> Array:
+    e = np.exp(x - x.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
 def activate(activation: Activation, x: Array) -> Array:
     x = x.astype(np.float64)
     with np.errstate(over="ignore"):
@@ -208,6 +213,7 @@ _OPS: dict[str, Any] = {
     "min": lambda n, s, o: np.minimum(s[0], s[1]),
     "affine": _affine,
     "activate": lambda n, s, o: s[0],
+    "softmax": lambda n, s, o: _softmax(s[0].astype(np.float64)),
     "concat": lambda n, s, o: np.concatenate(s, 1),
     "select_channels": lambda n, s, o: s[0][:, n.attrs["channels"]],
     "slice_spatial": lambda n, s, o: _strided(s[0][0], *n.attrs["starts"], n.attrs["steps"], o)[None],

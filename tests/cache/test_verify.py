@@ -32,6 +32,7 @@ GOOD = [
     graph("mul", {"activation": IDENTITY}, (1, 4, 8, 8), ("x", "v"), v=(1, 4, 1, 1)),
     graph("affine", {"scale": VECTOR, "shift": VECTOR, "activation": IDENTITY}, (1, 4, 8, 8)),
     graph("activate", {"activation": Activation("prelu", slope=VECTOR)}, (1, 4, 8, 8)),
+    graph("softmax", {}, (1, 4, 8, 8)),
     graph("concat", {"axis": 1}, (1, 8, 8, 8), ("x", "x")),
     graph("select_channels", {"channels": np.array([3, 3, 0])}, (1, 3, 8, 8)),
     graph("slice_spatial", {"starts": (1, 0), "steps": (2, 1)}, (1, 4, 4, 8)),

@@ -23,6 +23,8 @@ from kernels.winograd import TILES, work_elements
 
 Array = np.ndarray
 Case = dict[str, Any]
+ALWAYS_ROUNDED = {"softmax"}
+"""Kernels that round whatever the activation."""
 CASES: dict[str, st.SearchStrategy[Case]] = {}
 
 EXACT = tuple(Act(kind, -1.0, 3.0) for kind in (codes.IDENTITY, codes.RELU, codes.CLIP, codes.PRELU))
@@ -254,6 +256,21 @@ def affine(draw: Any) -> Case:
     return finishing(m, blocks, height, width) | {
         "arena": m.arena(), "source": source, "planes": planes, "scale": m.integers(blocks * LANES),
         "shift": m.integers(blocks * LANES),
+    }  # fmt: skip
+
+
+@case
+def softmax(draw: Any) -> Case:
+    """Blocks of which some lanes hold no channel, but at least one does; always stored, as its results are rounded."""
+    m = memory(draw)
+    (height, width), blocks = output_size(draw), draw(st.integers(1, 4))
+    source, planes = m.place(blocks, height, width)
+    live = m.rng.random(blocks * LANES) < draw(st.sampled_from([0.0, 0.4, 1.0]))
+    live[m.rng.integers(live.size)] = True
+    ending = finishing(m, blocks, height, width, act=False)
+    return ending | {
+        "arena": m.arena(), "source": source, "planes": planes, "live": live.astype(np.float32),
+        "test": ending["test"]._replace(mode=codes.STORE),
     }  # fmt: skip
 
 
