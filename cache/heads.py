@@ -48,7 +48,7 @@ def find_heads(source: Graph, graph: Graph) -> tuple[Head, ...]:
 def spatial_tensors(graph: Graph) -> frozenset[str]:
     """Maps that normal-form ops make from the image.
 
-    A map that a foreign op made may join in where it meets one of the same height and width (a softmax over
+    A map that a foreign op made may join in where it meets one of the same height and width (a log-softmax over
     the channels of a branch): it was not reshaped away.
     """
     spatial = {name for name in graph.inputs if graph.types[name].is_feature_map}

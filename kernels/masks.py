@@ -156,11 +156,16 @@ def project_packed(
     for y in range(stale.shape[0]):
         for r in range(row_low[y], row_high[y] + 1, row_step):
             if state[r] == 0:
-                seen = ZERO
+                seen, other = ZERO, ZERO
+                above = max(r - 1, 0)
                 for word in range(packed.shape[1]):
                     seen |= packed[r, word]
+                    other |= packed[r, word] ^ packed[above, word]
                 state[r] = 2
-                if seen != ZERO:
+                if seen != ZERO and state[above] == 1 and other == ZERO:  # as in tiles and blocks
+                    projected[r] = projected[above]
+                    state[r] = 1
+                elif seen != ZERO:
                     _project_row(packed[r], stride, taps, offset, col_low, col_high, col_step, wide, projected[r])
                     state[r] = 1
             if state[r] == 1:

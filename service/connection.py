@@ -337,6 +337,8 @@ class StreamConnection:
 
     def _deliver(self, job: FrameJob, answer: Answer) -> None:
         """Called in a worker's thread."""
+        if self._stream is not None and self._stream.lane is not None:
+            self._service.scheduler.answered(self._stream.lane)
         self._on_loop(lambda: self._answer(job, answer))
 
     def _on_loop(self, call: Callable[[], None]) -> None:

@@ -39,6 +39,7 @@ class Lane(Generic[ItemT]):
         self.dropped = 0
         self.pending: deque[ItemT] = deque()
         self.running = False
+        self.assured = False  # a worker is about to take the first item that waits: nothing replaces it any more
         self.queued = False  # in the scheduler's turn, or being processed and to return to it
         self.closed = False
 
@@ -57,6 +58,7 @@ class Scheduler:
         self._turn: deque[Lane[object]] = deque()
         self._condition = threading.Condition()
         self._stopping = False
+        self._waiting = 0
         self._threads = [
             threading.Thread(target=self._work, name=f"afterimage-worker-{index}", daemon=True)
             for index in range(workers)
@@ -95,25 +97,36 @@ class Scheduler:
     def submit(self, lane: Lane[ItemT], item: ItemT) -> tuple[bool, list[ItemT]]:
         """Queue an item; never blocks.
 
-        Returns whether it was taken, and the items that it replaced. Policy `latest` keeps only the newest
-        and always takes; `all` refuses when the lane is full. A closed lane refuses.
+        Returns whether it was taken, and the items that it replaced. Policy `latest` keeps only the newest, and
+        the one that is taken at this moment, and always takes; `all` refuses when the lane is full. A closed lane
+        refuses.
         """
         with self._condition:
             if lane.closed or self._stopping:
                 return False, []
             replaced: list[ItemT] = []
             if lane.policy is Policy.LATEST:
-                replaced = list(lane.pending)
-                lane.pending.clear()
+                first = 1 if lane.assured else 0
+                while len(lane.pending) > first:
+                    replaced.insert(0, lane.pending.pop())
                 lane.dropped += len(replaced)
             elif len(lane.pending) >= lane.capacity:
                 return False, []
             lane.pending.append(item)
             if not lane.queued:
-                lane.queued = True
+                lane.queued, lane.assured = True, self._waiting > len(self._turn)
                 self._turn.append(lane)  # type: ignore[arg-type]  # a lane is only handed its own items
                 self._condition.notify()
             return True, replaced
+
+    def answered(self, lane: Lane[ItemT]) -> None:
+        """The item being processed is done, and its answer about to go out.
+
+        Called by a lane's process before whoever waits for the answer can know of it: what they send next must not
+        replace the item that waits, only because the worker has not come back yet to take it.
+        """
+        with self._condition:
+            lane.assured = lane.running
 
     def clear(self, lane: Lane[ItemT], *, close: bool = False) -> list[ItemT]:
         """Take back what waits in a lane; with `close` it takes nothing more."""
@@ -143,15 +156,18 @@ class Scheduler:
                 while self._turn:
                     lane = self._turn.popleft()
                     if lane.pending:
-                        lane.running = True
+                        lane.running, lane.assured = True, False
                         return lane, lane.pending.popleft()
                     lane.queued = False
+                self._waiting += 1
                 self._condition.wait()
+                self._waiting -= 1
         return None
 
     def _give_back(self, lane: Lane[object]) -> None:
         with self._condition:
             lane.running = False
+            lane.assured = lane.assured and bool(lane.pending) and not self._turn  # it is taken at once
             if lane.pending and not self._stopping:
                 self._turn.append(lane)
                 self._condition.notify()

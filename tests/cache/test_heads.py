@@ -66,10 +66,10 @@ def test_a_convolution_after_the_reshape_is_no_head() -> None:
     ]
 
 
-def test_a_softmax_over_channels_may_join_in() -> None:
+def test_a_map_that_a_foreign_op_made_may_join_in() -> None:
     nodes = [
         node("Conv", "x w", "c"),
-        node("Softmax", "c", "s", axis=1),
+        node("LogSoftmax", "c", "s", axis=1),
         node("Concat", "c s", "y", axis=1),
     ]
     model = load_model(build(nodes, {"w": weights(3, 4, 1, 1)}))

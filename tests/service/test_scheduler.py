@@ -76,6 +76,59 @@ def test_stop_waits_once_for_all_workers() -> None:
     held.set()
 
 
+def test_what_is_sent_upon_an_answer_does_not_replace_what_is_next() -> None:
+    """The answer is out, the worker has not come back yet: a client with two credits sends its third item."""
+    seen: list[int] = []
+    out, back = threading.Event(), threading.Event()
+
+    def process(item: int) -> None:
+        seen.append(item)
+        if item == 1:
+            scheduler.answered(lane)
+            out.set()
+            assert back.wait(10)
+
+    scheduler = Scheduler(workers=1)
+    scheduler.start()
+    lane = scheduler.lane(process, policy=Policy.LATEST, capacity=2)
+    scheduler.submit(lane, 1)
+    wait_until(lambda: lane.running)
+    assert scheduler.submit(lane, 2) == (True, []) or seen == [1]
+    assert out.wait(10)
+    assert scheduler.submit(lane, 3) == (True, [])
+    assert scheduler.submit(lane, 4) == (True, [3]), "but latest wins among what comes after"
+    back.set()
+    wait_until(lambda: seen == [1, 2, 4])
+    assert lane.dropped == 1
+    assert scheduler.stop(5.0)
+
+
+def test_an_answer_protects_nobody_while_other_lanes_wait() -> None:
+    held = threading.Event()
+
+    def process(item: int) -> None:
+        if item == 1:
+            scheduler.answered(lane)
+        assert held.wait(10) or item == 1
+
+    scheduler = Scheduler(workers=1)
+    scheduler.start()
+    lane, other = (scheduler.lane(process, policy=Policy.LATEST, capacity=2) for _ in range(2))
+    turn = threading.Event()
+    first = scheduler.lane(lambda _: turn.wait(10), policy=Policy.ALL, capacity=1)
+    scheduler.submit(first, 0)
+    wait_until(lambda: first.running)
+    scheduler.submit(lane, 0)
+    scheduler.submit(other, 0)
+    lane.assured = True
+    scheduler._give_back(lane)
+    assert not lane.assured
+    turn.set()
+    held.set()
+    wait_until(lambda: lane.idle and other.idle)
+    assert scheduler.stop(5.0)
+
+
 def test_latest_keeps_one_and_counts_the_others(scheduler: Scheduler) -> None:
     gate = Gate()
     gate.open.clear()
