@@ -106,9 +106,9 @@ class Scheduler:
                 return False, []
             replaced: list[ItemT] = []
             if lane.policy is Policy.LATEST:
-                first = 1 if lane.assured else 0
-                while len(lane.pending) > first:
-                    replaced.insert(0, lane.pending.pop())
+                replaced = list(lane.pending)[1 if lane.assured else 0 :]
+                for _ in replaced:
+                    lane.pending.pop()
                 lane.dropped += len(replaced)
             elif len(lane.pending) >= lane.capacity:
                 return False, []
