@@ -15,7 +15,7 @@ from kernels.layout import Map, address_table
 from kernels.micro import unpack_16
 from kernels.simd import address_of, table_set
 
-__all__ = ["ingest_tensor", "unpack", "unpack_rows"]
+__all__ = ["ingest_tensor", "unpack_rows"]
 
 
 @jit
@@ -73,7 +73,10 @@ def _neighbours(channels: np.ndarray, c: int) -> int:
 def unpack_rows(
     arena: np.ndarray, channels: np.ndarray, row: int, pixel: int, first: int, end: int, out: np.ndarray
 ) -> None:
-    """Copy rows `first` to `end` - 1 of a map into a tensor; arguments as in `unpack`.
+    """Copy rows `first` to `end` - 1 of a map into a tensor: out[c, y, x] = arena[channels[c] + y * row + x * pixel].
+
+    arena : float32[:]. channels : int64[C], element offset of each channel at (0, 0). row, pixel : strides in
+    elements. out : float32[C, H, W], C-contiguous.
 
     Fast for channels that lie side by side, up to 16 at a time, in their order.
     """
@@ -101,13 +104,3 @@ def unpack_rows(
                     x, y = 0, y + 1
             unpack_16(table, channels[c] * 4, target + c * plane + at * 4, plane, count)
         c += count
-
-
-@jit
-def unpack(arena: np.ndarray, channels: np.ndarray, row: int, pixel: int, out: np.ndarray) -> None:
-    """Copy a map into a tensor: out[c, y, x] = arena[channels[c] + y * row + x * pixel].
-
-    arena : float32[:]. channels : int64[C], element offset of each channel at (0, 0). row, pixel : strides in
-    elements. out : float32[C, H, W], C-contiguous.
-    """
-    unpack_rows(arena, channels, row, pixel, 0, out.shape[1], out)

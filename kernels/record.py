@@ -146,10 +146,16 @@ def floats_at(record: np.ndarray, at: int) -> np.ndarray:
 
 
 @jit
+def tensor_at(address: int, channels: int, height: int, width: int) -> np.ndarray:
+    """float32[channels, height, width] at an address."""
+    found: np.ndarray = numba.carray(_pointer(address), (channels, height, width), np.float32)
+    return found
+
+
+@jit
 def floats_3d_at(record: np.ndarray, at: int) -> np.ndarray:
     """The float32[n, m, k] array encoded at a word (4 words)."""
-    found: np.ndarray = numba.carray(_pointer(record[at]), (record[at + 1], record[at + 2], record[at + 3]), np.float32)
-    return found
+    return tensor_at(record[at], record[at + 1], record[at + 2], record[at + 3])
 
 
 @jit
@@ -209,13 +215,6 @@ def mask_of(state: np.ndarray, index: int) -> np.ndarray:
 def mask_at(address: int, height: int, width: int) -> np.ndarray:
     """uint8[height, width] at an address."""
     found: np.ndarray = numba.carray(_pointer(address), (height, width), np.uint8)
-    return found
-
-
-@jit
-def tensor_at(address: int, channels: int, height: int, width: int) -> np.ndarray:
-    """float32[channels, height, width] at an address."""
-    found: np.ndarray = numba.carray(_pointer(address), (channels, height, width), np.float32)
     return found
 
 

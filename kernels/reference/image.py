@@ -27,15 +27,9 @@ def ingest_tensor(x: np.ndarray, arena: np.ndarray, target: Map, lanes: int, wri
     return int(np.count_nonzero(differs))
 
 
-def unpack(arena: np.ndarray, channels: np.ndarray, row: int, pixel: int, out: np.ndarray) -> None:
-    """One strided gather."""
-    ys, xs = np.mgrid[: out.shape[1], : out.shape[2]]
-    out[:] = arena[channels[:, None, None] + ys * row + xs * pixel]
-
-
 def unpack_rows(
     arena: np.ndarray, channels: np.ndarray, row: int, pixel: int, first: int, end: int, out: np.ndarray
 ) -> None:
-    """The same for some rows."""
+    """One strided gather."""
     ys, xs = np.mgrid[first:end, : out.shape[2]]
     out[:, first:end] = arena[channels[:, None, None] + ys * row + xs * pixel]

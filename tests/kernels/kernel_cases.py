@@ -429,15 +429,11 @@ def _unpack(draw: Any) -> Case:
 
 
 @case
-def unpack(draw: Any) -> Case:
-    """A whole map."""
-    return _unpack(draw)
-
-
-@case
 def unpack_rows(draw: Any) -> Case:
-    """Some of its rows, or none."""
+    """A whole map, some of its rows, or none."""
     drawn = _unpack(draw)
+    if draw(st.booleans()):
+        return drawn | {"first": 0, "end": drawn["out"].shape[1]}
     first = draw(st.integers(0, drawn["out"].shape[1]))
     return drawn | {"first": first, "end": draw(st.integers(first, drawn["out"].shape[1]))}
 

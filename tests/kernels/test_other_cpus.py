@@ -17,8 +17,8 @@ CPUS = {
     "generic": ("x86-64", "+sse2"),
 }
 NAMES = [
-    "convolve", "convolve_depthwise", "convolve_winograd", "pool_max", "combine", "resize", "pack_channels", "unpack",
-    "list_cells", "sort_by_phase", "convolve_cells",
+    "convolve", "convolve_depthwise", "convolve_winograd", "pool_max", "combine", "resize", "pack_channels",
+    "unpack_rows", "list_cells", "sort_by_phase", "convolve_cells",
 ]  # fmt: skip
 SCRIPT = """
 import importlib, inspect, random, sys
