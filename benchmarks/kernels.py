@@ -59,7 +59,7 @@ def repeat(
     Any, test: Test, scratch: Any, written: Any,
 ) -> int:  # fmt: skip
     """Call `convolve` (ReLU, stride 1) from compiled code."""
-    total, act = 0, Act(RELU, 0.0, 0.0)
+    total, act = 0, Act(RELU, 0.0, 0.0, 0, 0)
     for _ in range(times):
         total += convolve(
             arena, source, taps, spans, LANES, weights, bias, bias, target, pixels, 1, 1, act, test, scratch,

@@ -94,6 +94,7 @@ class ArenaBuilder:
 
     maps: list[_Declared] = field(default_factory=list)
     joined: list[int] = field(default_factory=list)
+    alike: list[tuple[int, int]] = field(default_factory=list)
 
     def declare(self, name: str, blocks: int, height: int, width: int, stride: float, pixel: int = LANES) -> int:
         """Add a map; returns its index. `blocks` = 0 makes it interleaved with `pixel` channels."""
@@ -117,6 +118,22 @@ class ArenaBuilder:
         for group in groups:
             self.joined[group] = min(groups)
 
+    def make_alike(self, first: int, second: int) -> None:
+        """Give two maps of one size the same strides: what lies where in one is as far from it in the other."""
+        self.join((first, second))
+        self.alike.append((first, second))
+
+    def _share_borders(self) -> None:
+        """Give all maps that are to be alike the border that any of them needs."""
+        changed = True
+        while changed:
+            changed = False
+            for pair in self.alike:
+                before = [self.maps[i].border for i in pair]
+                for index, border in zip(pair, reversed(before), strict=True):
+                    self.require_border(index, border)
+                changed |= before[0] != before[1]
+
     def require_border(self, index: int, border: Border) -> None:
         """Ask for at least this border around a map."""
         old = self.maps[index].border
@@ -126,6 +143,7 @@ class ArenaBuilder:
 
     def finish(self) -> tuple[tuple[MapInfo, ...], int]:
         """Places of all maps, and the arena's size in float32 elements."""
+        self._share_borders()
         gaps: dict[int, int] = {}
         for index, m in enumerate(self.maps):
             group = self._group(index)

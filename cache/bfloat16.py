@@ -43,11 +43,11 @@ def bfloat16_convolution(
     record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
 ) -> int:
     """source, taps, spans, weights, bias, slope, target map, strides, activation, target."""
-    r, s = words_at(record, 25), words_at(state, STATE_WORDS)
+    r, s = words_at(record, 27), words_at(state, STATE_WORDS)
     return convolve_bfloat16(
         arena_of(s), map_at(r, 0), ints_at(r, 4), ints_2d_at(r, 6), floats_at(r, 9), floats_at(r, 11), floats_at(r, 13),
         map_at(r, 15), pixels_at(pixels, count), r[19], r[20], act_at(r, 21), Test(mode, limit, block),
-        scratch_of(s, worker), work_of(s, worker), mask_of(s, r[24]),
+        scratch_of(s, worker), work_of(s, worker), mask_of(s, r[26]),
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache import lowering
+from cache.addition import additions, can_be_added
 from cache.arena import MapInfo
 from cache.bfloat16 import bfloat16_convolution
 from cache.builder import Builder, element_offsets
@@ -177,13 +178,28 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     builder = Builder(graph, shape[2], policy.precision == "strict", policy.compute_dtype)
     handed = {*graph.outputs, *(name for tail in parts.tails for name in tail.inputs)}
     image = declare_input(builder, graph.inputs[0], shape, parts.cached, graph.inputs[0] in handed)
-    fused = separable.pairs(graph, parts.cached, {*handed, *policy.nodes})
+    kept = {*handed, *policy.nodes}
+    fused = separable.pairs(graph, parts.cached, kept)
     never_stored = {first.name for first in fused.values()}
-    for node in parts.cached:
+    sums = additions(graph, parts.cached, kept) if policy.cache_dtype == "float32" else {}
+    added = {addition.convolution.name for addition in sums.values()}
+
+    def lower(node: Node) -> None:
         if node.name in fused:
             separable.lower(fused[node.name], node, builder)
-        elif node.name not in never_stored:
+        else:
             lowering.lower(node, builder)
+
+    for node in parts.cached:
+        if node.name in sums:
+            addition = sums[node.name]
+            if can_be_added(builder, addition.addend):
+                lower(addition.merged)
+            else:
+                lower(addition.convolution)
+                lower(node)
+        elif node.name not in never_stored | added:
+            lower(node)
     maps, elements = builder.arena.finish()
     half = None
     if policy.cache_dtype == "float16":

@@ -54,11 +54,11 @@ def winograd_convolution(
     record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
 ) -> int:
     """source, planes, taps, spans, weights, bias, slope, target map, activation, target."""
-    r, s = words_at(record, 25), words_at(state, STATE_WORDS)
+    r, s = words_at(record, 27), words_at(state, STATE_WORDS)
     return convolve_winograd(
         arena_of(s), map_at(r, 0), ints_at(r, 4), ints_at(r, 6), ints_2d_at(r, 8), floats_at(r, 11), floats_at(r, 13),
         floats_at(r, 15), map_at(r, 17), pixels_at(pixels, count), act_at(r, 21), Test(mode, limit, block),
-        scratch_of(s, worker), work_of(s, worker), mask_of(s, r[24]),
+        scratch_of(s, worker), work_of(s, worker), mask_of(s, r[26]),
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.constants import IDENTITY, LANES, STORE, VECTOR_BYTES
+from kernels.constants import LANES, STORE, VECTOR_BYTES
 from kernels.jit import jit
 from kernels.layout import (
     CHUNK,
@@ -24,6 +24,7 @@ from kernels.layout import (
     finish_pixels,
     memory,
     raw_of,
+    unchanged,
 )
 from kernels.micro import WIDE_1, dense_16x1, wide_16x1
 from kernels.simd import address_of, make_table, read_int, table_set
@@ -108,8 +109,8 @@ def _mark_cells(m: Memory, first: int, end: int, stride: int) -> int:
 
 
 @jit
-def _store_cells(m: Memory, target: Map, start: int, count: int, stride: int, channels: int, results: int) -> int:
-    """Write the outputs of cells start to start + count - 1, whatever is stored; returns how many were not marked."""
+def _store_cells(m: Memory, target: Map, start: int, count: int, stride: int, channels: int, results: int) -> None:
+    """Write the outputs of cells start to start + count - 1, whatever is stored."""
     row, pixel = target.row * 4, target.pixel * 4
     for i in range(count):
         entry, result = m.listed + (start + i) * 8, results + i * VECTOR_BYTES
@@ -118,7 +119,6 @@ def _store_cells(m: Memory, target: Map, start: int, count: int, stride: int, ch
             for q in range(stride):
                 first_lanes(out + p * row + q * pixel, result, channels)
                 result += channels * 4
-    return _mark_cells(m, start, start + count, stride)
 
 
 @jit
@@ -139,7 +139,7 @@ def _test_cells(
                 first_lanes(raw_of(listing, n), result, channels)
                 result += channels * 4
                 n += 1
-        plain, alone = Act(IDENTITY, 0.0, 0.0), Test(test.mode, test.limit, 1)
+        plain, alone = unchanged(), Test(test.mode, test.limit, 1)
         total += finish_pixels(listing, plain, 0, target, 0, n, alone)
     return total
 
@@ -179,7 +179,8 @@ def convolve_cells(
                 dense_16x1(base, read, count, w, shift, finish, to)
                 slot += PIXELS
         if test.mode == STORE:
-            total += _store_cells(m, target, start, n, stride, channels, results)
+            _store_cells(m, target, start, n, stride, channels, results)
+            total += n * stride * stride if test.limit < 0 else _mark_cells(m, start, start + n, stride)
         else:
             total += _test_cells(m, target, start, n, stride, channels, test, results)
     return total

@@ -10,6 +10,7 @@ IDENTITY, RELU, CLIP, PRELU, SILU, SIGMOID, HARD_SWISH, HARD_SIGMOID = range(8)
 
 # What the exit of a kernel does with its results.
 STORE, TEST_RMS, TEST_BITS = range(3)
+UNMARKED = -1.0  # the limit of STORE where whoever asked knows what is written
 
 # What `combine` does with two maps.
 ADD, SUB, MUL, MAX, MIN = range(5)

@@ -15,6 +15,7 @@ from kernels.jit import jit, jit_inlined
 from kernels.layout import (
     CHUNK,
     Act,
+    Finish,
     Map,
     Memory,
     Test,
@@ -63,7 +64,6 @@ JOINED = 64  # taps of nine lanes, at most
 FETCHED_TAPS = 16  # at most, of the first pixels of a list: nothing is computed meanwhile
 joined_taps = make_table(JOINED)
 _Exits = tuple[int, int, int, int, int, int, int]
-_Activation = tuple[int, np.float32, np.float32, int]
 
 
 @jit
@@ -85,7 +85,7 @@ def address_chunk(
 
 @jit_inlined
 def _dense(
-    lanes: int, vectors: int, bases: int, taps: int, count: int, w: int, bias: int, act: _Activation, to: _Exits
+    lanes: int, vectors: int, bases: int, taps: int, count: int, w: int, bias: int, act: Finish, to: _Exits
 ) -> None:
     """Call the micro-kernel made for this many lanes per tap and vectors of outputs."""
     if lanes == 16:
@@ -120,7 +120,7 @@ def _dense(
 
 @jit_inlined
 def _wide(
-    lanes: int, vectors: int, step: int, bases: int, taps: int, count: int, w: int, bias: int, act: _Activation,
+    lanes: int, vectors: int, step: int, bases: int, taps: int, count: int, w: int, bias: int, act: Finish,
     to: _Exits,
 ) -> None:  # fmt: skip
     """`_dense` for calls of `_wide_pixels`, whose inputs are `step` bytes apart."""
@@ -209,6 +209,8 @@ def dense_pixels(
                 if ahead[1] != 0:
                     for v in range(first, first + vectors):
                         fetch_lines(ahead[1], slot, 1, v * target.plane * 4)
+                        if act.before + act.after != 0:  # one of them is
+                            fetch_lines(ahead[1], slot, 1, v * target.plane * 4 + act.before + act.after)
                 _dense(lanes, vectors, base, read, tap_count, w, shift, finish, to)
                 slot += PIXELS
 
@@ -280,7 +282,7 @@ def regular_width(taps: np.ndarray) -> int:
 
 @jit_inlined
 def _quads(
-    kernel_x: int, stride_x: int, bases: int, shift: int, taps: int, rows: int, w: int, bias: int, act: _Activation,
+    kernel_x: int, stride_x: int, bases: int, shift: int, taps: int, rows: int, w: int, bias: int, act: Finish,
     to: _Exits,
 ) -> None:  # fmt: skip
     """Call the micro-kernel made for this width and stride."""

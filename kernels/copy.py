@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.constants import IDENTITY, LANES, STORE, VECTOR_BYTES
+from kernels.constants import LANES, STORE, VECTOR_BYTES
 from kernels.jit import jit
 from kernels.layout import (
     CHUNK,
-    Act,
     Map,
     Test,
     activation,
@@ -25,6 +24,7 @@ from kernels.layout import (
     memory,
     raw_of,
     reset_metrics,
+    unchanged,
 )
 from kernels.micro import gather_block, move_block
 from kernels.simd import address_of, lane_copy, lane_fill, read_int, table_get, table_set
@@ -50,7 +50,7 @@ def copy_pixels(
     """
     blocks, total = planes.size, 0
     bases, outs = address_table(), address_table()
-    m, plain = memory(arena, pixels, scratch, blocks, written), Act(IDENTITY, 0.0, 0.0)
+    m, plain = memory(arena, pixels, scratch, blocks, written), unchanged()
     finish = activation(plain, 0, 0)
     chunk = chunk_pixels(test)
     for start in range(0, pixels.shape[0], chunk):
@@ -135,7 +135,7 @@ def pack_channels(
     The rest as in `copy_pixels`. Returns the number of pixels written.
     """
     blocks, total = channels.size // LANES, 0
-    m, plain, outs = memory(arena, pixels, scratch, blocks, written), Act(IDENTITY, 0.0, 0.0), address_table()
+    m, plain, outs = memory(arena, pixels, scratch, blocks, written), unchanged(), address_table()
     by_windows = GATHERS and pixels.shape[0] >= LANES
     windows, counts = channel_windows(channels if by_windows else channels[:0])
     table = address_of(windows)

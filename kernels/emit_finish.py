@@ -155,6 +155,33 @@ def emit_activation(
     return merged
 
 
+def emit_addition(b: Builder, distance: Value, outs: Value, shift: Value, plane: Value, rows: Rows) -> Rows:
+    """Add to `rows[pixel][vector]` what lies `distance` bytes from where each is stored (see `emit_exit`), if not 0."""
+    adding, join, source = b.append_basic_block("adding"), b.append_basic_block("added"), b.block
+    b.cbranch(b.icmp_signed("!=", distance, I64(0)), adding, join)
+    b.position_at_end(adding)
+    table, offset = pointer(b, outs), b.add(shift, distance)
+    sums: Rows = []
+    for p, row in enumerate(rows):
+        place = pointer(b, b.add(load(b, table, p * 8, I64, 8), offset))
+        sums.append([])
+        for v, x in enumerate(row):
+            if v:
+                place = at(b, place, plane)
+            sums[p].append(b.fadd(x, load(b, place, 0, VEC)))
+    b.branch(join)
+    b.position_at_end(join)
+    merged: Rows = []
+    for before, after in zip(rows, sums, strict=True):
+        merged.append([])
+        for x, total in zip(before, after, strict=True):
+            phi = b.phi(VEC)
+            phi.add_incoming(x, source)
+            phi.add_incoming(total, adding)
+            merged[-1].append(phi)
+    return merged
+
+
 def _emit_metric(b: Builder, mode: int, new: Value, old: Value, metric: Value) -> Value:
     """Add one vector's difference to a pixel's running metric."""
     if mode == TEST_RMS:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.constants import LANES, STORE, TEST_BITS, VECTOR_BYTES
+from kernels.constants import IDENTITY, LANES, STORE, TEST_BITS, VECTOR_BYTES
 from kernels.jit import jit
 from kernels.micro import move_block
 from kernels.simd import (
@@ -27,16 +27,19 @@ from kernels.simd import (
     read_int,
     table_get,
     table_set,
+    table_set_four,
 )
 from kernels.target import PIXELS
 
 # Pixels whose candidates wait in scratch for the comparison: whole blocks of 1, 4 or 16, and whole calls.
 CHUNK = 48
-WIDEST = 16  # pixels of the largest call
 # Pixels taken together where all are stored: long runs through one block of a few maps, which a CPU fetches ahead,
 # where short ones through every block would be too many at a time.
 LONG_CHUNK = 384
 WIDEST = 16  # pixels of the largest call
+
+
+Finish = tuple[int, np.float32, np.float32, int, int, int]
 
 
 class Map(NamedTuple):
@@ -52,11 +55,17 @@ class Map(NamedTuple):
 
 
 class Act(NamedTuple):
-    """Activation: kind (see `kernels.constants`) with its two parameters."""
+    """Activation: kind (see `kernels.constants`) with its two parameters; and what is added to a result.
+
+    before, after : bytes from where a value is stored to one that is added to it before it is activated, or after; 0
+        for none. The map that lies there has the strides of the target.
+    """
 
     kind: int
     alpha: float
     beta: float
+    before: int = 0
+    after: int = 0
 
 
 class Test(NamedTuple):
@@ -64,7 +73,7 @@ class Test(NamedTuple):
 
     mode : STORE always; TEST_BITS where any bit differs; TEST_RMS where the sum over channels of squared
         differences is above `limit`. The decision is taken for `block` x `block` pixels together, if any of
-        them wants it.
+        them wants it. STORE with a limit below 0 (`UNMARKED`) marks nothing: who asks for it knows.
     """
 
     mode: int
@@ -137,21 +146,19 @@ def fill_addresses(m: Memory, at: Map, stride_y: int, stride_x: int, start: int,
     """
     base, listed = m.base + at.origin * 4, m.listed + start * 8
     row, pixel = at.row * stride_y * 4, at.pixel * stride_x * 4
-    i, address = 0, np.int64(0)
+    i = 0
+    while i + 4 <= count:
+        table_set_four(table, i, base, listed + i * 8, row, pixel)
+        i += 4
     while i < count:
         entry = listed + i * 8
-        address = base + read_int(entry) * row + read_int(entry + 4) * pixel
-        table_set(table, i, address)
-        if i + 4 <= count and is_run(entry):
-            table_set(table, i + 1, address + pixel)
-            table_set(table, i + 2, address + 2 * pixel)
-            address += 3 * pixel
-            table_set(table, i + 3, address)
-            i += 3
+        table_set(table, i, base + read_int(entry) * row + read_int(entry + 4) * pixel)
         i += 1
-    while i < min(count + WIDEST, LONG_CHUNK):
-        table_set(table, i, address)
-        i += 1
+    if count > 0:
+        last = table_get(table, count - 1)
+        while i < min(count + WIDEST, LONG_CHUNK):
+            table_set(table, i, last)
+            i += 1
 
 
 @jit
@@ -215,9 +222,16 @@ def exits(
 
 
 @jit
-def activation(act: Act, slopes: int, block: int) -> tuple[int, np.float32, np.float32, int]:
+def activation(act: Act, slopes: int, block: int) -> Finish:
     """The activation as a micro-kernel takes it, for `block` and those after it. slopes : address of block 0's."""
-    return act.kind, np.float32(act.alpha), np.float32(act.beta), slopes + block * VECTOR_BYTES
+    slope = slopes + block * VECTOR_BYTES
+    return act.kind, np.float32(act.alpha), np.float32(act.beta), slope, act.before, act.after
+
+
+@jit
+def unchanged() -> Act:
+    """No activation, and nothing added."""
+    return Act(IDENTITY, 0.0, 0.0, 0, 0)
 
 
 @jit
@@ -228,7 +242,7 @@ def commit_pixels(m: Memory, target: Map, start: int, count: int, test: Test, ou
     outs : address of the table of output addresses.
     """
     if test.mode == STORE:
-        return mark_pixels(m, start, start + count)
+        return count if test.limit < 0 else mark_pixels(m, start, start + count)
     row, plane = m.blocks * VECTOR_BYTES, target.plane * 4
     metrics = m.scratch + CHUNK * row
     group, first, total = test.block * test.block, 0, 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.jit import jit
-from kernels.simd import address_of
+from kernels.simd import address_of, run_set
 from kernels.simd_bits import first_bit, set_bytes
 
 __all__ = ["list_packed", "list_pixels", "marked_rows", "pack_mask", "project_packed"]
@@ -195,6 +195,13 @@ def _blocks_of(word: np.uint64, block: int) -> np.uint64:
 def _list_block(pixels: np.ndarray, at: int, top: int, left: int, block: int, height: int, width: int) -> None:
     """The pixels of one block, clamped to the map."""
     p = np.uint64(at)
+    if block >= 4 and left + block <= width:
+        entry = address_of(pixels) + at * 8
+        for y in range(top, top + block):
+            for x in range(left, left + block, 4):
+                run_set(entry, min(y, height - 1), x)
+                entry += 32
+        return
     for y in range(top, top + block):
         row = np.int32(min(y, height - 1))
         for x in range(left, left + block):

@@ -2,7 +2,8 @@
 
 Arguments are int64 addresses, strides in bytes and counts, unless said otherwise. Two tuples end them all:
 
-    act : (kind, alpha, beta, slope), the activation; int64, float32, float32, address of the PReLU slopes.
+    act : (kind, alpha, beta, slope, before, after), the activation; int64, float32, float32, address of the PReLU
+        slopes, and where to find what is added (see `kernels.layout.Act`).
     exits : (mode, outs, shift, plane, scratch, scratch_row, metric), see `emit_exit`; all int64.
 """
 
@@ -22,21 +23,23 @@ from kernels.emit import (
     emit_fold,
     emit_multiply_accumulate,
 )
-from kernels.emit_finish import emit_activation, emit_exit
+from kernels.emit_finish import emit_activation, emit_addition, emit_exit
 from kernels.emit_rows import emit_affine, emit_combine, emit_interpolate, emit_move
 from kernels.emit_transpose import emit_gather, emit_unpack
 from kernels.jit import intrinsic
 from kernels.target import HOST
 
 _I, _F = types.int64, types.float32
-_ACT, _EXITS = types.Tuple((_I, _F, _F, _I)), types.UniTuple(_I, 7)
+ACT, EXITS = types.Tuple((_I, _F, _F, _I, _I, _I)), types.UniTuple(_I, 7)
 
 
-def _finish(context: Any, b: Builder, act: Value, exits: Value, rows: Rows) -> Value:
+def finish(context: Any, b: Builder, act: Value, exits: Value, rows: Rows) -> Value:
     """Activate and hand over the results of a micro-kernel."""
-    kind, alpha, beta, slope = cgutils.unpack_tuple(b, act, 4)
-    rows = emit_activation(b, HOST, kind, alpha, beta, slope, rows)
+    kind, alpha, beta, slope, before, after = cgutils.unpack_tuple(b, act, 6)
     mode, outs, shift, plane, scratch, scratch_row, metric = cgutils.unpack_tuple(b, exits, 7)
+    rows = emit_addition(b, before, outs, shift, plane, rows)
+    rows = emit_activation(b, HOST, kind, alpha, beta, slope, rows)
+    rows = emit_addition(b, after, outs, shift, plane, rows)
     emit_exit(b, mode, outs, shift, plane, scratch, scratch_row, metric, rows)
     return context.get_dummy_value()
 
@@ -57,9 +60,9 @@ def make_dense(lanes: int, vectors: int) -> Any:
                 return context.get_dummy_value()
             *sums, act, exits = args
             rows = emit_multiply_accumulate(b, HOST, HOST.pixels, lanes, vectors, None, *sums)
-            return _finish(context, b, act, exits, rows)
+            return finish(context, b, act, exits, rows)
 
-        return types.void(*[_I] * 5, _ACT, _EXITS), codegen
+        return types.void(*[_I] * 5, ACT, EXITS), codegen
 
     return dense
 
@@ -76,9 +79,9 @@ def make_wide(pixels: int, lanes: int, vectors: int) -> Any:
                 return context.get_dummy_value()
             *sums, act, exits = args
             rows = emit_multiply_accumulate(b, HOST, pixels, lanes, vectors, *sums)
-            return _finish(context, b, act, exits, rows)
+            return finish(context, b, act, exits, rows)
 
-        return types.void(*[_I] * 6, _ACT, _EXITS), codegen
+        return types.void(*[_I] * 6, ACT, EXITS), codegen
 
     return wide
 
@@ -108,9 +111,9 @@ def depthwise_block(
 
     def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
         *sums, act, exits = args
-        return _finish(context, b, act, exits, emit_depthwise(b, HOST, *sums))
+        return finish(context, b, act, exits, emit_depthwise(b, HOST, *sums))
 
-    return types.void(*[_I] * 6, _ACT, _EXITS), codegen
+    return types.void(*[_I] * 6, ACT, EXITS), codegen
 
 
 def make_quads(kernel_x: int, stride_x: int) -> Any:
@@ -127,9 +130,9 @@ def make_quads(kernel_x: int, stride_x: int) -> Any:
             if not HOST.quads:
                 return context.get_dummy_value()
             *sums, act, exits = args
-            return _finish(context, b, act, exits, emit_depthwise_quads(b, HOST, kernel_x, stride_x, *sums))
+            return finish(context, b, act, exits, emit_depthwise_quads(b, HOST, kernel_x, stride_x, *sums))
 
-        return types.void(*[_I] * 6, _ACT, _EXITS), codegen
+        return types.void(*[_I] * 6, ACT, EXITS), codegen
 
     return quads
 
@@ -147,9 +150,9 @@ def make_fold(maximum: bool) -> Any:
     ) -> Any:
         def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
             *reads, act, exits = args
-            return _finish(context, b, act, exits, emit_fold(b, HOST, maximum, *reads))
+            return finish(context, b, act, exits, emit_fold(b, HOST, maximum, *reads))
 
-        return types.void(*[_I] * 4, _F, _ACT, _EXITS), codegen
+        return types.void(*[_I] * 4, _F, ACT, EXITS), codegen
 
     return fold
 
@@ -163,9 +166,9 @@ def move_block(typing_context: Any, bases: Any, shift: Any, act: Any, exits: Any
 
     def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
         *reads, act, exits = args
-        return _finish(context, b, act, exits, emit_move(b, HOST, *reads))
+        return finish(context, b, act, exits, emit_move(b, HOST, *reads))
 
-    return types.void(_I, _I, _ACT, _EXITS), codegen
+    return types.void(_I, _I, ACT, EXITS), codegen
 
 
 @intrinsic
@@ -174,9 +177,9 @@ def affine_block(typing_context: Any, bases: Any, shift: Any, scale: Any, term: 
 
     def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
         *reads, act, exits = args
-        return _finish(context, b, act, exits, emit_affine(b, HOST, *reads))
+        return finish(context, b, act, exits, emit_affine(b, HOST, *reads))
 
-    return types.void(*[_I] * 4, _ACT, _EXITS), codegen
+    return types.void(*[_I] * 4, ACT, EXITS), codegen
 
 
 @intrinsic
@@ -187,9 +190,9 @@ def combine_block(
 
     def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
         *reads, act, exits = args
-        return _finish(context, b, act, exits, emit_combine(b, HOST, *reads))
+        return finish(context, b, act, exits, emit_combine(b, HOST, *reads))
 
-    return types.void(*[_I] * 5, _ACT, _EXITS), codegen
+    return types.void(*[_I] * 5, ACT, EXITS), codegen
 
 
 @intrinsic
@@ -199,9 +202,9 @@ def interpolate_block(typing_context: Any, corners: Any, weights: Any, shift: An
     def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
         corners, weights, shift, act, exits = args
         tables = cgutils.unpack_tuple(b, corners, 4), cgutils.unpack_tuple(b, weights, 2)
-        return _finish(context, b, act, exits, emit_interpolate(b, HOST, *tables, shift))
+        return finish(context, b, act, exits, emit_interpolate(b, HOST, *tables, shift))
 
-    return types.void(types.UniTuple(_I, 4), types.UniTuple(_I, 2), _I, _ACT, _EXITS), codegen
+    return types.void(types.UniTuple(_I, 4), types.UniTuple(_I, 2), _I, ACT, EXITS), codegen
 
 
 @intrinsic

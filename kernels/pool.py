@@ -12,6 +12,7 @@ from kernels.constants import IDENTITY, LOWEST, STORE, VECTOR_BYTES
 from kernels.jit import jit, jit_inlined
 from kernels.layout import (
     Act,
+    Finish,
     Map,
     Memory,
     Test,
@@ -34,7 +35,6 @@ from kernels.target import PIXELS
 __all__ = ["pool_average", "pool_max"]
 
 _Exits = tuple[int, int, int, int, int, int, int]
-_Activation = tuple[int, np.float32, np.float32, int]
 
 
 @jit
@@ -47,7 +47,7 @@ def _span(start: int, kernel: int, dilation: int, low: int, high: int) -> tuple[
 
 @jit_inlined
 def _fold(
-    maximum: bool, bases: int, shift: int, taps: int, count: int, divisor: float, act: _Activation, to: _Exits
+    maximum: bool, bases: int, shift: int, taps: int, count: int, divisor: float, act: Finish, to: _Exits
 ) -> None:
     """Call the micro-kernel of the maximum or that of the mean."""
     if maximum:
@@ -85,7 +85,7 @@ def _clipped(
         low_y, high_y = _span(top, window.kernel_y, window.dilation_y, -window.top, height + window.bottom)
         low_x, high_x = _span(left, window.kernel_x, window.dilation_x, -window.left, width + window.right)
         counted = (high_y - low_y) * (high_x - low_x)
-    plain = (IDENTITY, np.float32(0), np.float32(0), 0)
+    plain = (IDENTITY, np.float32(0), np.float32(0), 0, 0, 0)
     first = (top + y0 * window.dilation_y) * source.row + (left + x0 * window.dilation_x) * source.pixel
     corner = m.base + (source.origin + first) * 4
     for block in range(0, m.blocks, PIXELS):

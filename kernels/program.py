@@ -23,7 +23,7 @@ from kernels.atomic import (
     restore_denormals,
 )
 from kernels.byte_maps import spread_bytes
-from kernels.constants import STORE, TEST_BITS, TEST_RMS
+from kernels.constants import STORE, TEST_BITS, TEST_RMS, UNMARKED
 from kernels.image import unpack_rows
 from kernels.jit import jit
 from kernels.layout import Map
@@ -273,7 +273,7 @@ def _run_whole(
         step = steps[index]
         count = step[ALL_COUNT]
         _compute(
-            jobs, index, ticket, step, METHOD, address_of(state), step[ALL], count, step[ALL_BLOCK], STORE, 0.0,
+            jobs, index, ticket, step, METHOD, address_of(state), step[ALL], count, step[ALL_BLOCK], STORE, UNMARKED,
             costs[index, 1] * count, workers,
         )  # fmt: skip
         touched[step[TARGET]] = TOUCHED

@@ -166,9 +166,9 @@ def map_at(record: np.ndarray, at: int) -> Map:
 
 @jit
 def act_at(record: np.ndarray, at: int) -> Act:
-    """The `Act` encoded at a word (3 words)."""
+    """The `Act` encoded at a word (5 words)."""
     numbers = record.view(np.float64)
-    return Act(record[at], numbers[at + 1], numbers[at + 2])
+    return Act(record[at], numbers[at + 1], numbers[at + 2], record[at + 3], record[at + 4])
 
 
 @jit

@@ -259,7 +259,8 @@ def make_table(entries: int) -> Any:
     @intrinsic
     def table(typing_context: Any) -> Any:
         def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
-            slot = cgutils.alloca_once(b, I64, size=entries)
+            with b.goto_entry_block():
+                slot = b.alloca(I64, entries)  # numba's own way would fill it with zeros at every call
             return b.ptrtoint(slot, I64)
 
         return _I(), codegen
@@ -348,6 +349,48 @@ def is_run(typing_context: Any, pixels: Any) -> Any:
         return b.icmp_unsigned("==", b.bitcast(differing, wide), wide(0))
 
     return types.boolean(_I), codegen
+
+
+@intrinsic
+def run_set(typing_context: Any, pixels: Any, y: Any, x: Any) -> Any:
+    """Write the (y, x) int32 pairs of four neighbours in a row, of which this is the first, to an address."""
+
+    def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
+        pairs = ir.VectorType(I32, 8)
+        first = ir.Constant(pairs, ir.Undefined)
+        for lane, value in enumerate(args[1:]):
+            first = b.insert_element(first, b.trunc(value, I32), I32(lane))
+        every = b.shuffle_vector(first, first, ir.Constant(pairs, [0, 1] * 4))
+        store(b, b.add(every, ir.Constant(pairs, [0, 0, 0, 1, 0, 2, 0, 3])), pointer(b, args[0]), 0)
+        return context.get_dummy_value()
+
+    return types.void(_I, _I, _I), codegen
+
+
+@intrinsic
+def table_set_four(typing_context: Any, table: Any, index: Any, base: Any, pixels: Any, row: Any, pixel: Any) -> Any:
+    """table[index + i] = base + y * row + x * pixel for four (y, x) int32 pairs at an address.
+
+    row, pixel : within int32, and so are the coordinates.
+    """
+
+    def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
+        table, index, base, pixels, *strides = args
+        four = ir.VectorType(I64, 4)
+
+        def all_four(x: Value) -> Value:
+            first = b.insert_element(ir.Constant(four, ir.Undefined), x, I32(0))
+            return b.shuffle_vector(first, first, ir.Constant(ir.VectorType(I32, 4), [0] * 4))
+
+        half = ir.Constant(four, [32] * 4)
+        pairs = load(b, pointer(b, pixels), 0, four)
+        y, x = b.ashr(b.shl(pairs, half), half), b.ashr(pairs, half)
+        row, pixel = (all_four(b.sext(b.trunc(stride, I32), I64)) for stride in strides)
+        addresses = b.add(b.add(all_four(base), b.mul(y, row)), b.mul(x, pixel))
+        store(b, addresses, pointer(b, table), b.shl(index, I64(3)), 8)
+        return context.get_dummy_value()
+
+    return types.void(*[_I] * 6), codegen
 
 
 @intrinsic

@@ -9,12 +9,11 @@ from numba.core import cgutils
 
 from kernels.emit import I64, VEC, Builder, Value, load, pointer, store
 from kernels.emit_bfloat16 import HAS_BFLOAT16, TAP_BYTES, emit_dot_products, emit_narrow, emit_zeros
-from kernels.emit_finish import emit_activation, emit_exit
 from kernels.jit import intrinsic
+from kernels.micro import ACT, EXITS, finish
 from kernels.target import HOST
 
-_I, _F = types.int64, types.float32
-_ACT, _EXITS = types.Tuple((_I, _F, _F, _I)), types.UniTuple(_I, 7)
+_I = types.int64
 
 
 @intrinsic
@@ -45,13 +44,9 @@ def make_products(vectors: int) -> Any:
                 rows = emit_dot_products(b, HOST, vectors, *sums)
             else:
                 rows = emit_zeros(b, HOST, vectors)
-            kind, alpha, beta, slope = cgutils.unpack_tuple(b, act, 4)
-            rows = emit_activation(b, HOST, kind, alpha, beta, slope, rows)
-            mode, outs, shift, plane, scratch, scratch_row, metric = cgutils.unpack_tuple(b, exits, 7)
-            emit_exit(b, mode, outs, shift, plane, scratch, scratch_row, metric, rows)
-            return context.get_dummy_value()
+            return finish(context, b, act, exits, rows)
 
-        return types.void(*[_I] * 5, _ACT, _EXITS), codegen
+        return types.void(*[_I] * 5, ACT, EXITS), codegen
 
     return products
 

@@ -40,7 +40,7 @@ def _multiply(
 
     step : bytes between the products of two points. point_taps, point_weights : taps and weights of one.
     """
-    plain = (IDENTITY, np.float32(0), np.float32(0), zeros)
+    plain = (IDENTITY, np.float32(0), np.float32(0), zeros, 0, 0)
     for point in range(POINTS):
         for g in range(spans.shape[0]):
             first, vectors, tap, count = spans[g, 0], spans[g, 1], spans[g, 2], spans[g, 3]

@@ -30,10 +30,10 @@ def scale_and_shift(
     record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
 ) -> int:
     """source, planes, scale, shift, slope, target map, activation, target."""
-    r, s = words_at(record, 20), words_at(state, STATE_WORDS)
+    r, s = words_at(record, 22), words_at(state, STATE_WORDS)
     return affine(
         arena_of(s), map_at(r, 0), ints_at(r, 4), floats_at(r, 6), floats_at(r, 8), floats_at(r, 10), map_at(r, 12),
-        pixels_at(pixels, count), act_at(r, 16), Test(mode, limit, block), scratch_of(s, worker), mask_of(s, r[19]),
+        pixels_at(pixels, count), act_at(r, 16), Test(mode, limit, block), scratch_of(s, worker), mask_of(s, r[21]),
     )  # fmt: skip
 
 

@@ -27,8 +27,8 @@ from cache.ops.slots import (
 from cache.steps import Read, Step, method
 from kernels.byte_maps import Exit, Terms, combine_bytes, dequantise, look_up, pool_max_bytes, quantise, quantise_image
 from kernels.byte_records import bytes_at, exit_at, terms_at
-from kernels.constants import ADD, IDENTITY, MUL
-from kernels.layout import Act, Map, Test, Window
+from kernels.constants import ADD, MUL
+from kernels.layout import Map, Test, Window, unchanged
 from kernels.record import (
     IMAGE,
     STATE_WORDS,
@@ -81,7 +81,7 @@ def dequantising(
     r, s = words_at(record, 16), words_at(state, STATE_WORDS)
     return dequantise(
         arena_of(s), map_at(r, 0), ints_at(r, 4), floats_at(r, 6), r[8], floats_at(r, 9), map_at(r, 11),
-        pixels_at(pixels, count), Act(IDENTITY, 0.0, 0.0), Test(mode, limit, block), scratch_of(s, worker),
+        pixels_at(pixels, count), unchanged(), Test(mode, limit, block), scratch_of(s, worker),
         mask_of(s, r[15]),
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cache import bfloat16
+from cache.addition import addend
 from cache.arena import LANES, aligned_copy
 from cache.builder import Builder, Maps, activation, block_offsets, lanes
 from cache.geometry import reach, window
@@ -41,12 +42,12 @@ def convolution(
 
     outside : 1 where the source is the image outside the arena.
     """
-    r, s = words_at(record, 27), words_at(state, STATE_WORDS)
-    source = Map(r[0] + r[26] * s[IMAGE], r[1], r[2], r[3])
+    r, s = words_at(record, 29), words_at(state, STATE_WORDS)
+    source = Map(r[0] + r[28] * s[IMAGE], r[1], r[2], r[3])
     return convolve(
         arena_of(s), source, ints_at(r, 4), ints_2d_at(r, 6), r[9], floats_at(r, 10), floats_at(r, 12),
         floats_at(r, 14), map_at(r, 16), pixels_at(pixels, count), r[20], r[21], act_at(r, 22),
-        Test(mode, limit, block), scratch_of(s, worker), mask_of(s, r[25]),
+        Test(mode, limit, block), scratch_of(s, worker), mask_of(s, r[27]),
     )  # fmt: skip
 
 
@@ -55,11 +56,11 @@ def depthwise_convolution(
     record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
 ) -> int:
     """source, planes, taps, weights, bias, slope, target map, strides, activation, target."""
-    r, s = words_at(record, 26), words_at(state, STATE_WORDS)
+    r, s = words_at(record, 28), words_at(state, STATE_WORDS)
     return convolve_depthwise(
         arena_of(s), map_at(r, 0), ints_at(r, 4), ints_at(r, 6), floats_3d_at(r, 8), floats_at(r, 12), floats_at(r, 14),
         map_at(r, 16), pixels_at(pixels, count), r[20], r[21], act_at(r, 22), Test(mode, limit, block),
-        scratch_of(s, worker), mask_of(s, r[25]),
+        scratch_of(s, worker), mask_of(s, r[27]),
     )  # fmt: skip
 
 
@@ -109,15 +110,17 @@ def lower(node: Node, builder: Builder) -> None:
     if blocks is not None and winograd and blocks.is_scattered:  # it transforms whole blocks
         value, blocks = builder.dense_blocks(node.inputs[0])
     window_border(builder, node, value, kernel)
-    reads, work = window_reads(builder, node, value, kernel), macs(builder.graph, node)
+    added, work = addend(node, builder, target), macs(builder.graph, node)
+    reads = window_reads(builder, node, value, kernel) + added.reads
     size = -(-channels // LANES)
-    act, slope = activation(node.activation, np.arange(channels), size)
+    plain, slope = activation(node.activation, np.arange(channels), size)
     bias = lanes(np.arange(channels), size, bias_of(builder.graph, node, channels))
     if winograd:
         tile_border(builder, node, value)
 
     def finish(maps: Maps) -> Step:
         place, steady = maps[target].layout, (aligned_copy(bias), aligned_copy(slope))
+        act = added.told(plain, maps)
         if blocks is None:
             info = maps[int(value.maps[0])]
             tap, span, packed, width_lanes = pack_interleaved(

@@ -66,7 +66,7 @@ WHOLE_CELLS = (2, 4)
 @jit
 def convolve_phase(r: Words, s: Words, phase: Words, cells: Pixels, mode: int, limit: float, worker: int) -> int:
     """Compute one phase of some cells; returns the pixels written. r, s, phase : record, state and row of `phases`."""
-    marks = mask_of(s, r[20])[phase[0] :: r[15], phase[1] :: r[16]]
+    marks = mask_of(s, r[22])[phase[0] :: r[15], phase[1] :: r[16]]
     written: int = convolve(
         arena_of(s), map_at(r, 0), ints_at(phase, 6), ints_2d_at(phase, 8), LANES, floats_at(phase, 11),
         floats_at(r, 7), floats_at(r, 9), map_at(phase, 2), cells, 1, 1, act_at(r, 17), Test(mode, limit, 1),
@@ -83,7 +83,7 @@ def transposed_convolution(
 
     A phase: its row and column, then target map, taps, spans and weights of one `convolve` over cells.
     """
-    r, s = words_at(record, 21), words_at(state, STATE_WORDS)
+    r, s = words_at(record, 23), words_at(state, STATE_WORDS)
     phases = ints_2d_at(r, 4)
     ends, cells, first, total = np.empty(phases.shape[0], np.int64), np.empty((count, 2), np.int32), 0, 0
     sort_by_phase(pixels_at(pixels, count), index_at(r, 11), index_at(r, 13), r[15], r[16], ends, cells)
@@ -99,8 +99,8 @@ def transposed_cells(
     record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
 ) -> int:
     """The same, of a list of whole cells; a stretch of them at a time, so that its input stays in the cache."""
-    r, s = words_at(record, 21), words_at(state, STATE_WORDS)
-    phases, stride, mask, total = ints_2d_at(r, 4), r[15], mask_of(s, r[20]), 0
+    r, s = words_at(record, 23), words_at(state, STATE_WORDS)
+    phases, stride, mask, total = ints_2d_at(r, 4), r[15], mask_of(s, r[22]), 0
     cells = np.empty((count // (stride * stride), 2), np.int32)
     height, width = mask.shape[0] // stride, mask.shape[1] // stride
     listed = list_cells(pixels_at(pixels, count), block, stride, height, width, cells)
@@ -116,8 +116,8 @@ def transposed_lanes(
     record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
 ) -> int:
     """source, taps, weights, bias, slope, target map, stride, channels, activation, target; a list of whole cells."""
-    r, s = words_at(record, 22), words_at(state, STATE_WORDS)
-    stride, mask = r[16], mask_of(s, r[21])
+    r, s = words_at(record, 24), words_at(state, STATE_WORDS)
+    stride, mask = r[16], mask_of(s, r[23])
     cells = np.empty((count // (stride * stride), 2), np.int32)
     height, width = mask.shape[0] // stride, mask.shape[1] // stride
     listed = list_cells(pixels_at(pixels, count), block, stride, height, width, cells)

@@ -36,10 +36,10 @@ def combination(
     record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
 ) -> int:
     """code, first, first planes, second, second planes, slope, target map, activation, target."""
-    r, s = words_at(record, 23), words_at(state, STATE_WORDS)
+    r, s = words_at(record, 25), words_at(state, STATE_WORDS)
     return combine(
         r[0], arena_of(s), map_at(r, 1), ints_at(r, 5), map_at(r, 7), ints_at(r, 11), floats_at(r, 13), map_at(r, 15),
-        pixels_at(pixels, count), act_at(r, 19), Test(mode, limit, block), scratch_of(s, worker), mask_of(s, r[22]),
+        pixels_at(pixels, count), act_at(r, 19), Test(mode, limit, block), scratch_of(s, worker), mask_of(s, r[24]),
     )  # fmt: skip
 
 

@@ -9,10 +9,10 @@ from cache.builder import Builder, Maps, block_offsets
 from cache.geometry import everything
 from cache.graph import Graph, Node
 from cache.steps import Read, Step, method
-from kernels.constants import IDENTITY, STORE
+from kernels.constants import STORE
 from kernels.global_pool import global_average, global_max
 from kernels.jit import jit
-from kernels.layout import Act, Test
+from kernels.layout import Test, unchanged
 from kernels.masks import any_in_row
 from kernels.record import (
     STATE_WORDS,
@@ -49,7 +49,7 @@ def global_averaging(
     size = planes.size * LANES
     parts = arena[r[8] : r[8] + r[6] * size].reshape((r[6], size))
     return global_average(
-        arena, map_at(r, 0), planes, r[7], rows, parts, floats_at(r, 9), map_at(r, 11), Act(IDENTITY, 0.0, 0.0),
+        arena, map_at(r, 0), planes, r[7], rows, parts, floats_at(r, 9), map_at(r, 11), unchanged(),
         Test(mode, limit, block), scratch_of(s, worker), mask_of(s, r[17]),
     )  # fmt: skip
 
@@ -65,7 +65,7 @@ def global_maximum(
     size = planes.size * LANES
     parts = arena[r[8] : r[8] + r[6] * size].reshape((r[6], size))
     return global_max(
-        arena, map_at(r, 0), planes, r[7], rows, parts, floats_at(r, 9), map_at(r, 11), Act(IDENTITY, 0.0, 0.0),
+        arena, map_at(r, 0), planes, r[7], rows, parts, floats_at(r, 9), map_at(r, 11), unchanged(),
         Test(mode, limit, block), scratch_of(s, worker), mask_of(s, r[17]),
     )  # fmt: skip
 

@@ -7,8 +7,7 @@ from cache.builder import Builder, Maps, block_offsets
 from cache.graph import Graph, Node
 from cache.ops.conv import window_reads
 from cache.steps import Step, method
-from kernels.constants import IDENTITY
-from kernels.layout import Act, Test, Window
+from kernels.layout import Test, Window, unchanged
 from kernels.pool import pool_average, pool_max
 from kernels.record import (
     STATE_WORDS,
@@ -33,7 +32,7 @@ def max_pooling(
     r, s = words_at(record, 25), words_at(state, STATE_WORDS)
     return pool_max(
         arena_of(s), map_at(r, 0), ints_at(r, 4), r[6], r[7], window_at(r, 8), floats_at(r, 18), map_at(r, 20),
-        pixels_at(pixels, count), Act(IDENTITY, 0.0, 0.0), Test(mode, limit, block), scratch_of(s, worker),
+        pixels_at(pixels, count), unchanged(), Test(mode, limit, block), scratch_of(s, worker),
         mask_of(s, r[24]),
     )  # fmt: skip
 
@@ -46,7 +45,7 @@ def average_pooling(
     r, s = words_at(record, 26), words_at(state, STATE_WORDS)
     return pool_average(
         arena_of(s), map_at(r, 0), ints_at(r, 4), r[6], r[7], window_at(r, 8), r[25] != 0, floats_at(r, 18),
-        map_at(r, 20), pixels_at(pixels, count), Act(IDENTITY, 0.0, 0.0), Test(mode, limit, block),
+        map_at(r, 20), pixels_at(pixels, count), unchanged(), Test(mode, limit, block),
         scratch_of(s, worker), mask_of(s, r[24]),
     )  # fmt: skip
 

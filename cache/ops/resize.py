@@ -9,8 +9,7 @@ from cache.builder import Builder, Maps, block_offsets
 from cache.geometry import Index, gather, linear_index, nearest_index, source_positions
 from cache.graph import Graph, Node
 from cache.steps import Floats, Read, Step, method
-from kernels.constants import IDENTITY
-from kernels.layout import Act, Test
+from kernels.layout import Test, unchanged
 from kernels.record import (
     STATE_WORDS,
     arena_of,
@@ -35,7 +34,7 @@ def resizing(record: int, state: int, pixels: int, count: int, mode: int, limit:
     r, s = words_at(record, 23), words_at(state, STATE_WORDS)
     return resize(
         arena_of(s), map_at(r, 0), ints_at(r, 4), index_2d_at(r, 6), floats_at(r, 9), index_2d_at(r, 11),
-        floats_at(r, 14), floats_at(r, 16), map_at(r, 18), pixels_at(pixels, count), Act(IDENTITY, 0.0, 0.0),
+        floats_at(r, 14), floats_at(r, 16), map_at(r, 18), pixels_at(pixels, count), unchanged(),
         Test(mode, limit, block), scratch_of(s, worker), mask_of(s, r[22]),
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from cache.addition import addend
 from cache.arena import LANES, aligned_copy
 from cache.builder import Builder, Maps, activation, block_offsets, lanes
 from cache.graph import Graph, Node, macs
@@ -48,12 +49,12 @@ def separable_convolution(
 ) -> int:
     """source, planes, window, kernels, bias, slope, activation, strides; taps, spans, weights, bias, slope, target map,
     activation, target."""
-    r, s = words_at(record, 40), words_at(state, STATE_WORDS)
+    r, s = words_at(record, 44), words_at(state, STATE_WORDS)
     return convolve_separable(
         arena_of(s), map_at(r, 0), ints_at(r, 4), ints_at(r, 6), floats_3d_at(r, 8), floats_at(r, 12), floats_at(r, 14),
-        act_at(r, 16), r[19], r[20], ints_at(r, 21), ints_2d_at(r, 23), floats_at(r, 26), floats_at(r, 28),
-        floats_at(r, 30), map_at(r, 32), pixels_at(pixels, count), act_at(r, 36), Test(mode, limit, block),
-        scratch_of(s, worker), work_of(s, worker), mask_of(s, r[39]),
+        act_at(r, 16), r[21], r[22], ints_at(r, 23), ints_2d_at(r, 25), floats_at(r, 28), floats_at(r, 30),
+        floats_at(r, 32), map_at(r, 34), pixels_at(pixels, count), act_at(r, 38), Test(mode, limit, block),
+        scratch_of(s, worker), work_of(s, worker), mask_of(s, r[43]),
     )  # fmt: skip
 
 
@@ -106,7 +107,8 @@ def lower(first: Node, node: Node, builder: Builder) -> None:
     inner = weight.shape[1]
     target, _ = builder.new_value(node.output, channels, height, width)
     window_border(builder, first, value, kernel)
-    reads = window_reads(builder, first, value, kernel)
+    added = addend(node, builder, target)
+    reads = window_reads(builder, first, value, kernel) + added.reads
     work = macs(builder.graph, first) + macs(builder.graph, node)
     first_act, first_slope = activation(first.activation, blocks.position, len(blocks))
     first_bias = lanes(blocks.position, len(blocks), bias_of(builder.graph, first, inner))
@@ -114,7 +116,7 @@ def lower(first: Node, node: Node, builder: Builder) -> None:
     packed[:, blocks.position] = kernel_weight.reshape(inner, -1).T
     packed = packed.reshape(-1, len(blocks), LANES).transpose(1, 0, 2)
     size = -(-channels // LANES)
-    act, slope = activation(node.activation, np.arange(channels), size)
+    plain, slope = activation(node.activation, np.arange(channels), size)
     bias = lanes(np.arange(channels), size, bias_of(builder.graph, node, channels))
     numbers = np.arange(len(blocks), dtype=np.int64)
     between = Blocks(np.zeros_like(numbers), numbers, blocks.position)
@@ -122,6 +124,7 @@ def lower(first: Node, node: Node, builder: Builder) -> None:
 
     def finish(maps: Maps) -> Step:
         info, planes = block_offsets(maps, blocks)
+        act = added.told(plain, maps)
         window = window_taps(kernel, info.row, info.pixel, first.attrs["dilations"]).reshape(-1)
         made = method(
             separable_convolution, info.corner(*first.attrs["pads"][:2]), planes, window,

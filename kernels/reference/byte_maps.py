@@ -49,6 +49,9 @@ def finish_slots(
     elif test.mode == TEST_RMS:
         square = np.sum(np.square(values.astype(np.int64) - stored), axis=1)
         differs = square.astype(np.float32) > np.float32(test.limit)
+    if test.mode == STORE and test.limit < 0:
+        data[where] = values
+        return len(pixels)
     group, before = test.block * test.block, np.count_nonzero(written)
     for first in range(0, len(pixels), group):
         members = slice(first, first + group)

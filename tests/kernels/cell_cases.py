@@ -56,5 +56,5 @@ def convolve_cells(draw: Any) -> Case:
     return ending | {
         "arena": m.arena(), "source": source, "taps": taps.reshape(-1).astype(np.int64) * 4,
         "weights": m.integers(taps.size * LANES * LANES), "bias": m.integers(LANES), "cells": cells, "stride": stride,
-        "channels": channels,
+        "channels": channels, "act": ending["act"]._replace(before=0, after=0),
     }  # fmt: skip

@@ -34,6 +34,11 @@ ROUNDED = (
 )  # fmt: skip
 
 
+def is_rounded(found: Case) -> bool:
+    """Whether a case's activation is one that kernel and twin may round differently."""
+    return "act" in found and found["act"]._replace(before=0, after=0) in ROUNDED
+
+
 def case(function: Callable[..., Case]) -> Callable[..., Case]:
     """Register a composite strategy under the kernel's name, which is the function's."""
     CASES[function.__name__] = st.composite(function)()
@@ -57,6 +62,12 @@ class Memory:
         origin = self.size + self.some(0, 40)
         self.size = origin + blocks * plane + (height + 1) * row + LANES
         return Map(origin, plane, row, pixel), self.rng.permutation(blocks).astype(np.int64) * plane
+
+    def like(self, target: Map, blocks: int, height: int) -> int:
+        """Room for another map of the same strides; returns how many bytes further than the first it lies."""
+        origin = self.size + self.some(0, 40)
+        self.size = origin + blocks * target.plane + (height + 1) * target.row + LANES
+        return (origin - target.origin) * 4
 
     def some(self, low: int, high: int) -> int:
         """An integer from low to high."""
@@ -92,9 +103,10 @@ def finishing(m: Memory, blocks: int, height: int, width: int, *, listed: bool =
     """The arguments that most kernels end with: target, pixels, activation, test, scratch, written."""
     pixels, block = pixel_list(m.draw, m.rng, height, width) if listed else (None, 1)
     mode = m.draw(st.sampled_from([codes.STORE, codes.TEST_RMS, codes.TEST_BITS]))
+    limits = [0.0, codes.UNMARKED] if mode == codes.STORE else [0.0, 1.5, 6.5]
     arguments: Case = {
         "target": m.place(blocks, height, width)[0],
-        "test": Test(mode, float(m.draw(st.sampled_from([0.0, 1.5, 6.5]))), block),
+        "test": Test(mode, float(m.draw(st.sampled_from(limits))), block),
         "scratch": np.empty(scratch_elements(blocks), np.float32),
         "written": (m.rng.random((height, width)) < 0.1).astype(np.uint8),
     }
@@ -102,6 +114,9 @@ def finishing(m: Memory, blocks: int, height: int, width: int, *, listed: bool =
     if act:
         arguments["slope"] = m.integers(blocks * LANES)
         arguments["act"] = m.draw(st.sampled_from(EXACT + ROUNDED if mode == codes.STORE else EXACT))
+        distance = m.draw(st.sampled_from([0, 0, 1])) * m.like(arguments["target"], blocks, height)
+        when = m.draw(st.sampled_from(["before", "after"]))
+        arguments["act"] = arguments["act"]._replace(**{when: distance})
     return arguments
 
 

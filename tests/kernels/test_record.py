@@ -29,13 +29,13 @@ from kernels.record import (
 @jit
 def _read_all(address: int) -> tuple[Map, Act, Window, float, int]:
     r = words_at(address, 64)
-    total = ints_at(r, 17).sum() + ints_2d_at(r, 19).sum() + index_at(r, 22).sum() + index_2d_at(r, 24).sum()
-    floats = floats_at(r, 27).sum() + floats_3d_at(r, 29).sum()
-    return map_at(r, 0), act_at(r, 4), window_at(r, 7), floats, total
+    total = ints_at(r, 19).sum() + ints_2d_at(r, 21).sum() + index_at(r, 24).sum() + index_2d_at(r, 26).sum()
+    floats = floats_at(r, 29).sum() + floats_3d_at(r, 31).sum()
+    return map_at(r, 0), act_at(r, 4), window_at(r, 9), floats, total
 
 
 def test_words_are_read_back_as_they_were_written():
-    place, act, window = Map(1, 2, 3, 4), Act(5, -0.1, 1e300), Window(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+    place, act, window = Map(1, 2, 3, 4), Act(5, -0.1, 1e300, 64, -128), Window(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
     arrays = (
         np.arange(3), np.arange(6).reshape(2, 3), np.arange(4, dtype=np.int32), np.arange(6, dtype=np.int32).reshape(3,
         2), np.arange(5, dtype=np.float32), np.ones((2, 3, 4), np.float32),
