@@ -23,6 +23,7 @@ from cache.normalisation import line
 from cache.onnx_import import ModelError, OnnxModel, extract, import_graph, native_shape
 from cache.ops import separable
 from cache.ops.byte_maps import is_read_by_pixels
+from cache.ops.conv import depthwise_convolution
 from cache.ops.slots import byte_offsets
 from cache.partition import Partition, partition
 from cache.policy import Level, Policy
@@ -196,9 +197,11 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     if unknown:
         raise ValueError(f"expected rules for nodes that are cached, got {', '.join(unknown)}")
     read = {r.map for s in steps for r in s.step.reads}
-    ends = [s for s in steps if s.step.op == "dequantise" and s.step.target not in read]
-    # A threshold on a map that no step reads, or only the way to an output, would save no work, and blur the outputs.
+    ends = [s for s in steps if s.step.target not in read and is_light(s.step)]
+    # A threshold on a map that no step reads, or only a light one on the way to an output, would save next to no work,
+    # and blur the outputs.
     seen = {r.map for s in steps if s not in ends for r in s.step.reads}
+    seen |= {s.step.target for s in steps if s.step.name in policy.nodes} & read
     steps = tuple(s if s.step.target in seen else replace(s, epsilon=0.0) for s in steps)
     tails = tuple(make_tail(model, graph, tail) for tail in parts.tails)
     wanted = [n for n in graph.outputs if n in builder.values]
@@ -222,6 +225,11 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
         tails=tails, constants={n: graph.constants[n] for n in graph.outputs if n in graph.constants},
         half=half,
     )  # fmt: skip
+
+
+def is_light(step: Step) -> bool:
+    """Whether a step costs little beside the one that makes its input."""
+    return step.op == "dequantise" or step.method.entry is depthwise_convolution
 
 
 def refuse_bytes(model: OnnxModel, nodes: Sequence[Node]) -> None:
