@@ -26,12 +26,14 @@ from cache.ops.byte_maps import is_read_by_pixels
 from cache.ops.conv import depthwise_convolution
 from cache.ops.slots import byte_offsets
 from cache.partition import Partition, partition
+from cache.passes.merge_siblings import merge_siblings
 from cache.policy import Level, Policy
 from cache.program import Program, assemble, packed_words
 from cache.state import Needs
 from cache.steps import Step
 from cache.tail import TailRunner
 from cache.values import Value
+from cache.verify import verify
 from kernels.layout import scratch_elements
 from kernels.masks import list_pixels
 
@@ -174,6 +176,9 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
         table = np.repeat(np.arange(256, dtype=np.float32)[:, None], shape[1], axis=1)
     if table.shape != (256, shape[1]):
         raise ValueError(f"expected a normalisation table float32[256, {shape[1]}], got shape {table.shape}")
+    names = [node.name for node in partition(graph, lowering.unsupported).cached]
+    graph = merge_siblings(graph, names, kept=policy.nodes)
+    verify(graph)
     parts = partition(graph, lowering.unsupported)
     builder = Builder(graph, shape[2], policy.precision == "strict", policy.compute_dtype)
     handed = {*graph.outputs, *(name for tail in parts.tails for name in tail.inputs)}
