@@ -201,13 +201,7 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     unknown = sorted(set(policy.nodes) - {s.step.name for s in steps})
     if unknown:
         raise ValueError(f"expected rules for nodes that are cached, got {', '.join(unknown)}")
-    read = {r.map for s in steps for r in s.step.reads}
-    ends = [s for s in steps if s.step.target not in read and is_light(s.step)]
-    # A threshold on a map that no step reads, or only a light one on the way to an output, would save next to no work,
-    # and blur the outputs.
-    seen = {r.map for s in steps if s not in ends for r in s.step.reads}
-    seen |= {s.step.target for s in steps if s.step.name in policy.nodes} & read
-    steps = tuple(s if s.step.target in seen else replace(s, epsilon=0.0) for s in steps)
+    steps = without_idle_thresholds(steps, policy)
     tails = tuple(make_tail(model, graph, tail) for tail in parts.tails)
     wanted = [n for n in graph.outputs if n in builder.values]
     wanted += [n for tail in parts.tails for n in tail.inputs]
@@ -230,6 +224,18 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
         tails=tails, constants={n: graph.constants[n] for n in graph.outputs if n in graph.constants},
         half=half,
     )  # fmt: skip
+
+
+def without_idle_thresholds(steps: tuple[PlannedStep, ...], policy: Policy) -> tuple[PlannedStep, ...]:
+    """The steps; none on a map that no step reads, or only a light one on the way to an output, has a threshold.
+
+    It would save next to no work, and blur the outputs. Before a light one a rule of the node's own stands.
+    """
+    read = {r.map for s in steps for r in s.step.reads}
+    ends = [s for s in steps if s.step.target not in read and is_light(s.step)]
+    seen = {r.map for s in steps if s not in ends for r in s.step.reads}
+    seen |= {s.step.target for s in steps if s.step.name in policy.nodes} & read
+    return tuple(s if s.step.target in seen else replace(s, epsilon=0.0) for s in steps)
 
 
 def is_light(step: Step) -> bool:
