@@ -24,14 +24,17 @@ from cache.normalisation import line
 from cache.onnx_import import ModelError, OnnxModel, extract, import_graph, native_shape
 from cache.ops import separable
 from cache.ops.byte_maps import is_read_by_pixels
+from cache.ops.conv import depthwise_convolution
 from cache.ops.slots import byte_offsets
 from cache.partition import Partition, partition
+from cache.passes.merge_siblings import merge_siblings
 from cache.policy import Level, Policy
 from cache.program import Program, assemble, packed_words
 from cache.state import Needs
 from cache.steps import Step
 from cache.tail import TailRunner
 from cache.values import Value
+from cache.verify import verify
 from kernels.layout import scratch_elements
 from kernels.masks import list_pixels
 
@@ -174,6 +177,9 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
         table = np.repeat(np.arange(256, dtype=np.float32)[:, None], shape[1], axis=1)
     if table.shape != (256, shape[1]):
         raise ValueError(f"expected a normalisation table float32[256, {shape[1]}], got shape {table.shape}")
+    names = [node.name for node in partition(graph, lowering.unsupported).cached]
+    graph = merge_siblings(graph, names, kept=policy.nodes)
+    verify(graph)
     parts = partition(graph, lowering.unsupported)
     builder = Builder(graph, shape[2], policy.precision == "strict", policy.compute_dtype)
     handed = {*graph.outputs, *(name for tail in parts.tails for name in tail.inputs)}
@@ -211,11 +217,7 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     unknown = sorted(set(policy.nodes) - {s.step.name for s in steps})
     if unknown:
         raise ValueError(f"expected rules for nodes that are cached, got {', '.join(unknown)}")
-    read = {r.map for s in steps for r in s.step.reads}
-    ends = [s for s in steps if s.step.op == "dequantise" and s.step.target not in read]
-    # A threshold on a map that no step reads, or only the way to an output, would save no work, and blur the outputs.
-    seen = {r.map for s in steps if s not in ends for r in s.step.reads}
-    steps = tuple(s if s.step.target in seen else replace(s, epsilon=0.0) for s in steps)
+    steps = without_idle_thresholds(steps, policy)
     tails = tuple(make_tail(model, graph, tail) for tail in parts.tails)
     wanted = [n for n in graph.outputs if n in builder.values]
     wanted += [n for tail in parts.tails for n in tail.inputs]
@@ -238,6 +240,23 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
         tails=tails, constants={n: graph.constants[n] for n in graph.outputs if n in graph.constants},
         half=half,
     )  # fmt: skip
+
+
+def without_idle_thresholds(steps: tuple[PlannedStep, ...], policy: Policy) -> tuple[PlannedStep, ...]:
+    """The steps; none on a map that no step reads, or only a light one on the way to an output, has a threshold.
+
+    It would save next to no work, and blur the outputs. Before a light one a rule of the node's own stands.
+    """
+    read = {r.map for s in steps for r in s.step.reads}
+    ends = [s for s in steps if s.step.target not in read and is_light(s.step)]
+    seen = {r.map for s in steps if s not in ends for r in s.step.reads}
+    seen |= {s.step.target for s in steps if s.step.name in policy.nodes} & read
+    return tuple(s if s.step.target in seen else replace(s, epsilon=0.0) for s in steps)
+
+
+def is_light(step: Step) -> bool:
+    """Whether a step costs little beside the one that makes its input."""
+    return step.op == "dequantise" or step.method.entry is depthwise_convolution
 
 
 def refuse_bytes(model: OnnxModel, nodes: Sequence[Node]) -> None:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 ACTIVATIONS = ("none", "Relu", "LeakyRelu", "PRelu", "Clip", "Silu", "Sigmoid", "HardSwish", "HardSigmoid")
-LAYERS = ("conv", "conv", "conv", "depthwise", "grouped", "transpose", "maxpool", "avgpool", "residual", "concat",
-          "upsample", "squeeze", "shuffle", "split", "affine", "linear", "crop", "pad", "focus")  # fmt: skip
+LAYERS = ("conv", "conv", "conv", "depthwise", "grouped", "transpose", "maxpool", "avgpool", "residual",
+          "concat", "upsample", "squeeze", "shuffle", "split", "siblings", "affine", "linear", "crop",
+          "pad", "focus")  # fmt: skip
 
 
 class ModelMaker:
@@ -151,10 +152,25 @@ def add_joining_layer(m: ModelMaker, draw: Any, kind: str, x: Tensor, others: li
         return m.node("Pad", [name, pads]), c, h + 1, w + 3
     if kind == "focus" and h % 2 == 0 and w % 2 == 0 and c <= 8:
         return add_focus(m, x, act)
+    if kind == "siblings":
+        return add_siblings(m, draw, x, act)
     if kind == "affine":
         scaled = m.node("Mul", [name, m.weight(m.normal(1, c, 1, 1))])
         return m.activate(m.node("Add", [scaled, m.weight(m.normal(1, c, 1, 1))]), c, act), c, h, w
     return x
+
+
+def add_siblings(m: ModelMaker, draw: Any, x: Tensor, act: str) -> Tensor:
+    """Convolutions of one tensor, as heads have them, some with a depthwise one after them; two may be added up."""
+    name, c, h, w = x
+    counts = draw(st.lists(st.sampled_from((1, 3, 8, 16, 20)), min_size=2, max_size=4))
+    kernel, follow = draw(st.sampled_from((1, 3))), draw(st.sampled_from((0, 0, 2, 4)))
+    parts = [m.activate(m.conv(name, c, n, kernel, pads=[kernel // 2] * 4), n, act) for n in counts]
+    for i, n in enumerate(counts[:follow]):
+        parts[i] = m.conv(parts[i], n, n, 3, groups=n, pads=[1] * 4)
+    if counts[0] == counts[-1]:
+        parts[0] = m.node("Add", [parts[0], parts[-1]])
+    return m.node("Concat", parts[::-1], axis=1), sum(counts), h, w
 
 
 def add_focus(m: ModelMaker, x: Tensor, act: str) -> Tensor:

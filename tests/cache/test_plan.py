@@ -124,3 +124,16 @@ def test_a_plan_is_shared_by_streams_that_know_nothing_of_each_other():
     other.push(b)
     assert one.push(a).decision == "reuse"
     assert one.push(a).outputs["y"].tobytes() == first.tobytes()
+
+
+def test_what_only_a_light_last_step_reads_has_no_threshold():
+    """Class scores and boxes may share the map: a threshold would blur one by the other's spread, and save nothing."""
+    nodes = [node("Conv", "x w", "m", "head"), node("Conv", "m k", "y", "deep", group=4, pads=[1] * 4)]
+    constants = {"w": weights(4, 3, 1, 1), "k": weights(4, 1, 3, 3)}
+    model = load_model(build(nodes, constants, shape=(1, 3, 8, 8)))
+    assert [s.epsilon for s in Plan.compile(model).steps] == [0, 0]
+    ruled = Plan.compile(model, policy=Policy(nodes={"head": Level(1, 0.3, 1)}))
+    assert [s.epsilon for s in ruled.steps] == [0.3, 0]
+    nodes.append(node("MaxPool", "y", "z", "last", kernel_shape=[2, 2]))
+    read = Plan.compile(load_model(build(nodes, constants, shape=(1, 3, 8, 8), outputs=["z"])))
+    assert [s.epsilon > 0 for s in read.steps] == [True, True, False]

@@ -72,7 +72,8 @@ def test_a_multiplier_of_two_is_a_grouped_convolution():
 
 @pytest.mark.parametrize("sizes", [(16, 16), (5, 20), (3, 2, 40)])
 def test_a_concatenation_is_read_where_it_lies(sizes):
-    nodes = [node("Conv", f"x w{i}", f"m{i}") for i in range(len(sizes))]
+    nodes = [node("Conv", f"x w{i}", f"l{i}") for i in range(len(sizes))]
+    nodes += [node("LeakyRelu", f"l{i}", f"m{i}", alpha=0.1 * i) for i in range(len(sizes))]  # each a map of its own
     nodes += [node("Concat", " ".join(f"m{i}" for i in range(len(sizes))), "c", axis=1), node("Conv", "c v", "y")]
     constants = {f"w{i}": weights(size, 3, 3, 3, seed=i) for i, size in enumerate(sizes)}
     constants["v"] = weights(18, sum(sizes), 2, 2)

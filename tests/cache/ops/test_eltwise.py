@@ -17,7 +17,8 @@ OPS = {"Add": "add", "Sub": "sub", "Mul": "mul", "Max": "max", "Min": "min"}
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("channels", [3, 16, 21])
 def test_two_maps(op, channels):
-    nodes = [node("Conv", "x w", "a"), node("Conv", "x v", "b"), node(op, "a b", "m"), node("Relu", "m", "y")]
+    nodes = [node("Conv", "x w", "l"), node("Sigmoid", "l", "a"), node("Conv", "x v", "b")]
+    nodes += [node(op, "a b", "m"), node("Relu", "m", "y")]
     constants = {"w": weights(channels, 5, 1, 1), "v": weights(channels, 5, 1, 1, seed=2)}
     plan = check_engine(build(nodes, constants, shape=(1, 5, 9, 8)), (1, 5, 9, 8), OPS[op])
     assert len(plan.steps) == 3

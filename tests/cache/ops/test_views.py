@@ -17,7 +17,8 @@ def used(plan) -> list[str]:
 
 
 def test_concat_moves_nothing():
-    nodes = [node("Conv", "x w", "a"), node("Conv", "x v", "b"), node("Concat", "a b", "y", axis=1)]
+    nodes = [node("Conv", "x w", "l"), node("Relu", "l", "a"), node("Conv", "x v", "b")]
+    nodes.append(node("Concat", "a b", "y", axis=1))
     data = build(nodes, {"w": weights(5, 3, 1, 1), "v": weights(20, 3, 1, 1)}, shape=(1, 3, 9, 8))
     assert used(check_engine(data, (1, 3, 9, 8), "conv", steps=2)) == ["conv", "conv"]
 
