@@ -7,10 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kernels.tile_diff import changed_tiles
-
 Frame = npt.NDArray[np.uint8]
-ChangeMask = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -26,25 +23,13 @@ class TileGrid:
         """Rows and columns of tiles."""
         return -(-self.height // self.tile), -(-self.width // self.tile)
 
+    def limit(self, difference: float, channels: int) -> int:
+        """Sum of absolute differences above which a whole tile has changed, as `kernels.tile_diff` takes it.
+
+        difference : mean absolute difference of a tile's values, 0 to 255; with 0 any that differs counts.
+        """
+        return int(difference * self.tile * self.tile * channels)
+
     def __len__(self) -> int:
         rows, columns = self.shape
         return rows * columns
-
-
-class ChangeDetector:
-    """Compares frames with a reference frame, tile by tile.
-
-    A tile has changed when the mean absolute difference of its values is above `difference` (0 to 255); with
-    `difference` = 0, when any value differs.
-    """
-
-    def __init__(self, grid: TileGrid, channels: int, difference: float) -> None:
-        self.grid = grid
-        self._limit = int(difference * grid.tile * grid.tile * channels)
-
-    def compare(self, frame: Frame, reference: Frame, changed: ChangeMask) -> int:
-        """Set `changed` (uint8[rows, columns]) to 1 where a tile has changed, else 0; returns how many have.
-
-        frame, reference : uint8[H, W, C], C-contiguous.
-        """
-        return int(changed_tiles(frame, reference, self.grid.tile, self._limit, changed))

@@ -20,23 +20,45 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.arena import LANES, aligned_zeros
-from cache.change import ChangeDetector, Frame, TileGrid
+from cache.change import Frame, TileGrid
 from cache.half import HalfState
 from cache.plan import Plan, Tap
-from cache.state import State, workspace
+from cache.state import State, Workspace, workspace
 from cache.steps import Floats, Words
 from cache.team import helpers
 from kernels.byte_maps import unpack_bytes
+from kernels.frame import (
+    CHANGED,
+    CLOCK,
+    DECISION,
+    DIFF_NS,
+    EVERYTHING,
+    FRAME,
+    IMAGE,
+    JOBS,
+    OPEN_WORDS,
+    PACKED,
+    RUN_WORDS,
+    SHOWS,
+    VALID,
+    WHOLE,
+    WORKERS,
+    open_frame,
+    run_frame,
+)
 from kernels.half import unpack_half
 from kernels.image import ingest_tensor
-from kernels.ingest import grow_tiles, show_tiles, take_tiles
-from kernels.program import JOB_WORDS, TAP_WORDS, close, hand_out, run, work_done
+from kernels.ingest import show_tiles
+from kernels.program import JOB_WORDS, TAP_WORDS
+from kernels.record import encode
 
 Decision = Literal["keyframe", "partial", "reuse"]
 Array = npt.NDArray[Any]
 Tiles = npt.NDArray[np.uint8]
 Clock = npt.NDArray[np.int64]
 NO_CLOCK: Clock = np.zeros(0, np.int64)
+DECISIONS: tuple[Decision, ...] = ("reuse", "partial", "keyframe")
+"""As `kernels.frame` numbers them."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +82,11 @@ class FrameResult:
     infer_ns: int
 
 
-def decide(valid: bool, changed: int, tiles: int, keyframe_fraction: float) -> tuple[Decision, str]:
-    """Reuse, recompute in part, or recompute whole; with the reason."""
+def reason_of(decision: Decision, valid: bool, changed: int, tiles: int) -> str:
+    """Why a frame was reused, recomputed in part, or recomputed whole."""
     if not valid:
-        return "keyframe", "no stored frame"
-    if changed == 0:
-        return "reuse", "nothing changed"
-    if changed > keyframe_fraction * tiles:
-        return "keyframe", f"{changed} of {tiles} tiles changed"
-    return "partial", f"{changed} of {tiles} tiles changed"
+        return "no stored frame"
+    return "nothing changed" if decision == "reuse" else f"{changed} of {tiles} tiles changed"
 
 
 def new_state(plan: Plan) -> State:
@@ -107,7 +125,6 @@ class Session:
         self.exact = exact
         policy = plan.policy
         self._grid = TileGrid(plan.height, plan.width, policy.tile)
-        self._detector = ChangeDetector(self._grid, plan.channels, 0.0 if exact else policy.tile_difference)
         self._state = new_state(plan)
         self._reference = np.zeros((plan.height, plan.width, plan.channels), np.uint8)
         self._tiles = np.zeros(self._grid.shape, np.uint8)
@@ -125,9 +142,13 @@ class Session:
         self._unpacked = tuple(t for t in plan.taps.values() if t not in self._straight)
         self._taps, self._tap_maps = tap_table(self._straight, self._tensors)
         self._fresh = np.zeros(len(self._straight), np.uint8)
+        self._opening, self._kept_open = self._open_record(0.0 if exact else policy.tile_difference)
+        self._running, self._kept_run = self._run_record()
+        self._image: tuple[Workspace, Floats] | None = None
         self._tensor = aligned_zeros(0)  # the image of `push_tensor`, where that lies outside the arena
         self._valid = False
         self._reference_valid = False
+        self._done = 0.0  # multiply-accumulates of the last frame
 
     @property
     def nbytes(self) -> int:
@@ -153,19 +174,23 @@ class Session:
             raise ValueError(f"expected a frame uint8{list(expected)}, got {frame.dtype}{list(frame.shape)}")
         frame = np.ascontiguousarray(frame)
         start = time.perf_counter_ns()
-        valid = self._valid and self._reference_valid
-        changed = self._detector.compare(frame, self._reference, self._tiles) if valid else len(self._grid)
-        decision, reason = decide(valid, changed, len(self._grid), self.plan.policy.keyframe_fraction)
-        if decision == "keyframe":
-            self._tiles[:] = 1
-        compared = time.perf_counter_ns()
-        self._clear_masks(not self._valid)
+        valid, words = self._valid and self._reference_valid, self._opening
+        self._state.enter()
+        words[FRAME], words[VALID], words[EVERYTHING] = frame.ctypes.data, valid, not self._valid
+        self._place_image(words)
         self._valid = False
+        open_frame(words)
+        decision, changed = DECISIONS[words[DECISION]], int(words[CHANGED])
         if decision != "reuse":
-            self._ingest(frame)
+            if not words[SHOWS]:
+                assert isinstance(self._state, HalfState)
+                self._state.show(self._reference, self.plan.table)
             self._run(decision == "keyframe")
+        else:
+            self._done = 0.0
         self._valid = self._reference_valid = True
-        return self._result(decision, reason, changed, start, compared)
+        reason = reason_of(decision, valid, changed, len(self._grid))
+        return self._result(decision, reason, changed, start, start + int(words[DIFF_NS]))
 
     def push_tensor(self, x: npt.NDArray[np.float32]) -> FrameResult:
         """Run one frame given as numbers instead of pixels: float32[1, C, H, W], normalised already.
@@ -176,7 +201,8 @@ class Session:
             raise ValueError(f"expected a tensor float32{list(self.plan.input_shape)}, got {x.dtype}{list(x.shape)}")
         start = time.perf_counter_ns()
         valid, seen, self._valid, self._reference_valid = self._valid, self._reference_valid, False, False
-        self._clear_masks(not valid)
+        self._state.enter()
+        self._state.clear(not valid)
         image, mask, place = self.plan.maps[0], self._state.written[0], self._state.arena
         if image.outside:
             place = self._tensor = self._tensor if self._tensor.size else aligned_zeros(image.room)
@@ -192,12 +218,15 @@ class Session:
         rows = np.add.reduceat(mask, np.arange(0, mask.shape[0], self._grid.tile), axis=0, dtype=np.int64)
         self._tiles[:] = np.add.reduceat(rows, np.arange(0, mask.shape[1], self._grid.tile), axis=1) > 0
         changed = int(np.count_nonzero(self._tiles))
-        decision, reason = decide(valid, changed, len(self._grid), 1.0)
+        decision: Decision = "keyframe" if not valid else "partial" if changed else "reuse"
         compared = time.perf_counter_ns()
         if decision != "reuse":
             self._state.touched[0] = 1
             self._run(decision == "keyframe")
+        else:
+            self._done = 0.0
         self._valid = True
+        reason = reason_of(decision, valid, changed, len(self._grid))
         return self._result(decision, reason, changed, start, compared)
 
     def _result(self, decision: Decision, reason: str, changed: int, start_ns: int, compared_ns: int) -> FrameResult:
@@ -213,27 +242,50 @@ class Session:
         self.reset()
         self.push(frame)
         clock = np.zeros(len(self.plan.steps), np.int64)
-        self._run(True, clock)
+        self._running[CLOCK : CLOCK + 2] = clock.ctypes.data, clock.size
+        try:
+            self._run(True)
+        finally:
+            self._running[CLOCK : CLOCK + 2] = NO_CLOCK.ctypes.data, 0
         return clock
 
-    def _clear_masks(self, everything: bool) -> None:
-        self._state.enter()
-        self._state.clear(everything)
-        self._shares[:] = 0.0
+    def _open_record(self, difference: float) -> tuple[Words, tuple[Any, ...]]:
+        """The record of `kernels.frame.open_frame`, and what must outlive it."""
+        plan, grid, state = self.plan, self._grid, self._state
+        image = plan.maps[0]
+        shows = image.outside or not isinstance(state, HalfState)
+        words, kept = encode(
+            self._reference, self._reference, self._tiles, np.empty_like(self._tiles), grid.tile,
+            grid.limit(difference, plan.channels), int(plan.policy.keyframe_fraction * len(grid)), 0, 0,
+            state.words, state.touched, state.mask_table, plan.table, *plan.line, state.arena, image.layout,
+            plan.channels if image.is_interleaved else LANES, plan.needs.image_reach_tiles if image.outside else 0,
+            int(shows), 0, 0, 0,
+        )  # fmt: skip
+        assert words.size == OPEN_WORDS
+        return words, kept
 
-    def _ingest(self, frame: Frame) -> None:
-        """Move the changed tiles into the reference frame and the input map."""
-        image, place, shown = self.plan.maps[0], self._state.arena, self._tiles
-        if image.outside:
-            place, shown = workspace().image(image), np.empty_like(self._tiles)
-            self._state.look_at(place)
-            grow_tiles(self._tiles, self.plan.needs.image_reach_tiles, shown)
-        take_tiles(frame, self._tiles, self._grid.tile, self._reference, self._state.written[0])
-        if isinstance(self._state, HalfState) and not image.outside:
-            self._state.show(self._reference, self.plan.table)
-        else:
-            self._show(shown, place)
-        self._state.touched[0] = 1
+    def _run_record(self) -> tuple[Words, tuple[Any, ...]]:
+        """The record of `kernels.frame.run_frame`; the thread's work space is told before each frame."""
+        program, state = self.plan.program, self._state
+        nothing, no_list = np.zeros(0, np.uint64), np.zeros((0, 2), np.int32)
+        words, kept = encode(
+            program.steps, program.reads, program.maps, program.costs, program.epsilons, self._spread, state.words,
+            state.touched, nothing, nothing, no_list, self._jobs, self._ticket, 1, 0, int(self.exact), self._shares,
+            NO_CLOCK, self._taps, self._tap_maps, self._fresh, self._macs,
+        )  # fmt: skip
+        assert words.size == RUN_WORDS
+        return words, kept
+
+    def _place_image(self, words: Words) -> None:
+        """Where the image lies outside the arena: in the thread's work space."""
+        image, space = self.plan.maps[0], workspace()
+        if not image.outside:
+            return
+        if self._image is None or self._image[0] is not space:
+            place = space.image(image)
+            self._image = space, place
+            words[IMAGE], words[IMAGE + 1] = place.ctypes.data, place.size
+        self._state.look_at(self._image[1])
 
     def _show(self, tiles: Tiles, place: Floats) -> None:
         """Make the input map of some tiles, in `place`, from the reference frame."""
@@ -241,30 +293,27 @@ class Session:
         lanes = plan.channels if image.is_interleaved else LANES
         show_tiles(self._reference, plan.table, *plan.line, tiles, self._grid.tile, place, image.layout, lanes)
 
-    def _run(self, keyframe: bool, clock: Clock = NO_CLOCK) -> None:
-        """Bring every map up to date with what was written to map 0."""
-        program, state, space = self.plan.program, self._state, workspace()
+    def _run(self, keyframe: bool) -> None:
+        """Bring every map and what is handed out up to date with what was written to map 0."""
+        words, space = self._running, workspace()
         with helpers(self.threads) as team:
-            state.borrow(space, self.plan.needs, team.workers)
+            self._state.borrow(space, self.plan.needs, team.workers)
+            words[PACKED:JOBS] = space.words
+            words[WORKERS], words[WHOLE] = team.workers, keyframe
             team.begin(self._jobs, self._ticket)
             try:
-                run(
-                    program.steps, program.reads, program.maps, program.costs, program.epsilons, self._spread,
-                    state.words, state.touched, space.masks, space.stale, space.pixels, self._jobs, self._ticket,
-                    team.workers, keyframe, self.exact, self._shares, clock,
-                )  # fmt: skip
+                self._done = run_frame(words)
             finally:
-                close(self._ticket)
-        self._hand_out(keyframe)
-
-    def _hand_out(self, keyframe: bool) -> None:
-        """Unpack the outputs and tail inputs that were written; run the tails that read one of them."""
-        hand_out(self._taps, self._tap_maps, self._state.words, self._state.touched, keyframe, self._fresh)
-        fresh = {tap.name for tap, is_fresh in zip(self._straight, self._fresh.tolist(), strict=True) if is_fresh}
+                team.end(self._ticket)
         for tap in self._unpacked:
             if any(self._state.touched[m] for m in tap.maps):
                 self._unpack(tap)
-                fresh.add(tap.name)
+        if self.plan.tails:
+            self._run_tails(keyframe)
+
+    def _run_tails(self, keyframe: bool) -> None:
+        """Run the tails that read what was written."""
+        fresh = {tap.name for tap in self.plan.taps.values() if any(self._state.touched[m] for m in tap.maps)}
         for tail in self.plan.tails:
             if keyframe or fresh.intersection(tail.inputs):
                 found = tail.run(self._tensors)
@@ -290,4 +339,4 @@ class Session:
         return {name: self._handed[name] for name in self.plan.output_names if name in self._handed}
 
     def _fraction(self) -> float:
-        return work_done(self._macs, self._shares) / self._total_macs if self._total_macs else 0.0
+        return self._done / self._total_macs if self._total_macs else 0.0

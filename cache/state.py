@@ -25,6 +25,7 @@ from kernels.record import (
     WORK_SIZE,
     call,
     clear_masks,
+    encode,
 )  # fmt: skip
 
 Mask = npt.NDArray[np.uint8]
@@ -58,7 +59,8 @@ class Workspace:
     """Buffers that hold nothing from frame to frame: one set per thread that pushes frames, whatever the streams.
 
     scratch, work : float32[workers * size]; the first 48 of each worker's work stay zero. masks, stale : uint64[words].
-    pixels : int32[n, 2]. jobs : int64[steps, 16]. They only ever grow.
+    pixels : int32[n, 2]. They only ever grow. words : addresses and shapes of masks, stale and pixels, as in the record
+    of `kernels.frame.run_frame`.
     """
 
     def __init__(self) -> None:
@@ -66,6 +68,7 @@ class Workspace:
         self.scratch = self.work = aligned_zeros(0)
         self.masks = self.stale = np.empty(0, np.uint64)
         self.pixels: Pixels = np.empty((0, 2), np.int32)
+        self.words: Words = np.zeros(7, np.int64)
         self._images: dict[MapInfo, Floats] = {}
 
     def image(self, layout: MapInfo) -> Floats:
@@ -88,6 +91,8 @@ class Workspace:
             self.stale = np.empty(needs.stale_words, np.uint64)
         if needs.list_px > len(self.pixels):
             self.pixels = np.empty((needs.list_px, 2), np.int32)
+        if (self.masks.size, self.stale.size, len(self.pixels)) != (self.words[1], self.words[3], self.words[5]):
+            self.words, _ = encode(self.masks, self.stale, self.pixels)
         return scratch, work
 
     @property
@@ -113,21 +118,24 @@ class State:
     """All that one stream remembers of its maps.
 
     arena : float32[:], every stored feature map. written : per map uint8[H, W], 1 where this frame wrote.
-    touched : uint8[maps], whether anything of it was written this frame. words : what entries are given.
+    touched : uint8[maps], whether anything of it was written this frame. mask_table : int64[maps, 3], address and size
+    of each of `written`. words : what entries are given.
     """
 
     maps: Sequence[MapInfo]
     arena: Floats
     written: list[Mask] = field(init=False)
     touched: Mask = field(init=False)
+    mask_table: Words = field(init=False)
     words: Words = field(init=False)
 
     def __post_init__(self) -> None:
         self.written = [np.zeros((m.height, m.width), np.uint8) for m in self.maps]
         self.touched = np.zeros(len(self.maps), np.uint8)
-        self._table = np.array([[m.ctypes.data, *m.shape] for m in self.written], np.int64)
+        self.mask_table = np.array([[m.ctypes.data, *m.shape] for m in self.written], np.int64)
+        self._borrowed = self._image = (self.arena[:0], self.arena[:0])
         self.words = np.zeros(STATE_WORDS, np.int64)
-        self.words[[ARENA, ARENA_SIZE, MASKS]] = self.arena.ctypes.data, self.arena.size, self._table.ctypes.data
+        self.words[[ARENA, ARENA_SIZE, MASKS]] = self.arena.ctypes.data, self.arena.size, self.mask_table.ctypes.data
 
     def enter(self) -> None:
         """A thread begins a frame."""
@@ -135,6 +143,8 @@ class State:
     def borrow(self, space: Workspace, needs: Needs, workers: int = 1) -> None:
         """Work in a thread's space until another is borrowed."""
         scratch, work = space.reserve(needs, workers)
+        if self._borrowed[0] is space.scratch and self._borrowed[1] is space.work:
+            return
         self._borrowed = space.scratch, space.work  # so that the addresses stay good
         self.words[[SCRATCH, SCRATCH_SIZE, WORK, WORK_SIZE]] = (
             space.scratch.ctypes.data, scratch, space.work.ctypes.data, work,
@@ -142,7 +152,9 @@ class State:
 
     def look_at(self, image: Floats) -> None:
         """Read the image in this buffer, from now on."""
-        self._image = image  # the words hold but its place
+        if image is self._image[0] and self.arena is self._image[1]:
+            return
+        self._image = image, self.arena  # the words hold but its place
         self.words[IMAGE] = (image.ctypes.data - self.arena.ctypes.data) // self.arena.itemsize
 
     def compute(self, method: Method, pixels: Pixels, test: Test, block: int | None = None) -> int:
@@ -156,9 +168,9 @@ class State:
 
     def clear(self, everything: bool) -> None:
         """Forget what the last frame wrote; `everything` after an error, which may have left marks untold."""
-        clear_masks(self._table, self.touched, everything)
+        clear_masks(self.mask_table, self.touched, everything)
 
     @property
     def nbytes(self) -> int:
         """Memory held."""
-        return self.arena.nbytes + sum(m.nbytes for m in self.written) + self._table.nbytes
+        return self.arena.nbytes + sum(m.nbytes for m in self.written) + self.mask_table.nbytes

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 
 from cache.steps import Words
-from kernels.program import WAITING, help_out, next_ticket
+from kernels.program import WAITING, close, help_out, next_ticket
 
 Task = tuple[Words, Words]
 """jobs and ticket of a frame (see `kernels.program`)."""
@@ -82,6 +82,11 @@ class Team:
         if self.workers > 1:
             ticket[0] = next_ticket(int(ticket[0]), 0, WAITING)
             _crew.call(self.workers, (jobs, ticket))
+
+    def end(self, ticket: Words) -> None:
+        """Send the helpers away: the frame is done."""
+        if self.workers > 1:
+            close(ticket)
 
 
 @contextmanager

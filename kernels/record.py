@@ -159,6 +159,49 @@ def floats_3d_at(record: np.ndarray, at: int) -> np.ndarray:
 
 
 @jit
+def floats_2d_at(record: np.ndarray, at: int) -> np.ndarray:
+    """The float32[n, m] array encoded at a word (3 words)."""
+    found: np.ndarray = numba.carray(_pointer(record[at]), (record[at + 1], record[at + 2]), np.float32)
+    return found
+
+
+@jit
+def doubles_at(record: np.ndarray, at: int) -> np.ndarray:
+    """The float64[n] array encoded at a word (2 words)."""
+    found: np.ndarray = numba.carray(_pointer(record[at]), (record[at + 1],), np.float64)
+    return found
+
+
+@jit
+def doubles_2d_at(record: np.ndarray, at: int) -> np.ndarray:
+    """The float64[n, m] array encoded at a word (3 words)."""
+    found: np.ndarray = numba.carray(_pointer(record[at]), (record[at + 1], record[at + 2]), np.float64)
+    return found
+
+
+@jit
+def unsigned_at(record: np.ndarray, at: int) -> np.ndarray:
+    """The uint64[n] array encoded at a word (2 words)."""
+    found: np.ndarray = numba.carray(_pointer(record[at]), (record[at + 1],), np.uint64)
+    return found
+
+
+@jit
+def bytes_at(record: np.ndarray, at: int) -> np.ndarray:
+    """The uint8[n] array encoded at a word (2 words)."""
+    found: np.ndarray = numba.carray(_pointer(record[at]), (record[at + 1],), np.uint8)
+    return found
+
+
+@jit
+def bytes_3d_at(record: np.ndarray, at: int) -> np.ndarray:
+    """The uint8[n, m, k] array encoded at a word (4 words)."""
+    shape = (record[at + 1], record[at + 2], record[at + 3])
+    found: np.ndarray = numba.carray(_pointer(record[at]), shape, np.uint8)
+    return found
+
+
+@jit
 def map_at(record: np.ndarray, at: int) -> Map:
     """The `Map` encoded at a word (4 words)."""
     return Map(record[at], record[at + 1], record[at + 2], record[at + 3])

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from kernels.program import run
+import numpy as np
+
+from kernels.frame import STEPS, run_frame
 
 
-def failing_after(steps: int) -> Callable[..., None]:
-    """A stand-in for `kernels.program.run` that computes the first steps of a plan, then fails."""
+def failing_after(steps: int) -> Callable[[np.ndarray], float]:
+    """A stand-in for `kernels.frame.run_frame` that computes the first steps of a plan, then fails."""
 
-    def fail(table: Any, *rest: Any) -> None:
-        run(table[:steps], *rest)
+    def fail(words: np.ndarray) -> float:
+        cut = words.copy()
+        cut[STEPS + 1] = steps
+        run_frame(cut)
         raise MemoryError("made by the test")
 
     return fail

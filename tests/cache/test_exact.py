@@ -129,7 +129,7 @@ class StreamMachine(RuleBasedStateMachine):
         steps_done = int(where * len(self.plan.steps))
         self.frame = self.rng.integers(0, 256, self.frame.shape, dtype=np.uint8)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("cache.session.run", failing_after(steps_done))
+            patch.setattr("cache.session.run_frame", failing_after(steps_done))
             try:
                 self.session.push(self.frame)
             except MemoryError:

@@ -66,7 +66,7 @@ def test_a_frame_after_an_error_inside_a_step(monkeypatch: pytest.MonkeyPatch) -
         session = Session(plan, exact=True)
         session.push(frames[0])
         with monkeypatch.context() as patch:
-            patch.setattr("cache.session.run", failing_after(steps_done))
+            patch.setattr("cache.session.run_frame", failing_after(steps_done))
             with pytest.raises(MemoryError):
                 session.push(frames[1])
         result, fresh = session.push(frames[2]), Session(plan, exact=True).push(frames[2])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cache.onnx_import import load_model
 from cache.plan import Plan
 from cache.policy import Level, Policy
-from cache.session import Session, decide
+from cache.session import Session
 from tests.cache.closed_loop import largest_excess
 from tests.cache.random_models import ModelMaker, models
 
@@ -118,11 +118,17 @@ def test_frames_and_tensors_may_be_mixed():
 
 
 @pytest.mark.parametrize(
-    ("valid", "changed", "expected"),
-    [(False, 0, "keyframe"), (True, 0, "reuse"), (True, 5, "partial"), (True, 95, "partial"), (True, 96, "keyframe")],
+    ("changed", "expected"), [(0, "reuse"), (1, "partial"), (45, "partial"), (46, "keyframe"), (48, "keyframe")]
 )
-def test_decide(valid, changed, expected):
-    assert decide(valid, changed, 100, 0.95)[0] == expected
+def test_nearly_everything_changed_is_a_keyframe(changed, expected):
+    session, frame = Session(small_network()), np.zeros((48, 64, 3), np.uint8)
+    assert session.push(frame).reason == "no stored frame"
+    for tile in range(changed):
+        top, left = tile // 8 * 8, tile % 8 * 8
+        frame[top : top + 8, left : left + 8] = 200
+    found = session.push(frame)
+    assert (found.decision, found.changed_tiles) == (expected, changed)
+    assert found.reason == (f"{changed} of 48 tiles changed" if changed else "nothing changed")
 
 
 def test_memory_is_counted():

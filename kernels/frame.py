@@ -1,0 +1,109 @@
+"""A frame of one stream in two calls: what changed is found and taken in; then every step, and what is handed out.
+
+All that a frame works on is told by two records of int64 words, made once for a stream: a call from Python with twenty
+arrays costs more than many a step. Who makes a record keeps the arrays behind its addresses.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels.atomic import now_ns
+from kernels.ingest import grow_tiles, show_tiles, take_tiles
+from kernels.jit import jit
+from kernels.program import hand_out, run, work_done
+from kernels.record import (
+    bytes_3d_at,
+    bytes_at,
+    clear_masks,
+    doubles_2d_at,
+    doubles_at,
+    floats_2d_at,
+    floats_at,
+    index_2d_at,
+    ints_2d_at,
+    ints_at,
+    map_at,
+    mask_at,
+    mask_of,
+    unsigned_at,
+)
+from kernels.tile_diff import changed_tiles
+
+# Words of the record of `open_frame`; arrays take their address and shape.
+# FRAME, REFERENCE : uint8[H, W, C]. TILES, GROWN : uint8[rows, columns], the latter scratch. TILE : edge, px.
+# LIMIT : as `changed_tiles` takes it. MOST : changed tiles above which all is recomputed. VALID : whether the maps were
+# made from the reference frame. EVERYTHING : clear all marks. STATE, TOUCHED, MASKS : of the stream (`kernels.record`).
+# TABLE, SLOPE, SHIFT : normalisation (`show_tiles`). IMAGE : float32[n] that map 0 lies in, PLACE where, IMAGE_LANES its
+# channels side by side. REACH : tiles around the changed ones that are made too. SHOWS : 0 where someone else makes the
+# image. Answers: CHANGED tiles, DECISION, nanoseconds of the comparison.
+FRAME, REFERENCE, TILES, GROWN = 0, 4, 8, 11
+TILE, LIMIT, MOST, VALID, EVERYTHING = range(14, 19)
+STATE, TOUCHED, MASKS, TABLE, SLOPE, SHIFT = 19, 21, 23, 26, 29, 31
+IMAGE, PLACE, IMAGE_LANES, REACH, SHOWS = 33, 35, 39, 40, 41
+CHANGED, DECISION, DIFF_NS, OPEN_WORDS = range(42, 46)
+REUSE, PARTIAL, KEYFRAME = range(3)
+
+# Words of the record of `run_frame`: the arguments of `run` in order, then those of `hand_out` and `work_done`.
+STEPS, READS, MAPS, COSTS, EPSILONS, SPREADS, RUN_STATE, RUN_TOUCHED = 0, 3, 6, 9, 12, 14, 16, 18
+PACKED, STALE, PIXELS, JOBS, TICKET = 20, 22, 24, 27, 30
+WORKERS, WHOLE, EXACT = range(32, 35)
+DONE, CLOCK, TAPS, TAP_MAPS, FRESH, MACS, RUN_WORDS = 35, 37, 39, 42, 44, 46, 48
+
+
+@jit
+def open_frame(r: np.ndarray) -> None:
+    """Compare a frame with the reference frame, decide, clear old marks, and take in what is to be recomputed.
+
+    r : int64[OPEN_WORDS], as above.
+    """
+    started = now_ns()
+    frame, reference, tiles = (
+        bytes_3d_at(r, FRAME),
+        bytes_3d_at(r, REFERENCE),
+        mask_at(r[TILES], r[TILES + 1], r[TILES + 2]),
+    )
+    changed = tiles.size
+    if r[VALID]:
+        changed = changed_tiles(frame, reference, r[TILE], r[LIMIT], tiles)
+    decision = PARTIAL
+    if not r[VALID] or changed > r[MOST]:
+        decision = KEYFRAME
+        tiles[:] = 1
+    elif changed == 0:
+        decision = REUSE
+    r[CHANGED], r[DECISION], r[DIFF_NS] = changed, decision, now_ns() - started
+    touched = bytes_at(r, TOUCHED)
+    clear_masks(ints_2d_at(r, MASKS), touched, r[EVERYTHING] != 0)
+    if decision == REUSE:
+        return
+    take_tiles(frame, tiles, r[TILE], reference, mask_of(ints_at(r, STATE), 0))
+    touched[0] = 1
+    if r[SHOWS]:
+        shown = tiles
+        if r[REACH] > 0:
+            shown = mask_at(r[GROWN], r[GROWN + 1], r[GROWN + 2])
+            grow_tiles(tiles, r[REACH], shown)
+        show_tiles(
+            reference, floats_2d_at(r, TABLE), floats_at(r, SLOPE), floats_at(r, SHIFT), shown, r[TILE],
+            floats_at(r, IMAGE), map_at(r, PLACE), r[IMAGE_LANES],
+        )  # fmt: skip
+
+
+@jit
+def run_frame(r: np.ndarray) -> float:
+    """Bring every map up to date, copy what was written to tensors; returns the multiply-accumulates done.
+
+    r : int64[RUN_WORDS], as above.
+    """
+    state, touched, done = ints_at(r, RUN_STATE), bytes_at(r, RUN_TOUCHED), doubles_at(r, DONE)
+    done[:] = 0.0
+    steps, reads, maps = ints_2d_at(r, STEPS), ints_2d_at(r, READS), ints_2d_at(r, MAPS)
+    costs, epsilons, spreads = doubles_2d_at(r, COSTS), doubles_at(r, EPSILONS), doubles_at(r, SPREADS)
+    packed, stale, pixels = unsigned_at(r, PACKED), unsigned_at(r, STALE), index_2d_at(r, PIXELS)
+    run(
+        steps, reads, maps, costs, epsilons, spreads, state, touched, packed, stale, pixels, ints_2d_at(r, JOBS),
+        ints_at(r, TICKET), r[WORKERS], r[WHOLE] != 0, r[EXACT] != 0, done, ints_at(r, CLOCK),
+    )  # fmt: skip
+    hand_out(ints_2d_at(r, TAPS), ints_at(r, TAP_MAPS), state, touched, r[WHOLE] != 0, bytes_at(r, FRESH))
+    return work_done(doubles_at(r, MACS), done)
