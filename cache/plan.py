@@ -318,7 +318,7 @@ def plan_step(
     block = max(level.block, step.method.grain)
     few_block = max(level.block, step.few.grain) if step.few is not None else 0
     everything = every_pixel(target.height, target.width, step.method.grain)
-    epsilon = level.epsilon if step.tested else 0.0
+    epsilon = level.epsilon * policy.factors.get(step.name, 1.0) if step.tested else 0.0
     return PlannedStep(step, epsilon, block, few_block, live[step.target], everything)
 
 

@@ -37,8 +37,10 @@ class Policy:
     """Thresholds and granularities of a whole plan.
 
     levels : by stride, ascending. global_epsilon : for pooled vectors (1 x 1 maps), whose change makes a whole map
-    stale. nodes : a Level for a node by name, before any other rule. tile : differencing tile, px (4, 8 or 16).
-    tile_difference : mean absolute difference of a tile's values (0-255) above which it has changed.
+    stale. nodes : a Level for a node by name, before any other rule. factors : factor on the threshold of a step, by
+    its name in the plan; names that it does not have are passed over, as another precision joins other nodes.
+    tile : differencing tile, px (4, 8 or 16). tile_difference : mean absolute difference of a tile's values (0-255)
+    above which it has changed.
     keyframe_fraction : share of changed tiles from which a frame is recomputed whole. precision : "fast" takes
     Winograd's method where it pays (a few 1e-6 of a layer's largest output); "strict" computes every product directly.
     cache_dtype : what feature maps are kept as; "float16" takes half the memory, and rounds every stored value to 11
@@ -50,6 +52,7 @@ class Policy:
     levels: tuple[Level, ...] = DEFAULT_LEVELS
     global_epsilon: float = 0.05
     nodes: Mapping[str, Level] = field(default_factory=dict)
+    factors: Mapping[str, float] = field(default_factory=dict)
     tile: int = 8
     tile_difference: float = 2.0
     keyframe_fraction: float = 0.95
@@ -65,6 +68,9 @@ class Policy:
                 raise ValueError(f"expected a block of 1, 2 or 4 px, got {level.block}")
             if not level.epsilon >= 0:
                 raise ValueError(f"expected a threshold of 0 or more, got {level.epsilon}")
+        for name, factor in self.factors.items():
+            if not 0 <= factor < float("inf"):
+                raise ValueError(f"expected a factor of 0 or more for {name}, got {factor}")
         if self.precision not in ("fast", "strict"):
             raise ValueError(f'expected a precision of "fast" or "strict", got {self.precision!r}')
         if self.cache_dtype not in ("float32", "float16"):

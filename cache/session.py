@@ -130,6 +130,7 @@ class Session:
         self._tiles = np.zeros(self._grid.shape, np.uint8)
         self._spread = np.zeros(len(plan.steps))
         self._shares = np.zeros(len(plan.steps))
+        self._epsilons = plan.program.epsilons.copy()
         self._macs = np.array([s.step.macs for s in plan.steps], np.float64)
         self._total_macs = plan.total_macs
         self._ticket = aligned_zeros(LANES).view(np.int64)
@@ -159,6 +160,16 @@ class Session:
     def reset(self) -> None:
         """Forget the stored frame: the next one is a keyframe."""
         self._valid = False
+
+    def scale_thresholds(self, factors: float | npt.NDArray[np.float64]) -> None:
+        """From the next frame on, take the plan's thresholds times these factors.
+
+        factors : one for all steps, or float64[steps], 0 or more. What is stored keeps the bound it was written under.
+        """
+        found = np.broadcast_to(np.asarray(factors, np.float64), self._epsilons.shape)
+        if not (np.isfinite(found).all() and (found >= 0).all()):
+            raise ValueError(f"expected finite factors of 0 or more, got {found.min():g} to {found.max():g}")
+        self._epsilons[:] = self.plan.program.epsilons * found
 
     def push(self, frame: Frame) -> FrameResult:
         """Run one frame.
@@ -269,7 +280,7 @@ class Session:
         program, state = self.plan.program, self._state
         nothing, no_list = np.zeros(0, np.uint64), np.zeros((0, 2), np.int32)
         words, kept = encode(
-            program.steps, program.reads, program.maps, program.costs, program.epsilons, self._spread, state.words,
+            program.steps, program.reads, program.maps, program.costs, self._epsilons, self._spread, state.words,
             state.touched, nothing, nothing, no_list, self._jobs, self._ticket, 1, 0, int(self.exact), self._shares,
             NO_CLOCK, self._taps, self._tap_maps, self._fresh, self._macs,
         )  # fmt: skip

@@ -35,8 +35,8 @@ from kernels.tile_diff import changed_tiles
 # LIMIT : as `changed_tiles` takes it. MOST : changed tiles above which all is recomputed. VALID : whether the maps were
 # made from the reference frame. EVERYTHING : clear all marks. STATE, TOUCHED, MASKS : of the stream (`kernels.record`).
 # TABLE, SLOPE, SHIFT : normalisation (`show_tiles`). IMAGE : float32[n] that map 0 lies in, PLACE where, IMAGE_LANES
-# its channels side by side. REACH : tiles around the changed ones that are made too. SHOWS : 0 where someone else makes the
-# image. Answers: CHANGED tiles, DECISION, nanoseconds of the comparison.
+# its channels side by side. REACH : tiles around the changed ones that are made too. SHOWS : 0 where others do that.
+# Answers: CHANGED tiles, DECISION, nanoseconds of the comparison.
 FRAME, REFERENCE, TILES, GROWN = 0, 4, 8, 11
 TILE, LIMIT, MOST, VALID, EVERYTHING = range(14, 19)
 STATE, TOUCHED, MASKS, TABLE, SLOPE, SHIFT = 19, 21, 23, 26, 29, 31

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from service.commands import bench, detect, models, serve, stream, verify
+from service.commands import bench, calibrate, detect, models, serve, stream, verify
 
 app = typer.Typer(
     name="afterimage",
@@ -17,6 +17,7 @@ app.command("serve")(serve.command)
 app.command("stream")(stream.command)
 app.command("detect")(detect.command)
 app.command("verify")(verify.command)
+app.command("calibrate")(calibrate.command)
 app.add_typer(models.app, name="models")
 app.add_typer(bench.app, name="bench")
 

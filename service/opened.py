@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cache.onnx_import import ModelError, OnnxModel, at_size, load_model
@@ -12,22 +12,27 @@ from cache.policy import Policy
 from cache.tuning import tuned
 from service.families import Family, Size, bind, check_size, default_size
 from service.model_spec import ModelSpec, load_spec
+from service.profile import Profile, load_profile
 
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """model : as it is at `size` (W, H). outputs : tensors the plan ends at; None: the model's own outputs."""
+    """model : as it is at `size` (W, H). outputs : tensors the plan ends at; None: the model's own outputs.
+
+    profile : what a calibration found for this model, if there is one."""
 
     model: OnnxModel
     spec: ModelSpec
     family: Family
     size: Size
     outputs: Sequence[str] | None
+    profile: Profile | None = None
 
     @property
     def policy(self) -> Policy:
-        """The default one with its thresholds times the specification's tolerance."""
-        return Policy().scaled(self.spec.tolerance)
+        """The default one with its thresholds times the specification's tolerance, and the profile's factors."""
+        factors = {} if self.profile is None else self.profile.factors
+        return replace(Policy().scaled(self.spec.tolerance), factors=factors)
 
     def compile(self, policy: Policy | None = None) -> Plan:
         """The plan, tuned to this machine; takes a moment. Raises ModelError or GraphError with the reason.
@@ -40,12 +45,15 @@ class OpenedModel:
         return tuned(plan, self.model.sha256)
 
 
-def open_model(path: str | Path, size: Size | None = None, spec: str | Path | None = None) -> OpenedModel:
+def open_model(
+    path: str | Path, size: Size | None = None, spec: str | Path | None = None, profile: str | Path | None = None
+) -> OpenedModel:
     """Read a model file and find out how to run it.
 
     size : (W, H) of the network's input; None takes the specification's, else the file's own. spec : its TOML
-    specification; None takes the one beside the file, else a guess.
-    Raises ModelError, SpecError, FamilyError, GraphError or OSError with the reason.
+    specification; None takes the one beside the file, else a guess. profile : what a calibration wrote; None takes
+    `NAME.profile.json` beside the file, if there is one; "" takes none.
+    Raises ModelError, SpecError, ProfileError, FamilyError, GraphError or OSError with the reason.
     """
     try:
         model = load_model(path)
@@ -56,4 +64,4 @@ def open_model(path: str | Path, size: Size | None = None, spec: str | Path | No
     check_size(model, found, chosen)
     family, outputs = bind(model, found, chosen)
     sized = at_size(model, (1, found.channels, chosen[1], chosen[0]))
-    return OpenedModel(sized, found, family, chosen, outputs)
+    return OpenedModel(sized, found, family, chosen, outputs, load_profile(profile, path, model.sha256))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -33,15 +34,17 @@ def verify(
     frames : uint8[H, W, 3] BGR of any size. policy : None takes the default. Where it asks for less than float32, the
     dense run that frames are compared with is in float32, so that agreement tells what the precision costs too (but for
     `exact`, which compares like with like); "onnxruntime_error" is that of a dense frame in the policy's precision.
-    "bfloat16_nodes" : nodes computed so on this machine.
+    "bfloat16_nodes" : nodes computed so on this machine. "budget" : that of the model's profile, "default" without one.
+    "decisions" : frames by what was done with them.
     """
-    policy = policy or default_policy(opened)
+    policy = policy or opened.policy
     plan, spec, size = opened.compile(policy), opened.spec, opened.size
     full = replace(policy, cache_dtype="float32", compute_dtype="float32")
     is_reduced = full != policy and not exact
     # `whole` recomputes every frame in full: thresholds play no part, and exact saves measuring spreads.
     stream, whole = Session(plan, exact=exact), Session(opened.compile(full) if is_reduced else plan, exact=True)
     first: list[Image] = []
+    decisions: Counter[str] = Counter()
     runtime = TailRunner(
         extract(opened.model, {plan.input_name: plan.input_shape}, plan.output_names),
         [plan.input_name],
@@ -55,6 +58,7 @@ def verify(
         if not first:
             first.append(frame.copy())
         result = stream.push(prepared(frame))
+        decisions[result.decision] += 1
         return Incremental(result.outputs, result.compute_fraction)
 
     def dense(frame: Image) -> Any:
@@ -72,9 +76,5 @@ def verify(
     if is_reduced:
         own = Session(plan, exact=True).push(prepared(first[0])).outputs
         report["onnxruntime_error"] = relative_error(own, reference(first[0]))
-    return {**report, "bfloat16_nodes": plan.bfloat16_nodes}
-
-
-def default_policy(opened: OpenedModel) -> Policy:
-    """The default policy with its thresholds times the tolerance of the model's specification."""
-    return Policy().scaled(opened.spec.tolerance)
+    budget = "exact" if exact else "default" if opened.profile is None else opened.profile.budget
+    return {**report, "bfloat16_nodes": plan.bfloat16_nodes, "budget": budget, "decisions": dict(decisions)}

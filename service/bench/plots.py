@@ -70,6 +70,32 @@ def lines(series: Mapping[str, Sequence[float]], x_axis: str, y_axis: str, *, lo
     return _svg(draw, 3.0)
 
 
+def frontier(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    chosen: tuple[float, float],
+    mark: float,
+    x_axis: str,
+    y_axis: str,
+) -> str:
+    """Curves through points (x, y), one point for what was chosen, and a dashed line at x = `mark`."""
+
+    def draw(axes: Any) -> None:
+        for number, (name, points) in enumerate(curves.items()):
+            ordered = sorted(points)
+            axes.plot(
+                *zip(*ordered, strict=True), marker="o", markersize=3, linewidth=1.2, color=_SERIES[number], label=name
+            )
+        axes.plot(*chosen, marker="o", markersize=8, color=_SERIES[1])
+        axes.axvline(mark, color=_INK, linewidth=1, linestyle="--")
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(x_axis)
+        axes.set_ylabel(y_axis)
+        _legend(axes, len(curves))
+
+    return _svg(draw, 3.0)
+
+
 def distribution(values: Sequence[float], axis: str, mark: float | None) -> str:
     """The share of values up to each value."""
 

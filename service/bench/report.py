@@ -47,13 +47,17 @@ def page(report: Mapping[str, Any]) -> str:
     """The whole document for a report of any of the three kinds."""
     kind = report["kind"]
     body = {"dense": _dense, "video": _video, "streams": _streams}[kind](report)
-    title = f"Afterimage: {TITLES[kind]}"
+    return document(f"Afterimage: {TITLES[kind]}", f"{body}\n{_machine(report['machine'])}")
+
+
+def document(title: str, body: str) -> str:
+    """A page that needs nothing else. title : text. body : HTML."""
     note = "" if plots.available() else f"<p>Without plots: matplotlib is not installed; {escape(HOW_TO_INSTALL)}.</p>"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n"
-        f"{note}\n{body}\n{_machine(report['machine'])}\n</body>\n</html>\n"
+        f"{note}\n{body}\n</body>\n</html>\n"
     )
 
 

@@ -22,11 +22,14 @@ from cache.tail import TailError
 from clients.python import ClientError
 from clients.wire import WireError
 from service.bench.errors import BenchError
+from service.calibration.budget import BudgetError
+from service.calibration.search import CalibrationError
 from service.catalogue import CatalogueError, NotPulled
 from service.codec import CodecError
 from service.evaluate import EvaluationError
 from service.families import FamilyError, Size
 from service.model_spec import SpecError
+from service.profile import ProfileError
 from service.recorder import RecorderError
 from service.registry import ModelFailed, UnknownModel
 from service.settings import ModelSource
@@ -36,8 +39,9 @@ out = Console(emoji=False)
 err = Console(stderr=True, emoji=False)
 
 EXPECTED_ERRORS = (
-    BenchError, CatalogueError, ClientError, CodecError, EvaluationError, FamilyError, GraphError, ModelError,
-    ModelFailed, OSError, RecorderError, SourceError, SpecError, TailError, UnknownModel, WireError,
+    BenchError, BudgetError, CalibrationError, CatalogueError, ClientError, CodecError, EvaluationError, FamilyError,
+    GraphError, ModelError, ModelFailed, OSError, ProfileError, RecorderError, SourceError, SpecError, TailError,
+    UnknownModel, WireError,
 )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from service.commands.common import (
 )
 from service.opened import open_model
 from service.sources import is_endless, open_source
-from service.verification import default_policy, verify
+from service.verification import verify
 
 ENDLESS_FRAMES = 200
 
@@ -55,9 +55,7 @@ def command(
     """Run a clip incrementally and densely, and compare the two with each other and with ONNX Runtime."""
     with plain_errors():
         opened = open_model(find_model(model), parse_size(size), spec)
-        policy = replace(
-            default_policy(opened), precision=precision, cache_dtype=cache_dtype, compute_dtype=compute_dtype
-        )
+        policy = replace(opened.policy, precision=precision, cache_dtype=cache_dtype, compute_dtype=compute_dtype)
         with (
             open_source(clip, start=start, frames=frames or default_frames(clip), every=every) as source,
             Progress(console=err, transient=True) as progress,
@@ -97,5 +95,8 @@ def _table(report: dict[str, Any]) -> Table:
     table.add_row("dense against ONNX Runtime", "not run" if error is None else f"{error:.1e} of the largest value")
     if report["bfloat16_nodes"]:
         table.add_row("nodes in bfloat16", str(report["bfloat16_nodes"]))
+    said = {"default": "default, no profile", "exact": "zero"}
+    table.add_row("thresholds", said.get(report["budget"], f"of a profile, budget {report['budget']}"))
+    table.add_row("frames by decision", ", ".join(f"{name} {count}" for name, count in report["decisions"].items()))
     table.add_row("bit for bit the same", "yes" if report["bit_identical"] else "no")
     return table

@@ -69,7 +69,15 @@ def test_a_block_of_a_concatenation_can_be_added():
         node("Conv", "x a", "p", pads=[1] * 4), node("Conv", "x b", "q", pads=[1] * 4),
         node("Concat", "p q", "j", axis=1), node("Conv", "j w", "c"), node("Add", "c q", "y"),
     ]  # fmt: skip
-    assert "add" not in ops(check_engine(build(nodes, constants, shape=SHAPE), SHAPE, "conv", steps=3))
+    plan = check_engine(build(nodes, constants, shape=SHAPE), SHAPE, "conv", steps=2)
+    assert ops(plan) == ["conv", "conv"], "the first two are one, of which a slice is added"
+
+
+@pytest.mark.parametrize("channels", [3, 4, 7])
+def test_the_image_can_be_added(channels):
+    nodes, shape = [node("Conv", "x w", "a"), node("Add", "a x", "y")], (1, channels, 9, 8)
+    data = build(nodes, {"w": weights(channels, channels, 1, 1)}, shape=shape)
+    assert ops(check_engine(data, shape, "conv")) == ["conv"]
 
 
 def test_a_view_that_fills_no_whole_blocks_is_added_by_a_step():

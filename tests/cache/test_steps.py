@@ -39,7 +39,7 @@ def test_a_method_keeps_the_arrays_behind_its_words():
 
 def test_act_has_the_types_kernels_expect():
     made = act(np.int64(3), 1, np.float32(2))
-    assert [type(field) for field in made] == [int, float, float]
+    assert [type(field) for field in made] == [int, float, float, int, int]
 
 
 @pytest.mark.parametrize("op", OPS)

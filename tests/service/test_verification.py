@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from service.opened import OpenedModel, open_model
-from service.verification import default_policy, verify
+from service.verification import verify
 from tests.cache.random_models import ModelMaker
 
 
@@ -39,8 +39,7 @@ def test_one_float16_map_costs_eleven_bits(tmp_path: Path) -> None:
     path.write_bytes(m.finish([m.conv("image", 3, 24, 3)]))
     opened = open_model(path)
     full, half = (
-        verify(opened, frames(), policy=replace(default_policy(opened), cache_dtype=dtype))
-        for dtype in ("float32", "float16")
+        verify(opened, frames(), policy=replace(opened.policy, cache_dtype=dtype)) for dtype in ("float32", "float16")
     )
     assert full["onnxruntime_error"] < 1e-5
     assert 1e-4 < half["onnxruntime_error"] <= 2.0**-11 + full["onnxruntime_error"]
@@ -49,13 +48,13 @@ def test_one_float16_map_costs_eleven_bits(tmp_path: Path) -> None:
 
 
 def test_exact_compares_like_with_like(opened: OpenedModel) -> None:
-    policy = replace(default_policy(opened), cache_dtype="float16", compute_dtype="bfloat16")
+    policy = replace(opened.policy, cache_dtype="float16", compute_dtype="bfloat16")
     report = verify(opened, frames(), exact=True, policy=policy)
     assert report["bit_identical"] is True
     assert report["max_abs_error"] == 0
 
 
 def test_strict_and_fast_are_full_precision(opened: OpenedModel) -> None:
-    report = verify(opened, frames(), policy=replace(default_policy(opened), precision="strict"))
+    report = verify(opened, frames(), policy=replace(opened.policy, precision="strict"))
     assert report["onnxruntime_error"] < 1e-5
     assert report["bfloat16_nodes"] == 0

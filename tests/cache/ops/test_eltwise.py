@@ -17,7 +17,7 @@ OPS = {"Add": "add", "Sub": "sub", "Mul": "mul", "Max": "max", "Min": "min"}
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("channels", [3, 16, 21])
 def test_two_maps(op, channels):
-    nodes = [node("Conv", "x w", "l"), node("Sigmoid", "l", "a"), node("Conv", "x v", "b")]
+    nodes = [node("Conv", "x w", "l"), node("Sigmoid", "l", "a"), node("Conv", "x v", "n"), node("Relu", "n", "b")]
     nodes += [node(op, "a b", "m"), node("Relu", "m", "y")]
     constants = {"w": weights(channels, 5, 1, 1), "v": weights(channels, 5, 1, 1, seed=2)}
     plan = check_engine(build(nodes, constants, shape=(1, 5, 9, 8)), (1, 5, 9, 8), OPS[op])
@@ -54,7 +54,7 @@ def test_lanes_that_differ_are_packed(op):
 
 @pytest.mark.parametrize("channels", [3, 4, 7])
 def test_the_image_with_features(channels):
-    nodes = [node("Conv", "x w", "a"), node("Add", "a x", "y")]
+    nodes = [node("Conv", "x w", "l"), node("Relu", "l", "a"), node("Add", "a x", "m"), node("Sigmoid", "m", "y")]
     data = build(nodes, {"w": weights(channels, channels, 1, 1)}, shape=(1, channels, 9, 8))
     check_engine(data, (1, channels, 9, 8), "add")
 
