@@ -41,6 +41,8 @@ class Policy:
     its name in the plan; names that it does not have are passed over, as another precision joins other nodes.
     tile : differencing tile, px (4, 8 or 16). tile_difference : mean absolute difference of a tile's values (0-255)
     above which it has changed.
+    refresh_frames : frames of a turn in which the image and then every map is looked at again, step after step, so that
+    no error below a threshold outlives it by much (rounded up to a multiple of 50; 0 for never).
     keyframe_fraction : share of changed tiles from which a frame is recomputed whole. precision : "fast" takes
     Winograd's method where it pays (a few 1e-6 of a layer's largest output); "strict" computes every product directly.
     cache_dtype : what feature maps are kept as; "float16" takes half the memory, and rounds every stored value to 11
@@ -56,6 +58,7 @@ class Policy:
     tile: int = 8
     tile_difference: float = 2.0
     keyframe_fraction: float = 0.95
+    refresh_frames: int = 250
     precision: Literal["fast", "strict"] = "fast"
     cache_dtype: Literal["float32", "float16"] = "float32"
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -71,6 +74,8 @@ class Policy:
         for name, factor in self.factors.items():
             if not 0 <= factor < float("inf"):
                 raise ValueError(f"expected a factor of 0 or more for {name}, got {factor}")
+        if self.refresh_frames < 0:
+            raise ValueError(f"expected refresh_frames of 0 or more, got {self.refresh_frames}")
         if self.precision not in ("fast", "strict"):
             raise ValueError(f'expected a precision of "fast" or "strict", got {self.precision!r}')
         if self.cache_dtype not in ("float32", "float16"):

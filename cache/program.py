@@ -15,12 +15,15 @@ from cache.half import HalfLayout, half_method
 from cache.steps import Method, Read, Words
 from kernels.program import BITS, MAP_WORDS, METHOD, READ_WORDS, STEP_WORDS
 
+IMAGE_SHARE = 0.1
+"""Of a turn in which everything is looked at again: what the image takes."""
+
 
 @dataclass(frozen=True, eq=False)
 class Program:
     """steps : int64[n, 19], reads : int64[m, 10], maps : int64[k, 8], columns as in `kernels.program`.
 
-    costs : float64[n, 4]. epsilons : float64[n]. kept : arrays behind the addresses.
+    costs : float64[n, 4]. epsilons : float64[n]. turn : float64[n + 1]. kept : arrays behind the addresses.
     """
 
     steps: Words
@@ -28,6 +31,7 @@ class Program:
     maps: Words
     costs: npt.NDArray[np.float64]
     epsilons: npt.NDArray[np.float64]
+    turn: npt.NDArray[np.float64]
     kept: tuple[Any, ...]
 
 
@@ -64,8 +68,22 @@ def assemble(steps: Sequence[Any], maps: Sequence[MapInfo], half: HalfLayout | N
     return Program(
         rows, np.array(reads, np.int64).reshape(-1, READ_WORDS), np.array(places, np.int64).reshape(-1, MAP_WORDS),
         np.array([[*s.step.method.cost, *(s.step.few or s.step.method).cost] for s in steps], np.float64).reshape(-1,
-        4), np.array([planned.epsilon for planned in steps], np.float64), tuple(kept),
+        4), np.array([planned.epsilon for planned in steps], np.float64), turn_of(steps), tuple(kept),
     )  # fmt: skip
+
+
+def turn_of(steps: Sequence[Any]) -> npt.NDArray[np.float64]:
+    """float64[steps + 1], where in a turn from 0 to 1 each step begins and the last one ends, by what they may cost.
+
+    The image comes before them.
+    """
+    sizes = [len(s.everything) * s.step.channels for s in steps]
+    costs = np.array([s.step.macs / 50 + size / 4 for s, size in zip(steps, sizes, strict=True)], np.float64)
+    total = costs.sum() / (1 - IMAGE_SHARE) if costs.sum() > 0 else 1.0
+    ends: npt.NDArray[np.float64] = np.concatenate([[IMAGE_SHARE], IMAGE_SHARE + np.cumsum(costs) / total])
+    if len(steps):
+        ends[-1] = 1.0
+    return ends
 
 
 def packed_words(height: int, width: int) -> int:

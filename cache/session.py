@@ -38,6 +38,10 @@ from kernels.frame import (
     JOBS,
     OPEN_WORDS,
     PACKED,
+    PART,
+    PARTS,
+    RUN_PART,
+    RUN_PARTS,
     RUN_WORDS,
     SHOWS,
     VALID,
@@ -57,6 +61,8 @@ Array = npt.NDArray[Any]
 Tiles = npt.NDArray[np.uint8]
 Clock = npt.NDArray[np.int64]
 NO_CLOCK: Clock = np.zeros(0, np.int64)
+REFRESH_PARTS = 50
+"""Parts of a turn: first the image is looked at again, then step after step, each from what is fresh already."""
 DECISIONS: tuple[Decision, ...] = ("reuse", "partial", "keyframe")
 """As `kernels.frame` numbers them."""
 
@@ -86,7 +92,9 @@ def reason_of(decision: Decision, valid: bool, changed: int, tiles: int) -> str:
     """Why a frame was reused, recomputed in part, or recomputed whole."""
     if not valid:
         return "no stored frame"
-    return "nothing changed" if decision == "reuse" else f"{changed} of {tiles} tiles changed"
+    if changed == 0:
+        return "nothing changed" if decision == "reuse" else "refresh"
+    return f"{changed} of {tiles} tiles changed"
 
 
 def new_state(plan: Plan) -> State:
@@ -149,6 +157,9 @@ class Session:
         self._tensor = aligned_zeros(0)  # the image of `push_tensor`, where that lies outside the arena
         self._valid = False
         self._reference_valid = False
+        self._frames = 0
+        frames = 0 if exact else policy.refresh_frames
+        self._refresh_every = -(-frames // REFRESH_PARTS)
         self._done = 0.0  # multiply-accumulates of the last frame
 
     @property
@@ -189,6 +200,7 @@ class Session:
         self._state.enter()
         words[FRAME], words[VALID], words[EVERYTHING] = frame.ctypes.data, valid, not self._valid
         self._place_image(words)
+        self._turn(words)
         self._valid = False
         open_frame(words)
         decision, changed = DECISIONS[words[DECISION]], int(words[CHANGED])
@@ -211,6 +223,7 @@ class Session:
         if x.shape != self.plan.input_shape or x.dtype != np.float32:
             raise ValueError(f"expected a tensor float32{list(self.plan.input_shape)}, got {x.dtype}{list(x.shape)}")
         start = time.perf_counter_ns()
+        self._running[RUN_PARTS] = 0
         valid, seen, self._valid, self._reference_valid = self._valid, self._reference_valid, False, False
         self._state.enter()
         self._state.clear(not valid)
@@ -263,14 +276,14 @@ class Session:
     def _open_record(self, difference: float) -> tuple[Words, tuple[Any, ...]]:
         """The record of `kernels.frame.open_frame`, and what must outlive it."""
         plan, grid, state = self.plan, self._grid, self._state
-        image = plan.maps[0]
+        image, program = plan.maps[0], plan.program
         shows = image.outside or not isinstance(state, HalfState)
         words, kept = encode(
             self._reference, self._reference, self._tiles, np.empty_like(self._tiles), grid.tile,
             grid.limit(difference, plan.channels), int(plan.policy.keyframe_fraction * len(grid)), 0, 0,
             state.words, state.touched, state.mask_table, plan.table, *plan.line, state.arena, image.layout,
             plan.channels if image.is_interleaved else LANES, plan.needs.image_reach_tiles if image.outside else 0,
-            int(shows), 0, 0, 0,
+            int(shows), program.turn, 0, 0, 0, 0, 0,
         )  # fmt: skip
         assert words.size == OPEN_WORDS
         return words, kept
@@ -281,11 +294,20 @@ class Session:
         nothing, no_list = np.zeros(0, np.uint64), np.zeros((0, 2), np.int32)
         words, kept = encode(
             program.steps, program.reads, program.maps, program.costs, self._epsilons, self._spread, state.words,
-            state.touched, nothing, nothing, no_list, self._jobs, self._ticket, 1, 0, int(self.exact), self._shares,
-            NO_CLOCK, self._taps, self._tap_maps, self._fresh, self._macs,
+            state.touched, nothing, nothing, no_list, self._jobs, self._ticket, 1, 0, int(self.exact), program.turn,
+            0, 0, self._shares, NO_CLOCK, self._taps, self._tap_maps, self._fresh, self._macs,
         )  # fmt: skip
         assert words.size == RUN_WORDS
         return words, kept
+
+    def _turn(self, words: Words) -> None:
+        """Say which part of the maps this frame looks at again, if any."""
+        part, parts = 0, 0
+        if self._refresh_every and self._frames % self._refresh_every == self._refresh_every - 1:
+            part, parts = self._frames // self._refresh_every % REFRESH_PARTS, REFRESH_PARTS
+        words[PART], words[PARTS] = part, parts
+        self._running[RUN_PART], self._running[RUN_PARTS] = part, parts
+        self._frames += 1
 
     def _place_image(self, words: Words) -> None:
         """Where the image lies outside the arena: in the thread's work space."""

@@ -12,7 +12,7 @@ from kernels.jit import jit
 from kernels.simd import address_of, run_set
 from kernels.simd_bits import first_bit, set_bytes
 
-__all__ = ["list_packed", "list_pixels", "marked_rows", "pack_mask", "project_packed"]
+__all__ = ["list_packed", "list_part", "list_pixels", "marked_rows", "pack_mask", "project_packed"]
 
 BITS = 64
 EVEN = np.uint64(0x5555555555555555)
@@ -240,6 +240,24 @@ def list_packed(stale: np.ndarray, height: int, width: int, block: int, pixels: 
                 _list_block(pixels, listed, top, left, block, height, width)
                 listed += block * block
                 distinct += (bottom - top) * (min(left + block, width) - left)
+    return listed, distinct
+
+
+@jit
+def list_part(height: int, width: int, block: int, first: int, end: int, pixels: np.ndarray) -> tuple[int, int]:
+    """List blocks `first` to `end` - 1 of a map, counted row by row.
+
+    Other arguments and the result as in `list_packed`.
+    """
+    columns = (width + block - 1) // block
+    if pixels.shape[0] < (end - first) * block * block:
+        raise ValueError("expected room for every block of the part in pixels")
+    listed, distinct = 0, 0
+    for number in range(first, end):
+        top, left = number // columns * block, number % columns * block
+        _list_block(pixels, listed, top, left, block, height, width)
+        listed += block * block
+        distinct += (min(top + block, height) - top) * (min(left + block, width) - left)
     return listed, distinct
 
 

@@ -27,7 +27,7 @@ from kernels.constants import STORE, TEST_BITS, TEST_RMS, UNMARKED
 from kernels.image import unpack_rows
 from kernels.jit import jit
 from kernels.layout import Map
-from kernels.masks import list_packed, marked_rows, pack_mask, project_packed
+from kernels.masks import list_packed, list_part, marked_rows, pack_mask, project_packed
 from kernels.record import arena_of, indices_at, mask_of, tensor_at, words_at
 from kernels.simd import address_of
 from kernels.spread import spread
@@ -68,6 +68,7 @@ PARTS_MASK, STEP_MASK, SERIAL_MASK = (1 << 28) - 1, (1 << 12) - 1, (1 << 22) - 1
 NO_STEP = STEP_MASK
 WAITING = PARTS_MASK  # a frame has begun, no job yet: step 0, of which every part is taken
 PART_NS = 8000.0  # a part worth handing over takes at least so long
+REFRESHED = 0.3  # of a threshold, from which what is looked at again is written
 PATIENCE = 256  # pauses before another thread is let run
 
 
@@ -285,34 +286,60 @@ def _run_whole(
 
 
 @jit
+def share_of_turn(start: float, end: float, part: int, parts: int) -> tuple[float, float]:
+    """Of what lies between two points of a turn from 0 to 1: first and end, from 0 to 1, of the share of one part.
+
+    Equal where nothing does, or where there are 0 parts. Parts that follow each other meet.
+    """
+    if parts == 0 or end <= start:
+        return 0.0, 0.0
+    first, last = (part / parts - start) / (end - start), ((part + 1) / parts - start) / (end - start)
+    return min(max(first, 0.0), 1.0), min(max(last, 0.0), 1.0)
+
+
+@jit
 def _run_stale(
     steps: np.ndarray, reads: np.ndarray, maps: np.ndarray, costs: np.ndarray, epsilons: np.ndarray,
     spreads: np.ndarray, state: np.ndarray, touched: np.ndarray, masks: np.ndarray, stale: np.ndarray, pixels:
-    np.ndarray, jobs: np.ndarray, ticket: np.ndarray, workers: int, exact: bool, done: np.ndarray, clock: np.ndarray,
+    np.ndarray, jobs: np.ndarray, ticket: np.ndarray, workers: int, exact: bool, turn: np.ndarray, part: int, parts:
+    int, done: np.ndarray, clock: np.ndarray,
 ) -> None:  # fmt: skip
-    """What was written to one map makes stale of the next, step by step."""
+    """What was written to one map makes stale of the next, step by step; and a part of all is looked at again."""
     for index in range(steps.shape[0]):
         step, cost = steps[index], costs[index]
-        if not _is_touched(step, reads, touched):
+        is_touched, written = _is_touched(step, reads, touched), 0
+        begins, ends = share_of_turn(turn[index], turn[index + 1], part, parts)
+        if not is_touched and begins == ends:
             continue
         started = now_ns() if clock.size > 0 else 0
         target = maps[step[TARGET]]
         height, width = target[HEIGHT], target[WIDTH]
         words = (width + 63) // 64
-        mask = stale[: height * words].reshape((height, words))
-        _mark_stale(step, reads, maps, touched, state, masks, mask)
-        method, count, distinct = _choose(step, cost, mask, height, width, pixels, exact)
-        if count > 0:
-            mode, limit = TEST_RMS, (epsilons[index] * spreads[index]) ** 2 * step[CHANNELS]
-            if exact or step[BITS]:
-                mode, limit = TEST_BITS, 0.0
-            expected = cost[1] * count if method == METHOD else cost[3] * count
-            written = _compute(
-                jobs, index, ticket, step, method, address_of(state), address_of(pixels), count, step[method + BLOCK],
-                mode, limit, expected, workers,
-            )  # fmt: skip
-            touched[step[TARGET]] = TOUCHED if written > 0 else UNTOUCHED
-            done[index] = distinct / (height * width)
+        mode, limit = TEST_RMS, (epsilons[index] * spreads[index]) ** 2 * step[CHANNELS]
+        if exact or step[BITS]:
+            mode, limit = TEST_BITS, 0.0
+        if is_touched:
+            mask = stale[: height * words].reshape((height, words))
+            _mark_stale(step, reads, maps, touched, state, masks, mask)
+            method, count, distinct = _choose(step, cost, mask, height, width, pixels, exact)
+            if count > 0:
+                expected = cost[1] * count if method == METHOD else cost[3] * count
+                written = _compute(
+                    jobs, index, ticket, step, method, address_of(state), address_of(pixels), count,
+                    step[method + BLOCK], mode, limit, expected, workers,
+                )  # fmt: skip
+                done[index] = distinct / (height * width)
+        if begins < ends:
+            block = step[METHOD + BLOCK]
+            blocks = ((height + block - 1) // block) * ((width + block - 1) // block)
+            count, distinct = list_part(height, width, block, int(blocks * begins), int(blocks * ends), pixels)
+            if count > 0:
+                written += _compute(
+                    jobs, index, ticket, step, METHOD, address_of(state), address_of(pixels), count,
+                    block, mode, limit * REFRESHED**2, cost[1] * count, workers,
+                )  # fmt: skip
+                done[index] += distinct / (height * width)
+        touched[step[TARGET]] = TOUCHED if written > 0 else UNTOUCHED
         if clock.size > 0:
             clock[index] = now_ns() - started
 
@@ -357,8 +384,8 @@ def work_done(macs: np.ndarray, shares: np.ndarray) -> float:
 def run(
     steps: np.ndarray, reads: np.ndarray, maps: np.ndarray, costs: np.ndarray, epsilons: np.ndarray,
     spreads: np.ndarray, state: np.ndarray, touched: np.ndarray, masks: np.ndarray, stale: np.ndarray, pixels:
-    np.ndarray, jobs: np.ndarray, ticket: np.ndarray, workers: int, keyframe: bool, exact: bool, done: np.ndarray,
-    clock: np.ndarray,
+    np.ndarray, jobs: np.ndarray, ticket: np.ndarray, workers: int, keyframe: bool, exact: bool, turn: np.ndarray,
+    part: int, parts: int, done: np.ndarray, clock: np.ndarray,
 ) -> None:  # fmt: skip
     """Bring every map up to date with what was written to those of which `touched` is set.
 
@@ -369,6 +396,9 @@ def run(
     masks : uint64, room for the packed masks of all maps. stale : uint64, room for the largest one.
     pixels : int32[largest list, 2]. jobs : int64[steps, 16]. ticket : int64[1].
     workers : 1 and those who call `help_out`. keyframe : recompute everything. exact : write what differs in any bit.
+    turn, part, parts : float64[steps + 1], where in a turn over all steps each begins and the last one ends; which of
+        so many parts of it is recomputed, whatever was written, and written where it differs by more than `REFRESHED`
+        of the threshold. 0 parts for none.
     done : float64[steps], zeros; share of the target's pixels that were recomputed. clock : int64[steps], zeros, or
         [0]; nanoseconds taken by each step.
     """
@@ -380,7 +410,7 @@ def run(
     else:
         _run_stale(
             steps, reads, maps, costs, epsilons, spreads, state, touched, masks, stale, pixels, jobs, ticket, workers,
-            exact, done, clock,
+            exact, turn, part, parts, done, clock,
         )  # fmt: skip
     restore_denormals(mode)
 

@@ -10,7 +10,7 @@ import numpy as np
 from kernels.jit import jit
 from kernels.simd import absolute_differences, address_of, word_sum_4, word_sum_8, word_sum_16
 
-__all__ = ["changed_tiles"]
+__all__ = ["changed_tiles", "differing_tiles"]
 
 
 @jit
@@ -73,3 +73,28 @@ def changed_tiles(frame: np.ndarray, reference: np.ndarray, tile: int, limit: in
             tiles[tile_y, tile_x] = over
             changed += over
     return changed
+
+
+@jit
+def differing_tiles(
+    frame: np.ndarray, reference: np.ndarray, tile: int, first: int, end: int, tiles: np.ndarray
+) -> int:
+    """Mark those of tiles `first` to `end` - 1, counted row by row, in which any byte differs.
+
+    frame, reference, tile, tiles : as in `changed_tiles`; marks stay. Returns how many were not marked before.
+    """
+    height, width, channels = frame.shape
+    columns, found = tiles.shape[1], 0
+    for number in range(first, end):
+        tile_y, tile_x = number // columns, number % columns
+        if tiles[tile_y, tile_x]:
+            continue
+        differing = np.uint8(0)
+        for y in range(tile_y * tile, min(tile_y * tile + tile, height)):
+            for x in range(tile_x * tile, min(tile_x * tile + tile, width)):
+                for c in range(channels):
+                    differing |= frame[y, x, c] ^ reference[y, x, c]
+        if differing:
+            tiles[tile_y, tile_x] = 1
+            found += 1
+    return found

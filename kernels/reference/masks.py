@@ -49,6 +49,15 @@ def list_packed(stale: np.ndarray, height: int, width: int, block: int, pixels: 
     return list_pixels(mask_of(stale, width), block, pixels)
 
 
+def list_part(height: int, width: int, block: int, first: int, end: int, pixels: np.ndarray) -> tuple[int, int]:
+    """Of all blocks, those of the part."""
+    every = np.zeros((-(-height // block) * -(-width // block) * block * block, 2), np.int32)
+    list_pixels(np.ones((height, width), np.uint8), block, every)
+    found = every.reshape(-1, block * block, 2)[first:end].reshape(-1, 2)
+    pixels[: len(found)] = found
+    return len(found), len(np.unique(found, axis=0))
+
+
 def list_pixels(stale: np.ndarray, block: int, pixels: np.ndarray) -> tuple[int, int]:
     """Block by block, each with all its pixels."""
     if block not in (1, 2, 4, 8):

@@ -12,3 +12,17 @@ def changed_tiles(frame: np.ndarray, reference: np.ndarray, tile: int, limit: in
         part = difference[y * tile : (y + 1) * tile, x * tile : (x + 1) * tile]
         tiles[y, x] = part.sum() * tile * tile > limit * part.size
     return int(np.count_nonzero(tiles))
+
+
+def differing_tiles(
+    frame: np.ndarray, reference: np.ndarray, tile: int, first: int, end: int, tiles: np.ndarray
+) -> int:
+    """Tile by tile."""
+    found = 0
+    for number in range(first, end):
+        y, x = divmod(number, tiles.shape[1])
+        part = slice(y * tile, (y + 1) * tile), slice(x * tile, (x + 1) * tile)
+        if not tiles[y, x] and np.any(frame[part] != reference[part]):
+            tiles[y, x] = 1
+            found += 1
+    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,12 +19,12 @@ from tests.cache.random_models import ModelMaker, models
 LOOSE = Policy(levels=(Level(float("inf"), 0.3, 2),), global_epsilon=0.3)
 
 
-def small_network() -> Plan:
+def small_network(policy: Policy | None = None) -> Plan:
     m = ModelMaker(5, 3, 48, 64)
     x = m.activate(m.conv("image", 3, 16, 3, strides=[2, 2], pads=[1] * 4), 16, "Relu")
     y = m.activate(m.conv(x, 16, 16, 3, pads=[1] * 4), 16, "Silu")
     z = m.activate(m.conv(m.node("Add", [x, y]), 16, 32, 3, strides=[2, 2], pads=[1] * 4), 32, "Relu")
-    return Plan.compile(load_model(m.finish([z])), policy=LOOSE)
+    return Plan.compile(load_model(m.finish([z])), policy=policy or LOOSE)
 
 
 @given(models(max_layers=6), st.integers(0, 2**31))
@@ -79,7 +81,7 @@ def test_work_follows_change():
 
 
 def test_changes_below_the_threshold_are_remembered_until_they_count():
-    session = Session(small_network())
+    session = Session(small_network(replace(LOOSE, refresh_frames=0)))
     frame = np.full((48, 64, 3), 100, np.uint8)
     session.push(frame)
     for step, expected in ((1, 0), (2, 0), (3, 48)):

@@ -383,6 +383,21 @@ def changed_tiles(draw: Any) -> Case:
 
 
 @case
+def differing_tiles(draw: Any) -> Case:
+    """One bit here and there, tiles cut off at the edges, any stretch of them."""
+    m = memory(draw)
+    tile, channels = draw(st.sampled_from([4, 8, 16])), draw(st.integers(1, 4))
+    frame = m.rng.integers(0, 256, (draw(st.integers(1, 40)), draw(st.integers(1, 60)), channels), dtype=np.uint8)
+    reference = frame ^ (m.rng.random(frame.shape) < 0.005).astype(np.uint8)
+    rows, columns = _tiles(frame, tile)
+    first = draw(st.integers(0, rows * columns))
+    return {
+        "frame": frame, "reference": reference, "tile": tile, "first": first, "end":
+        draw(st.integers(first, rows * columns)), "tiles": m.rng.integers(0, 2, (rows, columns)).astype(np.uint8),
+    }  # fmt: skip
+
+
+@case
 def show_tiles(draw: Any) -> Case:
     """Interleaved and blocked maps; tables that are lines and tables that are not."""
     m, frame, _ = _frames(draw)
@@ -516,6 +531,18 @@ def list_packed(draw: Any) -> Case:
     drawn = draw(CASES["list_pixels"])
     height, width = drawn["stale"].shape
     return drawn | {"stale": bits_of(drawn["stale"]), "height": height, "width": width}
+
+
+@case
+def list_part(draw: Any) -> Case:
+    """Nothing, some and all of the blocks."""
+    height, width, block = draw(st.integers(1, 30)), draw(st.integers(1, 70)), draw(st.sampled_from([1, 2, 4, 8]))
+    blocks = -(-height // block) * -(-width // block)
+    first = draw(st.integers(0, blocks))
+    return {
+        "height": height, "width": width, "block": block, "first": first, "end": draw(st.integers(first, blocks)),
+        "pixels": np.zeros((blocks * block * block, 2), np.int32),
+    }  # fmt: skip
 
 
 @case
