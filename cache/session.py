@@ -157,7 +157,7 @@ class Session:
         self._tensor = aligned_zeros(0)  # the image of `push_tensor`, where that lies outside the arena
         self._valid = False
         self._reference_valid = False
-        self._frames = 0
+        self._frames = 0  # since the last keyframe
         frames = 0 if exact else policy.refresh_frames
         self._refresh_every = -(-frames // REFRESH_PARTS)
         self._done = 0.0  # multiply-accumulates of the last frame
@@ -204,6 +204,7 @@ class Session:
         self._valid = False
         open_frame(words)
         decision, changed = DECISIONS[words[DECISION]], int(words[CHANGED])
+        self._frames = 0 if decision == "keyframe" else self._frames + 1  # after a keyframe all is fresh
         if decision != "reuse":
             if not words[SHOWS]:
                 assert isinstance(self._state, HalfState)
@@ -307,7 +308,6 @@ class Session:
             part, parts = self._frames // self._refresh_every % REFRESH_PARTS, REFRESH_PARTS
         words[PART], words[PARTS] = part, parts
         self._running[RUN_PART], self._running[RUN_PARTS] = part, parts
-        self._frames += 1
 
     def _place_image(self, words: Words) -> None:
         """Where the image lies outside the arena: in the thread's work space."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,7 +70,8 @@ def command(
             raise FileNotFoundError(2, "no such folder", str(target.parent))
         opened = open_model(path, parse_size(size), spec, profile="")
         with Progress(console=err, transient=True) as progress:
-            session = Session(opened.compile())
+            # Without the turns of refresh, which take the same whatever the thresholds.
+            session = Session(opened.compile(replace(opened.policy, refresh_frames=0)))
             footages = _look(opened, session, clips, start, frames, every, progress)
             kept = target.with_name(target.name + ".probes")
             if fresh:
