@@ -8,6 +8,7 @@ import numpy.typing as npt
 from cache.arena import LANES
 from cache.steps import Floats
 from cache.values import Blocks, Value
+from kernels.constants import HALF
 from kernels.target import MAX_VECTORS
 
 Ints = npt.NDArray[np.int64]
@@ -33,9 +34,11 @@ def block_groups(blocks: int) -> list[tuple[int, int]]:
     return groups
 
 
-def reads_single_lanes(blocks: Blocks) -> bool:
-    """Whether a view is cheaper to read lane by lane: a ninth of the lanes of its blocks, or more, hold none of it."""
-    return 9 * np.unique(blocks.position).size <= 8 * LANES * len(blocks)
+def lanes_per_tap(blocks: Blocks) -> int:
+    """16, 8 or 1: how a view is read with the least work. A tap of one lane takes a ninth more than its share of 16."""
+    used = np.unique(blocks.position)
+    cost = {LANES: LANES * len(blocks), HALF: HALF * np.unique(used // HALF).size, 1: used.size * 9 / 8}
+    return min(cost, key=lambda lanes: cost[lanes])
 
 
 def pack_weights(
@@ -44,11 +47,11 @@ def pack_weights(
     """Tap table, spans and weights of `kernels.conv.convolve` for a view of blocked maps.
 
     offsets : int64[blocks], element offset of each touched block from the source's origin. A group of output blocks
-    lists only the input blocks that its convolution groups see. lanes : per tap, 16; or 1, which lists only the lanes
-    that hold a channel, in the same order. Returns int64[taps], int64[groups, 5], float32[:].
+    lists only the input blocks that its convolution groups see. lanes : per tap, 16; or 8 or 1, which list only the
+    halves or lanes that hold a channel, in the same order. Returns int64[taps], int64[groups, 5], float32[:].
     """
     outputs, per_group, kh, kw = weight.shape
-    share = outputs // groups
+    share, parts = outputs // groups, LANES // lanes
     window_offsets = window_taps((kh, kw), row, LANES, dilations)
     taps, spans, packed, tap_at, weight_at = [], [], [], 0, 0
     for first, count in block_groups(-(-outputs // LANES)):
@@ -62,16 +65,16 @@ def pack_weights(
             source = np.arange(out // share * per_group, (out // share + 1) * per_group)
             where = blocks.position[source]
             np.add.at(matrix[..., out - low], slot[where // LANES] * LANES + where % LANES, weight[out])
-        group = matrix.reshape(seen.size, LANES, kh, kw, count * LANES).transpose(0, 2, 3, 1, 4)
-        table = (offsets[seen, None, None] * 4 + window_offsets).reshape(-1)
-        if lanes == 1:
-            used = np.zeros((seen.size, 1, 1, LANES), np.bool_)
-            used.reshape(-1)[slot[blocks.position[inputs] // LANES] * LANES + blocks.position[inputs] % LANES] = True
-            used = np.broadcast_to(used, group.shape[:4])
-            group = group[used]
-            table = (table[:, None] + np.arange(LANES) * 4)[used.reshape(-1, LANES)]
+        group = matrix.reshape(seen.size, parts, lanes, kh, kw, count * LANES).transpose(0, 3, 4, 1, 2, 5)
+        table = offsets[seen, None, None, None] * 4 + window_offsets[..., None] + np.arange(parts) * lanes * 4
+        if parts > 1:
+            used = np.zeros((seen.size, 1, 1, parts), np.bool_)
+            where = blocks.position[inputs]
+            used.reshape(-1)[slot[where // LANES] * parts + where % LANES // lanes] = True
+            used = np.broadcast_to(used, table.shape)
+            group, table = group[used], table[used]
         spans.append((first, count, tap_at, table.size, weight_at))
-        taps.append(table)
+        taps.append(table.reshape(-1))
         packed.append(group.reshape(-1))
         tap_at += table.size
         weight_at += group.size

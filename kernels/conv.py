@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.constants import LANES, STORE, VECTOR_BYTES
+from kernels.constants import HALF, LANES, STORE, VECTOR_BYTES
 from kernels.jit import jit, jit_inlined
 from kernels.layout import (
     CHUNK,
@@ -38,6 +38,9 @@ from kernels.micro import (
     dense_3x1,
     dense_3x2,
     dense_3x3,
+    dense_8x1,
+    dense_8x2,
+    dense_8x3,
     dense_9x1,
     dense_9x2,
     dense_9x3,
@@ -95,6 +98,13 @@ def _dense(
             dense_16x2(bases, taps, count, w, bias, act, to)
         else:
             dense_16x1(bases, taps, count, w, bias, act, to)
+    elif lanes == 8:
+        if vectors == 3:
+            dense_8x3(bases, taps, count, w, bias, act, to)
+        elif vectors == 2:
+            dense_8x2(bases, taps, count, w, bias, act, to)
+        else:
+            dense_8x1(bases, taps, count, w, bias, act, to)
     elif lanes == 9:
         if vectors == 3:
             dense_9x3(bases, taps, count, w, bias, act, to)
@@ -184,7 +194,7 @@ def dense_pixels(
     pixels are listed. together : taps of the table that are taken as one, 1 or 3. taps, weights, bias, slopes :
     addresses.
     """
-    every = 1 if lanes == LANES else 3  # pixels of an image share their lines
+    every = 1 if lanes in (LANES, HALF) else 3  # pixels of an image share their lines
     for g in range(spans.shape[0]):
         first, vectors, first_tap, tap_count = spans[g, 0], spans[g, 1], spans[g, 2], spans[g, 3]
         if together == 3:
@@ -224,7 +234,7 @@ def convolve(
     """Convolve at the listed output pixels, activate, compare with the stored values, write what passes.
 
     arena : float32[:], holds source and target maps; the source's border of zeros covers every tap.
-    taps : int64[:], byte offsets from a pixel's input corner; each reads `lanes` channels (16, 9, 3 or 1).
+    taps : int64[:], byte offsets from a pixel's input corner; each reads `lanes` channels (16, 9, 8, 3 or 1).
     spans : int64[groups, 5], per group of output blocks: first block, blocks (1 to `MAX_VECTORS`), first tap, taps,
         first weight.
     weights : float32[:], per group [tap][lane][block][16]; 64-byte aligned.
@@ -247,7 +257,7 @@ def convolve(
     fetches, count = test.mode != STORE, min(CHUNK, pixels.shape[0])
     fill_addresses(m, source, stride_y, stride_x, 0, count, bases)
     fill_addresses(m, target, 1, 1, 0, count, outs)
-    if fetches and lanes == LANES and count > 0 and spans[0, 3] <= FETCHED_TAPS:
+    if fetches and lanes in (LANES, HALF) and count > 0 and spans[0, 3] <= FETCHED_TAPS:
         for slot in range(0, count, PIXELS):
             for k in range(spans[0, 3]):
                 fetch_lines(bases, slot, 1, table_get(all_taps, k))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cache.packing import block_groups, pack_interleaved, pack_weights, reads_single_lanes, window_taps
+from cache.packing import block_groups, lanes_per_tap, pack_interleaved, pack_weights, window_taps
 from cache.values import Blocks, Value
 from tests.cache.onnx_models import weights
 
@@ -39,26 +39,29 @@ def scattered() -> Blocks:
     return Blocks(np.zeros(3, np.int64), np.arange(3, dtype=np.int64), positions)
 
 
+@pytest.mark.parametrize("lanes", [8, 1])
 @pytest.mark.parametrize("groups", [1, 2, 4])
-def test_single_lanes_list_what_whole_blocks_list_without_the_idle_lanes(groups):
+def test_parts_of_blocks_list_what_whole_blocks_list_without_the_idle_ones(groups, lanes):
     weight = weights(20, 8 // groups, 2, 1)
     offsets = np.array([0, 500, 1000], np.int64)
-    whole, single = (pack_weights(weight, groups, scattered(), offsets, 64, (1, 1), lanes) for lanes in (16, 1))
-    for (first, count, tap, taps, at), span in zip(whole[1].tolist(), single[1].tolist(), strict=True):
+    whole, parts = (pack_weights(weight, groups, scattered(), offsets, 64, (1, 1), n) for n in (16, lanes))
+    for (first, count, tap, taps, at), span in zip(whole[1].tolist(), parts[1].tolist(), strict=True):
         assert span[:2] == [first, count]
-        offsets = (whole[0][tap : tap + taps, None] + np.arange(16) * 4).reshape(-1)
-        rows = whole[2][at : at + taps * 16 * count * 16].reshape(taps * 16, -1)
+        offsets = (whole[0][tap : tap + taps, None] + np.arange(0, 16, lanes) * 4).reshape(-1)
+        rows = whole[2][at : at + taps * 16 * count * 16].reshape(taps * 16 // lanes, -1)
         used = rows.any(axis=1)
-        assert single[0][span[2] : span[2] + span[3]].tolist() == offsets[used].tolist()
-        kept = single[2][span[4] : span[4] + span[3] * count * 16]
-        np.testing.assert_array_equal(kept.reshape(-1, count * 16), rows[used])
-    assert single[0].size < whole[0].size * 16 / 3
+        assert parts[0][span[2] : span[2] + span[3]].tolist() == offsets[used].tolist()
+        kept = parts[2][span[4] : span[4] + span[3] * lanes * count * 16]
+        np.testing.assert_array_equal(kept.reshape(-1, lanes * count * 16), rows[used])
+    assert parts[0].size * lanes < whole[0].size * 16
 
 
-def test_views_with_many_idle_lanes_are_read_lane_by_lane():
+def test_views_with_idle_lanes_are_read_in_halves_or_lane_by_lane():
     def first(channels: int) -> Blocks:
         blocks = -(-channels // 16)
         return Blocks(np.zeros(blocks, np.int64), np.arange(blocks, dtype=np.int64), np.arange(channels))
 
-    assert reads_single_lanes(scattered())
-    assert [n for n in (15, 16, 24, 28, 29, 40, 48, 58, 96, 116) if reads_single_lanes(first(n))] == [24, 28, 40]
+    assert lanes_per_tap(scattered()) == 1
+    read = {n: lanes_per_tap(first(n)) for n in (3, 8, 15, 16, 20, 24, 28, 29, 40, 48, 58, 72, 96, 116)}
+    assert {n for n, lanes in read.items() if lanes == 1} == {3, 20, 28}
+    assert {n for n, lanes in read.items() if lanes == 8} == {8, 24, 40, 72, 116}

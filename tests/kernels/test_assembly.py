@@ -40,7 +40,7 @@ REGISTER_LANES = {"avx512": 16, "avx2": 8, "neon": 4, "generic": 4}
 SHAPES = [
     (variant, triple, cpu, lanes, vectors)
     for variant, triple, cpu in CPUS
-    for lanes in (16, 9, 3, 1)
+    for lanes in (16, 9, 8, 3, 1)
     for vectors in range(1, BLOCKINGS[variant].vectors + 1)
 ]
 
@@ -144,7 +144,7 @@ def test_own_convolve() -> None:
     sizes = {loop.fused + loop.multiplies for loop in loops}
     expected = {
         blocking.pixels * lanes * vectors * per_vector
-        for lanes in (16, 9, 3, 1)
+        for lanes in (16, 9, 8, 3, 1)
         for vectors in range(1, blocking.vectors + 1)
     } | {
         pixels * lanes * vectors * per_vector
