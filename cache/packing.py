@@ -9,7 +9,7 @@ from cache.arena import LANES
 from cache.steps import Floats
 from cache.values import Blocks, Value
 from kernels.constants import HALF
-from kernels.target import MAX_VECTORS
+from kernels.target import HALF_PIXELS, MAX_VECTORS
 
 Ints = npt.NDArray[np.int64]
 
@@ -41,14 +41,21 @@ def lanes_per_tap(blocks: Blocks) -> int:
     return min(cost, key=lambda lanes: cost[lanes])
 
 
+def vectors_of(blocks: int, live: int, *, halves: bool = True) -> int:
+    """How a span tells its blocks of `live` outputs: their number, or 0 for half a block where that is faster."""
+    return 0 if halves and HALF_PIXELS and live <= HALF and blocks == 1 else blocks
+
+
 def pack_weights(
-    weight: Floats, groups: int, blocks: Blocks, offsets: Ints, row: int, dilations: tuple[int, int], lanes: int = LANES
-) -> tuple[Ints, Ints, Floats]:
+    weight: Floats, groups: int, blocks: Blocks, offsets: Ints, row: int, dilations: tuple[int, int],
+    lanes: int = LANES, *, halves: bool = True,
+) -> tuple[Ints, Ints, Floats]:  # fmt: skip
     """Tap table, spans and weights of `kernels.conv.convolve` for a view of blocked maps.
 
     offsets : int64[blocks], element offset of each touched block from the source's origin. A group of output blocks
     lists only the input blocks that its convolution groups see. lanes : per tap, 16; or 8 or 1, which list only the
-    halves or lanes that hold a channel, in the same order. Returns int64[taps], int64[groups, 5], float32[:].
+    halves or lanes that hold a channel, in the same order. halves : of output blocks are computed by themselves where
+    that is faster. Returns int64[taps], int64[groups, 5], float32[:].
     """
     outputs, per_group, kh, kw = weight.shape
     share, parts = outputs // groups, LANES // lanes
@@ -73,7 +80,9 @@ def pack_weights(
             used.reshape(-1)[slot[where // LANES] * parts + where % LANES // lanes] = True
             used = np.broadcast_to(used, table.shape)
             group, table = group[used], table[used]
-        spans.append((first, count, tap_at, table.size, weight_at))
+        vectors = vectors_of(count, high - low, halves=halves)
+        group = group[..., : vectors * LANES or HALF]
+        spans.append((first, vectors, tap_at, table.size, weight_at))
         taps.append(table.reshape(-1))
         packed.append(group.reshape(-1))
         tap_at += table.size
@@ -95,8 +104,9 @@ def pack_interleaved(
         part = np.zeros((count * LANES, pixel, kh, kw), np.float32)
         chosen = mixed[first * LANES : (first + count) * LANES]
         part[: len(chosen)] = chosen
-        group = part.transpose(2, 3, 1, 0)  # kh, kw, channel, output
-        spans.append((first, count, 0, table.size, weight_at))
+        vectors = vectors_of(count, len(chosen))
+        group = part.transpose(2, 3, 1, 0)[..., : vectors * LANES or HALF]  # kh, kw, channel, output
+        spans.append((first, vectors, 0, table.size, weight_at))
         packed.append(group.reshape(-1))
         weight_at += group.size
     return table.reshape(-1).astype(np.int64), np.array(spans, np.int64), np.concatenate(packed), width

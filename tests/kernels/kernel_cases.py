@@ -18,13 +18,14 @@ from kernels.constants import HALF, LANES, VECTOR_BYTES
 from kernels.layout import Act, Map, Test, Window, scratch_elements
 from kernels.reference.masks import bits_of
 from kernels.separable import work_elements as separable_work
-from kernels.target import MAX_VECTORS
+from kernels.target import HALF_PIXELS, MAX_VECTORS
 from kernels.winograd import TILES, work_elements
 
 Array = np.ndarray
 Case = dict[str, Any]
 ALWAYS_ROUNDED = {"softmax"}
 """Kernels that round whatever the activation."""
+FEWEST_VECTORS = 0 if HALF_PIXELS else 1
 CASES: dict[str, st.SearchStrategy[Case]] = {}
 
 EXACT = tuple(Act(kind, -1.0, 3.0) for kind in (codes.IDENTITY, codes.RELU, codes.CLIP, codes.PRELU))
@@ -132,7 +133,7 @@ def convolve(draw: Any) -> Case:
     (height, width), lanes = output_size(draw), draw(st.sampled_from([16, 16, HALF, HALF, 3, 1]))
     pixel = LANES if lanes == HALF else lanes
     ky, kx, sy, sx, dy, dx = (draw(st.integers(1, n)) for n in (5, 5, 3, 3, 2, 2))
-    vectors = draw(st.lists(st.integers(1, MAX_VECTORS), min_size=1, max_size=3))
+    vectors = draw(st.lists(st.integers(FEWEST_VECTORS, MAX_VECTORS), min_size=1, max_size=3))
     in_blocks = draw(st.integers(1, 3))
     source, planes = m.place(in_blocks, (height - 1) * sy + ky * dy, (width - 1) * sx + kx * dx, pixel)
     window = np.add.outer(np.arange(ky) * dy * source.row, np.arange(kx) * dx * source.pixel).reshape(-1)
@@ -143,8 +144,8 @@ def convolve(draw: Any) -> Case:
         group += m.rng.integers(0, pixel // HALF, group.size) * HALF * 4 if lanes == HALF else 0
         spans.append([first, count, sum(map(len, taps)), group.size, weight])
         taps.append(group)
-        weight += group.size * lanes * count * LANES
-        first += count
+        weight += group.size * lanes * (count * LANES or HALF)
+        first += max(count, 1)
     return finishing(m, first, height, width) | {
         "arena": m.arena(), "source": source, "taps": np.concatenate(taps), "spans": np.array(spans,
         np.int64), "lanes": lanes, "weights": m.integers(weight), "bias": m.integers(first * LANES),
@@ -200,12 +201,12 @@ def convolve_separable(draw: Any) -> Case:
     m, first = memory(draw), draw(CASES["convolve_depthwise"])
     (height, width), inputs = first["written"].shape, first["planes"].size
     taps, spans, weight, block, lanes = [], [], 0, 0, draw(st.sampled_from([LANES, HALF]))
-    for count in draw(st.lists(st.integers(1, MAX_VECTORS), min_size=1, max_size=2)):
+    for count in draw(st.lists(st.integers(FEWEST_VECTORS, MAX_VECTORS), min_size=1, max_size=2)):
         seen = m.rng.permutation(inputs)[: m.some(1, inputs)]
         spans.append([block, count, sum(map(len, taps)), seen.size, weight])
         taps.append(seen * VECTOR_BYTES + (m.rng.integers(0, 2, seen.size) * HALF * 4 if lanes == HALF else 0))
-        weight += seen.size * lanes * count * LANES
-        block += count
+        weight += seen.size * lanes * (count * LANES or HALF)
+        block += max(count, 1)
     m.size = first["arena"].size
     ending = finishing(m, block, height, width)
     arena = np.concatenate([first["arena"], m.integers(m.size - first["arena"].size)])
