@@ -9,9 +9,11 @@ from cache.arena import LANES
 from cache.steps import Floats
 from cache.values import Blocks, Value
 from kernels.constants import HALF
-from kernels.target import HALF_PIXELS, MAX_VECTORS
+from kernels.target import HALF_PIXELS, HOST, MAX_VECTORS
 
 Ints = npt.NDArray[np.int64]
+WIDE = any(HOST.wide)
+"""Whether there are larger calls, which read whole blocks."""
 
 
 def window_taps(kernel: tuple[int, int], row: int, pixel: int, dilations: tuple[int, int]) -> Ints:
@@ -34,11 +36,24 @@ def block_groups(blocks: int) -> list[tuple[int, int]]:
     return groups
 
 
-def lanes_per_tap(blocks: Blocks) -> int:
-    """16, 8 or 1: how a view is read with the least work. A tap of one lane takes a ninth more than its share of 16."""
+def _lanes_read(blocks: Blocks) -> dict[int, float]:
+    """What reading a view takes, in lanes, by lanes per tap. A tap of one takes a ninth more than its share of 16."""
     used = np.unique(blocks.position)
-    cost = {LANES: LANES * len(blocks), HALF: HALF * np.unique(used // HALF).size, 1: used.size * 9 / 8}
+    return {LANES: LANES * len(blocks), HALF: HALF * np.unique(used // HALF).size, 1: used.size * 9 / 8}
+
+
+def lanes_per_tap(blocks: Blocks) -> int:
+    """16, 8 or 1: how a view is read with the least work."""
+    cost = _lanes_read(blocks)
+    if WIDE and cost[LANES] < cost[1]:
+        return LANES
     return min(cost, key=lambda lanes: cost[lanes])
+
+
+def lanes_of_blocks(blocks: Blocks) -> int:
+    """The same where no view is read lane by lane: 16 or 8."""
+    cost = _lanes_read(blocks)
+    return HALF if not WIDE and cost[HALF] < cost[LANES] else LANES
 
 
 def vectors_of(blocks: int, live: int, *, halves: bool = True) -> int:

@@ -17,10 +17,9 @@ from cache.arena import LANES, aligned_copy
 from cache.builder import Builder, Maps, activation, block_offsets, lanes
 from cache.graph import Graph, Node, macs
 from cache.ops.conv import bias_of, window_border, window_reads
-from cache.packing import lanes_per_tap, pack_weights, window_taps
+from cache.packing import lanes_of_blocks, pack_weights, window_taps
 from cache.steps import Step, method
 from cache.values import Blocks
-from kernels.constants import HALF
 from kernels.layout import Test
 from kernels.record import (
     STATE_WORDS,
@@ -121,7 +120,7 @@ def lower(first: Node, node: Node, builder: Builder) -> None:
     bias = lanes(np.arange(channels), size, bias_of(builder.graph, node, channels))
     numbers = np.arange(len(blocks), dtype=np.int64)
     between = Blocks(np.zeros_like(numbers), numbers, blocks.position)
-    read = HALF if lanes_per_tap(between) == HALF else LANES
+    read = lanes_of_blocks(between)
     taps, spans, mixed = pack_weights(weight, 1, between, numbers * LANES, 0, (1, 1), read)
 
     def finish(maps: Maps) -> Step:

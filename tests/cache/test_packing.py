@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cache.packing import block_groups, lanes_per_tap, pack_interleaved, pack_weights, window_taps
+from cache.packing import block_groups, lanes_of_blocks, lanes_per_tap, pack_interleaved, pack_weights, window_taps
 from cache.values import Blocks, Value
 from tests.cache.onnx_models import weights
 
@@ -76,12 +76,19 @@ def test_the_last_outputs_are_half_a_block_where_they_fill_no_more(monkeypatch, 
         np.testing.assert_array_equal(packed[new[4] : new[4] + new[3] * 16 * size].reshape(-1, size), rows[:, :size])
 
 
-def test_views_with_idle_lanes_are_read_in_halves_or_lane_by_lane():
+def test_views_with_idle_lanes_are_read_in_halves_or_lane_by_lane(monkeypatch):
     def first(channels: int) -> Blocks:
         blocks = -(-channels // 16)
         return Blocks(np.zeros(blocks, np.int64), np.arange(blocks, dtype=np.int64), np.arange(channels))
 
+    def read_by(lanes: int) -> set[int]:
+        return {n for n in (3, 8, 15, 16, 20, 24, 28, 29, 40, 48, 58, 72, 96, 116) if lanes_per_tap(first(n)) == lanes}
+
     assert lanes_per_tap(scattered()) == 1
-    read = {n: lanes_per_tap(first(n)) for n in (3, 8, 15, 16, 20, 24, 28, 29, 40, 48, 58, 72, 96, 116)}
-    assert {n for n, lanes in read.items() if lanes == 1} == {3, 20, 28}
-    assert {n for n, lanes in read.items() if lanes == 8} == {8, 24, 40, 72, 116}
+    assert read_by(1) == {3, 20, 28}
+    monkeypatch.setattr("cache.packing.WIDE", False)
+    assert read_by(8) == {8, 24, 40, 72, 116}
+    assert [lanes_of_blocks(first(n)) for n in (20, 24, 28)] == [8, 8, 16]
+    monkeypatch.setattr("cache.packing.WIDE", True)  # larger calls read whole blocks
+    assert read_by(8) == {8, 24, 40}
+    assert [lanes_of_blocks(first(n)) for n in (20, 24, 28)] == [16, 16, 16]
