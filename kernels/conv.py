@@ -201,6 +201,22 @@ def fetch_lines(table: int, slot: int, pixels: int, every: int, offset: int) -> 
         prefetch(table_get(table, p) + offset)
 
 
+@jit_inlined
+def _fetch_ahead(
+    ahead: tuple[int, int], slot: int, pixels: int, every: int, taps: int, fetched: tuple[int, int], target: Map, act:
+    Act, first: int, blocks: int,
+) -> None:  # fmt: skip
+    """Prefetch what a call of `pixels` will read by some of its taps, and be compared with in some blocks, if asked."""
+    if ahead[0] != 0:
+        for k in range(fetched[0], fetched[1]):
+            fetch_lines(ahead[0], slot, pixels, every, table_get(taps, k))
+    if ahead[1] != 0:
+        for v in range(first, first + blocks):
+            fetch_lines(ahead[1], slot, pixels, 1, v * target.plane * 4)
+            if act.before + act.after != 0:  # one of them is
+                fetch_lines(ahead[1], slot, pixels, 1, v * target.plane * 4 + act.before + act.after)
+
+
 @jit
 def dense_pixels(
     m: Memory, target: Map, test: Test, start: int, count: int, bases: int, outs: int, ahead: tuple[int, int], step:
@@ -223,7 +239,7 @@ def dense_pixels(
         w, finish = weights + spans[g, 4] * 4, activation(act, slopes, first)
         share = (tap_count + spans.shape[0] - 1) // spans.shape[0]  # of the taps, to prefetch beside this group
         fetched = min(g * share, tap_count), min((g + 1) * share, tap_count)
-        wide, slot, pixels = _wide_pixels(lanes, vectors), 0, HALF_PIXELS if vectors == 0 else PIXELS
+        wide, slot = _wide_pixels(lanes, vectors), 0
         unit = wide if wide % PIXELS == 0 else 2 * wide  # whole narrow calls, so that none goes past the tables
         while slot < count:
             base, to = bases + slot * 8, exits(m, target, test, outs, slot, first)
@@ -233,19 +249,14 @@ def dense_pixels(
                     slot += wide
                     base, to = bases + slot * 8, exits(m, target, test, outs, slot, first)
             else:
-                if ahead[0] != 0:
-                    for k in range(fetched[0], fetched[1]):
-                        fetch_lines(ahead[0], slot, pixels, every, table_get(read, k))
-                if ahead[1] != 0:
-                    for v in range(first, first + max(vectors, 1)):
-                        fetch_lines(ahead[1], slot, pixels, 1, v * target.plane * 4)
-                        if act.before + act.after != 0:  # one of them is
-                            fetch_lines(ahead[1], slot, pixels, 1, v * target.plane * 4 + act.before + act.after)
                 if vectors == 0:
+                    _fetch_ahead(ahead, slot, HALF_PIXELS, every, read, fetched, target, act, first, 1)
                     _half(lanes, base, read, tap_count, w, shift, finish, to)
+                    slot += HALF_PIXELS
                 else:
+                    _fetch_ahead(ahead, slot, PIXELS, every, read, fetched, target, act, first, vectors)
                     _dense(lanes, vectors, base, read, tap_count, w, shift, finish, to)
-                slot += pixels
+                    slot += PIXELS
 
 
 @jit
