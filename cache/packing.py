@@ -8,9 +8,12 @@ import numpy.typing as npt
 from cache.arena import LANES
 from cache.steps import Floats
 from cache.values import Blocks, Value
-from kernels.target import MAX_VECTORS
+from kernels.constants import HALF
+from kernels.target import HALF_PIXELS, HOST, MAX_VECTORS
 
 Ints = npt.NDArray[np.int64]
+WIDE = any(HOST.wide)
+"""Whether there are larger calls, which read whole blocks."""
 
 
 def window_taps(kernel: tuple[int, int], row: int, pixel: int, dilations: tuple[int, int]) -> Ints:
@@ -33,22 +36,44 @@ def block_groups(blocks: int) -> list[tuple[int, int]]:
     return groups
 
 
-def reads_single_lanes(blocks: Blocks) -> bool:
-    """Whether a view is cheaper to read lane by lane: a ninth of the lanes of its blocks, or more, hold none of it."""
-    return 9 * np.unique(blocks.position).size <= 8 * LANES * len(blocks)
+def _lanes_read(blocks: Blocks) -> dict[int, float]:
+    """What reading a view takes, in lanes, by lanes per tap. A tap of one takes a ninth more than its share of 16."""
+    used = np.unique(blocks.position)
+    return {LANES: LANES * len(blocks), HALF: HALF * np.unique(used // HALF).size, 1: used.size * 9 / 8}
+
+
+def lanes_per_tap(blocks: Blocks) -> int:
+    """16, 8 or 1: how a view is read with the least work."""
+    cost = _lanes_read(blocks)
+    if WIDE and cost[LANES] < cost[1]:
+        return LANES
+    return min(cost, key=lambda lanes: cost[lanes])
+
+
+def lanes_of_blocks(blocks: Blocks) -> int:
+    """The same where no view is read lane by lane: 16 or 8."""
+    cost = _lanes_read(blocks)
+    return HALF if not WIDE and cost[HALF] < cost[LANES] else LANES
+
+
+def vectors_of(blocks: int, live: int, *, halves: bool = True) -> int:
+    """How a span tells its blocks of `live` outputs: their number, or 0 for half a block where that is faster."""
+    return 0 if halves and HALF_PIXELS and live <= HALF and blocks == 1 else blocks
 
 
 def pack_weights(
-    weight: Floats, groups: int, blocks: Blocks, offsets: Ints, row: int, dilations: tuple[int, int], lanes: int = LANES
-) -> tuple[Ints, Ints, Floats]:
+    weight: Floats, groups: int, blocks: Blocks, offsets: Ints, row: int, dilations: tuple[int, int],
+    lanes: int = LANES, *, halves: bool = True,
+) -> tuple[Ints, Ints, Floats]:  # fmt: skip
     """Tap table, spans and weights of `kernels.conv.convolve` for a view of blocked maps.
 
     offsets : int64[blocks], element offset of each touched block from the source's origin. A group of output blocks
-    lists only the input blocks that its convolution groups see. lanes : per tap, 16; or 1, which lists only the lanes
-    that hold a channel, in the same order. Returns int64[taps], int64[groups, 5], float32[:].
+    lists only the input blocks that its convolution groups see. lanes : per tap, 16; or 8 or 1, which list only the
+    halves or lanes that hold a channel, in the same order. halves : of output blocks are computed by themselves where
+    that is faster. Returns int64[taps], int64[groups, 5], float32[:].
     """
     outputs, per_group, kh, kw = weight.shape
-    share = outputs // groups
+    share, parts = outputs // groups, LANES // lanes
     window_offsets = window_taps((kh, kw), row, LANES, dilations)
     taps, spans, packed, tap_at, weight_at = [], [], [], 0, 0
     for first, count in block_groups(-(-outputs // LANES)):
@@ -62,16 +87,18 @@ def pack_weights(
             source = np.arange(out // share * per_group, (out // share + 1) * per_group)
             where = blocks.position[source]
             np.add.at(matrix[..., out - low], slot[where // LANES] * LANES + where % LANES, weight[out])
-        group = matrix.reshape(seen.size, LANES, kh, kw, count * LANES).transpose(0, 2, 3, 1, 4)
-        table = (offsets[seen, None, None] * 4 + window_offsets).reshape(-1)
-        if lanes == 1:
-            used = np.zeros((seen.size, 1, 1, LANES), np.bool_)
-            used.reshape(-1)[slot[blocks.position[inputs] // LANES] * LANES + blocks.position[inputs] % LANES] = True
-            used = np.broadcast_to(used, group.shape[:4])
-            group = group[used]
-            table = (table[:, None] + np.arange(LANES) * 4)[used.reshape(-1, LANES)]
-        spans.append((first, count, tap_at, table.size, weight_at))
-        taps.append(table)
+        group = matrix.reshape(seen.size, parts, lanes, kh, kw, count * LANES).transpose(0, 3, 4, 1, 2, 5)
+        table = offsets[seen, None, None, None] * 4 + window_offsets[..., None] + np.arange(parts) * lanes * 4
+        if parts > 1:
+            used = np.zeros((seen.size, 1, 1, parts), np.bool_)
+            where = blocks.position[inputs]
+            used.reshape(-1)[slot[where // LANES] * parts + where % LANES // lanes] = True
+            used = np.broadcast_to(used, table.shape)
+            group, table = group[used], table[used]
+        vectors = vectors_of(count, high - low, halves=halves)
+        group = group[..., : vectors * LANES or HALF]
+        spans.append((first, vectors, tap_at, table.size, weight_at))
+        taps.append(table.reshape(-1))
         packed.append(group.reshape(-1))
         tap_at += table.size
         weight_at += group.size
@@ -92,8 +119,9 @@ def pack_interleaved(
         part = np.zeros((count * LANES, pixel, kh, kw), np.float32)
         chosen = mixed[first * LANES : (first + count) * LANES]
         part[: len(chosen)] = chosen
-        group = part.transpose(2, 3, 1, 0)  # kh, kw, channel, output
-        spans.append((first, count, 0, table.size, weight_at))
+        vectors = vectors_of(count, len(chosen))
+        group = part.transpose(2, 3, 1, 0)[..., : vectors * LANES or HALF]  # kh, kw, channel, output
+        spans.append((first, vectors, 0, table.size, weight_at))
         packed.append(group.reshape(-1))
         weight_at += group.size
     return table.reshape(-1).astype(np.int64), np.array(spans, np.int64), np.concatenate(packed), width

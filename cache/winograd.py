@@ -115,7 +115,7 @@ def arguments(
     place = np.arange(planes.size, dtype=np.int64) * TILES * LANES
     step = planes.size * TILES  # pixels from a point's inputs to the next's
     window = transformed(weight).astype(np.float32)
-    taps, spans, packed = pack_weights(window, 1, blocks, place, PATCH * LANES, (step, step))
+    taps, spans, packed = pack_weights(window, 1, blocks, place, PATCH * LANES, (step, step), halves=False)
     ends = [*spans[1:, 4], packed.size]
     tables = [taps[at : at + count].reshape(-1, POINTS).T for _, _, at, count, _ in spans]
     parts = [

@@ -26,11 +26,11 @@ from kernels.layout import (
     raw_of,
     unchanged,
 )
-from kernels.micro import WIDE_1, dense_16x1, wide_16x1
+from kernels.micro import WIDE_1, dense_8x1, dense_16x1, half_8, half_16, wide_16x1
 from kernels.simd import address_of, make_table, read_int, table_set
 from kernels.simd_cells import first_lanes
 from kernels.simd_half import mark_row
-from kernels.target import PIXELS
+from kernels.target import HALF_PIXELS, PIXELS
 
 __all__ = ["convolve_cells", "list_cells", "sort_by_phase"]
 
@@ -146,15 +146,16 @@ def _test_cells(
 
 @jit
 def convolve_cells(
-    arena: np.ndarray, source: Map, taps: np.ndarray, weights: np.ndarray, bias: np.ndarray, slope: np.ndarray,
-    target: Map, cells: np.ndarray, stride: int, channels: int, act: Act, test: Test, scratch: np.ndarray,
-    written: np.ndarray,
+    arena: np.ndarray, source: Map, taps: np.ndarray, lanes: int, vectors: int, weights: np.ndarray, bias: np.ndarray,
+    slope: np.ndarray, target: Map, cells: np.ndarray, stride: int, channels: int, act: Act, test: Test,
+    scratch: np.ndarray, written: np.ndarray,
 ) -> int:  # fmt: skip
     """Transposed convolution of whole cells, all phases at once: for few channels, and phases with the same taps.
 
-    arena : float32[:]. taps : int64[n], byte offsets from a cell's input pixel; each reads 16 channels.
-    weights : float32[n * 256], [tap][lane][16], aligned. Lane (p * stride + q) * channels + c is channel c of row p and
-        column q of a cell: stride * stride * channels is 16 at most. bias, slope : float32[16].
+    arena : float32[:]. taps : int64[n], byte offsets from a cell's input pixel; each reads `lanes` channels (16 or 8).
+    vectors : 1; or 0 for half a vector of results, where `HALF_PIXELS` is not.
+    weights : float32[:], [tap][lane][16], or [tap][lane][8]; aligned. Lane (p * stride + q) * channels + c is channel c
+        of row p and column q of a cell: stride * stride * channels is 16 (8) at most. bias, slope : float32[16].
     cells : int32[n, 2], C-contiguous, (y, x). scratch : float32[scratch_elements(1)].
     written : uint8[H, W] of 0 and 1, C-contiguous, set to 1 where the target changed.
 
@@ -172,7 +173,16 @@ def convolve_cells(
         fill_addresses(m, source, 1, 1, start, n, bases)
         while slot < n:
             base, to = bases + slot * 8, (STORE, outs + slot * 8, 0, 0, 0, 0, 0)
-            if WIDE != 0 and slot + WIDE <= n and are_runs(m, start + slot, WIDE):
+            if vectors == 0:
+                if lanes == LANES:
+                    half_16(base, read, count, w, shift, finish, to)
+                else:
+                    half_8(base, read, count, w, shift, finish, to)
+                slot += HALF_PIXELS
+            elif lanes != LANES:
+                dense_8x1(base, read, count, w, shift, finish, to)
+                slot += PIXELS
+            elif WIDE != 0 and slot + WIDE <= n and are_runs(m, start + slot, WIDE):
                 wide_16x1(step, base, read, count, w, shift, finish, to)
                 slot += WIDE
             else:

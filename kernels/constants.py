@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 LANES = 16
+HALF = 8  # lanes of half a block
 VECTOR_BYTES = 64
 
 # Activation kinds, as the kernels take them.

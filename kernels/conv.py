@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.constants import LANES, STORE, VECTOR_BYTES
+from kernels.constants import HALF, LANES, STORE, VECTOR_BYTES
 from kernels.jit import jit, jit_inlined
 from kernels.layout import (
     CHUNK,
@@ -38,6 +38,9 @@ from kernels.micro import (
     dense_3x1,
     dense_3x2,
     dense_3x3,
+    dense_8x1,
+    dense_8x2,
+    dense_8x3,
     dense_9x1,
     dense_9x2,
     dense_9x3,
@@ -45,6 +48,11 @@ from kernels.micro import (
     dense_16x2,
     dense_16x3,
     depthwise_block,
+    half_1,
+    half_3,
+    half_8,
+    half_9,
+    half_16,
     quads_3x1,
     quads_3x2,
     quads_5x1,
@@ -55,7 +63,7 @@ from kernels.micro import (
     wide_16x2,
 )
 from kernels.simd import address_of, make_table, prefetch, table_get, table_set
-from kernels.target import HOST, PIXELS
+from kernels.target import HALF_PIXELS, HOST, PIXELS
 
 __all__ = ["convolve", "convolve_depthwise"]
 
@@ -95,6 +103,13 @@ def _dense(
             dense_16x2(bases, taps, count, w, bias, act, to)
         else:
             dense_16x1(bases, taps, count, w, bias, act, to)
+    elif lanes == 8:
+        if vectors == 3:
+            dense_8x3(bases, taps, count, w, bias, act, to)
+        elif vectors == 2:
+            dense_8x2(bases, taps, count, w, bias, act, to)
+        else:
+            dense_8x1(bases, taps, count, w, bias, act, to)
     elif lanes == 9:
         if vectors == 3:
             dense_9x3(bases, taps, count, w, bias, act, to)
@@ -119,6 +134,21 @@ def _dense(
 
 
 @jit_inlined
+def _half(lanes: int, bases: int, taps: int, count: int, w: int, bias: int, act: Finish, to: _Exits) -> None:
+    """`_dense` for half a block of outputs, of `HALF_PIXELS` pixels."""
+    if lanes == 16:
+        half_16(bases, taps, count, w, bias, act, to)
+    elif lanes == 9:
+        half_9(bases, taps, count, w, bias, act, to)
+    elif lanes == 8:
+        half_8(bases, taps, count, w, bias, act, to)
+    elif lanes == 3:
+        half_3(bases, taps, count, w, bias, act, to)
+    else:
+        half_1(bases, taps, count, w, bias, act, to)
+
+
+@jit_inlined
 def _wide(
     lanes: int, vectors: int, step: int, bases: int, taps: int, count: int, w: int, bias: int, act: Finish,
     to: _Exits,
@@ -139,7 +169,7 @@ def _wide(
 @jit
 def _wide_pixels(lanes: int, vectors: int) -> int:
     """Pixels of a call where few outputs leave registers free for more of them; 0 for none."""
-    if lanes < 9 or vectors > 2:
+    if lanes < 9 or vectors > 2 or vectors == 0:
         return 0
     return WIDE_2 if vectors == 2 else WIDE_1
 
@@ -162,13 +192,29 @@ def _can_join(taps: np.ndarray, spans: np.ndarray, lanes: int) -> bool:
 
 
 @jit
-def fetch_lines(table: int, slot: int, every: int, offset: int) -> None:
+def fetch_lines(table: int, slot: int, pixels: int, every: int, offset: int) -> None:
     """Prefetch the lines that a call's pixels, or every so many of them, have at an offset.
 
     The pixels are those of a table from `slot` on.
     """
-    for p in range(slot, slot + PIXELS, every):
+    for p in range(slot, slot + pixels, every):
         prefetch(table_get(table, p) + offset)
+
+
+@jit_inlined
+def _fetch_ahead(
+    ahead: tuple[int, int], slot: int, pixels: int, every: int, taps: int, fetched: tuple[int, int], target: Map, act:
+    Act, first: int, blocks: int,
+) -> None:  # fmt: skip
+    """Prefetch what a call of `pixels` will read by some of its taps, and be compared with in some blocks, if asked."""
+    if ahead[0] != 0:
+        for k in range(fetched[0], fetched[1]):
+            fetch_lines(ahead[0], slot, pixels, every, table_get(taps, k))
+    if ahead[1] != 0:
+        for v in range(first, first + blocks):
+            fetch_lines(ahead[1], slot, pixels, 1, v * target.plane * 4)
+            if act.before + act.after != 0:  # one of them is
+                fetch_lines(ahead[1], slot, pixels, 1, v * target.plane * 4 + act.before + act.after)
 
 
 @jit
@@ -184,7 +230,7 @@ def dense_pixels(
     pixels are listed. together : taps of the table that are taken as one, 1 or 3. taps, weights, bias, slopes :
     addresses.
     """
-    every = 1 if lanes == LANES else 3  # pixels of an image share their lines
+    every = 1 if lanes in (LANES, HALF) else 3  # pixels of an image share their lines
     for g in range(spans.shape[0]):
         first, vectors, first_tap, tap_count = spans[g, 0], spans[g, 1], spans[g, 2], spans[g, 3]
         if together == 3:
@@ -203,16 +249,14 @@ def dense_pixels(
                     slot += wide
                     base, to = bases + slot * 8, exits(m, target, test, outs, slot, first)
             else:
-                if ahead[0] != 0:
-                    for k in range(fetched[0], fetched[1]):
-                        fetch_lines(ahead[0], slot, every, table_get(read, k))
-                if ahead[1] != 0:
-                    for v in range(first, first + vectors):
-                        fetch_lines(ahead[1], slot, 1, v * target.plane * 4)
-                        if act.before + act.after != 0:  # one of them is
-                            fetch_lines(ahead[1], slot, 1, v * target.plane * 4 + act.before + act.after)
-                _dense(lanes, vectors, base, read, tap_count, w, shift, finish, to)
-                slot += PIXELS
+                if vectors == 0:
+                    _fetch_ahead(ahead, slot, HALF_PIXELS, every, read, fetched, target, act, first, 1)
+                    _half(lanes, base, read, tap_count, w, shift, finish, to)
+                    slot += HALF_PIXELS
+                else:
+                    _fetch_ahead(ahead, slot, PIXELS, every, read, fetched, target, act, first, vectors)
+                    _dense(lanes, vectors, base, read, tap_count, w, shift, finish, to)
+                    slot += PIXELS
 
 
 @jit
@@ -224,10 +268,10 @@ def convolve(
     """Convolve at the listed output pixels, activate, compare with the stored values, write what passes.
 
     arena : float32[:], holds source and target maps; the source's border of zeros covers every tap.
-    taps : int64[:], byte offsets from a pixel's input corner; each reads `lanes` channels (16, 9, 3 or 1).
-    spans : int64[groups, 5], per group of output blocks: first block, blocks (1 to `MAX_VECTORS`), first tap, taps,
-        first weight.
-    weights : float32[:], per group [tap][lane][block][16]; 64-byte aligned.
+    taps : int64[:], byte offsets from a pixel's input corner; each reads `lanes` channels (16, 9, 8, 3 or 1).
+    spans : int64[groups, 5], per group of output blocks: first block, blocks (1 to `MAX_VECTORS`; 0, where
+        `HALF_PIXELS` is not, for the lower half of one, whose upper half becomes 0), first tap, taps, first weight.
+    weights : float32[:], per group [tap][lane][block][16], or [tap][lane][8]; 64-byte aligned.
     bias, slope : float32[blocks * 16]; slope is read for PReLU alone.
     pixels : int32[n, 2], C-contiguous, (y, x) in the target; whole blocks of `test.block` squared pixels in a row.
     scratch : float32[scratch_elements(blocks)]. written : uint8[H, W] of 0 and 1, set to 1 where the target changed.
@@ -247,10 +291,10 @@ def convolve(
     fetches, count = test.mode != STORE, min(CHUNK, pixels.shape[0])
     fill_addresses(m, source, stride_y, stride_x, 0, count, bases)
     fill_addresses(m, target, 1, 1, 0, count, outs)
-    if fetches and lanes == LANES and count > 0 and spans[0, 3] <= FETCHED_TAPS:
+    if fetches and lanes in (LANES, HALF) and count > 0 and spans[0, 3] <= FETCHED_TAPS:
         for slot in range(0, count, PIXELS):
             for k in range(spans[0, 3]):
-                fetch_lines(bases, slot, 1, table_get(all_taps, k))
+                fetch_lines(bases, slot, PIXELS, 1, table_get(all_taps, k))
     for start in range(0, pixels.shape[0], CHUNK):
         following = min(CHUNK, pixels.shape[0] - start - count)
         fill_addresses(m, source, stride_y, stride_x, start + count, following, next_bases)
@@ -319,9 +363,9 @@ def depthwise_pixels(
             else:
                 if ahead[0] != 0:
                     for k in range(width // 2, tap_count, width):  # the middle of each row; neighbours fetch the rest
-                        fetch_lines(ahead[0], slot, 1, at + table_get(taps, k))
+                        fetch_lines(ahead[0], slot, PIXELS, 1, at + table_get(taps, k))
                 if ahead[1] != 0:
-                    fetch_lines(ahead[1], slot, 1, b * target.plane * 4)
+                    fetch_lines(ahead[1], slot, PIXELS, 1, b * target.plane * 4)
                 depthwise_block(base, at, taps, tap_count, w, shift, finish, to)
                 slot += PIXELS
 

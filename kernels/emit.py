@@ -17,7 +17,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from kernels.constants import LANES, LOWEST, VECTOR_BYTES
+from kernels.constants import HALF, LANES, LOWEST, VECTOR_BYTES
 from kernels.target import Blocking
 
 Value = Any  # llvmlite.ir.Value: llvmlite ships no type information
@@ -30,12 +30,14 @@ I32 = ir.IntType(32)
 I64 = ir.IntType(64)
 VEC = ir.VectorType(F32, LANES)
 IVEC = ir.VectorType(I32, LANES)
+HALF_VEC = ir.VectorType(F32, HALF)
 
 
 def _call(b: Builder, name: str, args: list[Value]) -> Value:
     """Call an LLVM intrinsic whose result has the type of its first argument."""
-    function_type = ir.FunctionType(VEC, [a.type for a in args])
-    function = cgutils.get_or_insert_function(b.module, function_type, f"{name}.v{LANES}f32")
+    kind = args[0].type
+    function_type = ir.FunctionType(kind, [a.type for a in args])
+    function = cgutils.get_or_insert_function(b.module, function_type, f"{name}.v{kind.count}f32")
     return b.call(function, args)
 
 
@@ -72,11 +74,28 @@ def store(b: Builder, value: Value, base: Value, offset: Value | int, align: int
     b.store(value, b.bitcast(at(b, base, offset), value.type.as_pointer()), align=align)
 
 
-def splat(b: Builder, scalar: Value) -> Value:
-    """A lane vector of one run-time value."""
-    undefined = ir.Constant(VEC, ir.Undefined)
+def splat(b: Builder, scalar: Value, kind: Any = VEC) -> Value:
+    """A lane vector, or half of one, of one run-time value."""
+    undefined = ir.Constant(kind, ir.Undefined)
     first = b.insert_element(undefined, scalar, I32(0))
-    return b.shuffle_vector(first, undefined, ir.Constant(IVEC, [0] * LANES))
+    return b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count))
+
+
+def join(b: Builder, low: Value, high: Value) -> Value:
+    """A lane vector of two halves."""
+    return b.shuffle_vector(low, high, ir.Constant(IVEC, list(range(LANES))))
+
+
+def split(b: Builder, x: Value) -> tuple[Value, Value]:
+    """The halves of a lane vector."""
+    kind = ir.VectorType(I32, HALF)
+    low, high = (ir.Constant(kind, list(range(first, first + HALF))) for first in (0, HALF))
+    return b.shuffle_vector(x, x, low), b.shuffle_vector(x, x, high)
+
+
+def join_pairs(b: Builder, rows: Rows) -> Rows:
+    """Halves, [pixel][0], as lane vectors that hold two pixels each."""
+    return [[join(b, rows[p][0], rows[p + 1][0])] for p in range(0, len(rows), 2)]
 
 
 def fma(b: Builder, x: Value, y: Value, z: Value) -> Value:
@@ -124,19 +143,22 @@ def emit_multiply_accumulate(
     count: Value,
     weights: Value,
     bias: Value,
+    kind: Any = VEC,
 ) -> Rows:
     """The inner loop of every dense convolution: `rows[pixel][vector]` = bias + sum over taps and input
     lanes.
 
     bases : table of `pixel_count` int64 addresses, one per output pixel.
     taps : table of `count` int64 byte offsets; each reads `lanes` consecutive float32 at base + offset.
-    weights : float32[count][lanes][vectors][16], streamed once in order.
+    weights : float32[count][lanes][vectors][16], streamed once in order. kind : `HALF_VEC` for half a block of outputs,
+    with weights [count][lanes][8]: rows are halves too.
     """
+    size = kind.count * 4
     table, tap_table, bias_p = pointer(b, bases), pointer(b, taps), pointer(b, bias)
     run = 1 if step is None else 4
     skips: list[Value | int] = [0] if step is None else [0, *(b.mul(step, I64(p)) for p in range(1, run))]
     first = [pointer(b, load(b, table, p * 8, I64, 8)) for p in range(0, pixel_count, run)]
-    start = [load(b, bias_p, v * VECTOR_BYTES, VEC) for v in range(vectors)]
+    start = [load(b, bias_p, v * size, kind) for v in range(vectors)]
     entry, loop, done = b.block, b.append_basic_block("taps"), b.append_basic_block("summed")
     first_weight = pointer(b, weights)
     b.branch(loop)
@@ -144,7 +166,7 @@ def emit_multiply_accumulate(
     k, weight = b.phi(I64), b.phi(I8P)
     k.add_incoming(I64(0), entry)
     weight.add_incoming(first_weight, entry)
-    phis = [[b.phi(VEC) for _ in range(vectors)] for _ in range(pixel_count)]
+    phis = [[b.phi(kind) for _ in range(vectors)] for _ in range(pixel_count)]
     for row in phis:
         for v, phi in enumerate(row):
             phi.add_incoming(start[v], entry)
@@ -152,14 +174,14 @@ def emit_multiply_accumulate(
     offset = load(b, tap_table, b.shl(k, I64(3)), I64, 8)
     reads = [at(b, p, offset) for p in first]
     for u in range(lanes):
-        w = [load(b, weight, (u * vectors + v) * VECTOR_BYTES, VEC) for v in range(vectors)]
+        w = [load(b, weight, (u * vectors + v) * size, kind) for v in range(vectors)]
         for p in range(pixel_count):
-            x = splat(b, load(b, at(b, reads[p // run], skips[p % run]), u * 4, F32))
+            x = splat(b, load(b, at(b, reads[p // run], skips[p % run]), u * 4, F32), kind)
             for v in range(vectors):
                 sums[p][v] = fma(b, w[v], x, sums[p][v])
             if blocking.fence and p % blocking.fence == blocking.fence - 1:
                 _fence(b)
-    after, next_k = at(b, weight, lanes * vectors * VECTOR_BYTES), b.add(k, I64(1))
+    after, next_k = at(b, weight, lanes * vectors * size), b.add(k, I64(1))
     k.add_incoming(next_k, loop)
     weight.add_incoming(after, loop)
     for row, values in zip(phis, sums, strict=True):

@@ -1,4 +1,8 @@
-"""LLVM vector IR of what follows a micro-kernel's sums: activation, then storing, or comparing with stored values."""
+"""LLVM vector IR of what follows a micro-kernel's sums: activation, then storing, or comparing with stored values.
+
+Where `halves` are told, a row is one lane vector of two pixels, each of which has half a block: lanes 0 to 7 are those
+of the first. The rest of the block that is stored becomes 0.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,7 @@ from kernels.constants import (
 )
 from kernels.emit import (
     F32,
+    HALF_VEC,
     I8P,
     I32,
     I64,
@@ -35,12 +40,14 @@ from kernels.emit import (
     fma,
     greater_or_second,
     iconst,
+    join,
     less_or_second,
     load,
     opaque,
     pointer,
     reciprocal_estimate,
     splat,
+    split,
     store,
 )
 from kernels.target import Blocking
@@ -115,18 +122,19 @@ def _silu_aside(b: Builder, blocking: Blocking, rows: Rows) -> Rows:
 
 
 def emit_activation(
-    b: Builder, blocking: Blocking, kind: Value, alpha: Value, beta: Value, slope: Value, rows: Rows
-) -> Rows:
+    b: Builder, blocking: Blocking, kind: Value, alpha: Value, beta: Value, slope: Value, rows: Rows, *,
+    halves: bool = False,
+) -> Rows:  # fmt: skip
     """Apply the activation chosen at run time to `rows[pixel][vector]`.
 
     One compiled kernel serves every activation: the switch is taken once per call, far outside the inner
     loop. `slope` is the address of the PReLU slopes of the call's first lane.
     """
-    join = b.append_basic_block("activated")
+    joined = b.append_basic_block("activated")
     vectors = len(rows[0])
     blocks = {k: b.append_basic_block(f"act{k}") for k in range(1, HARD_SIGMOID + 1)}
     source = b.block
-    switch = b.switch(kind, join)
+    switch = b.switch(kind, joined)
     results: list[tuple[Any, Rows]] = [(source, rows)]
     for k, block in blocks.items():
         switch.add_case(I64(k), block)
@@ -136,13 +144,15 @@ def emit_activation(
         if k == PRELU:
             first = pointer(b, slope)
             slopes = [load(b, first, v * VECTOR_BYTES, VEC) for v in range(vectors)]
+            if halves:
+                slopes = [join(b, *[split(b, slopes[0])[0]] * 2)]
         if blocking.aside and k == SILU:
             done = _silu_aside(b, blocking, rows)
         else:
             done = [[_activate(b, blocking, k, x, low, high, slopes[v]) for v, x in enumerate(row)] for row in rows]
         results.append((b.block, done))
-        b.branch(join)
-    b.position_at_end(join)
+        b.branch(joined)
+    b.position_at_end(joined)
     merged: Rows = []
     for p in range(len(rows)):
         row = []
@@ -155,22 +165,32 @@ def emit_activation(
     return merged
 
 
-def emit_addition(b: Builder, distance: Value, outs: Value, shift: Value, plane: Value, rows: Rows) -> Rows:
+def emit_addition(
+    b: Builder, distance: Value, outs: Value, shift: Value, plane: Value, rows: Rows, *, halves: bool = False
+) -> Rows:
     """Add to `rows[pixel][vector]` what lies `distance` bytes from where each is stored (see `emit_exit`), if not 0."""
-    adding, join, source = b.append_basic_block("adding"), b.append_basic_block("added"), b.block
-    b.cbranch(b.icmp_signed("!=", distance, I64(0)), adding, join)
+    adding, joined, source = b.append_basic_block("adding"), b.append_basic_block("added"), b.block
+    b.cbranch(b.icmp_signed("!=", distance, I64(0)), adding, joined)
     b.position_at_end(adding)
     table, offset = pointer(b, outs), b.add(shift, distance)
+
+    def place_of(p: int) -> Value:
+        return pointer(b, b.add(load(b, table, p * 8, I64, 8), offset))
+
     sums: Rows = []
     for p, row in enumerate(rows):
-        place = pointer(b, b.add(load(b, table, p * 8, I64, 8), offset))
+        if halves:
+            terms = [load(b, place_of(2 * p + i), 0, HALF_VEC) for i in (0, 1)]
+            sums.append([b.fadd(row[0], join(b, *terms))])
+            continue
+        place = place_of(p)
         sums.append([])
         for v, x in enumerate(row):
             if v:
                 place = at(b, place, plane)
             sums[p].append(b.fadd(x, load(b, place, 0, VEC)))
-    b.branch(join)
-    b.position_at_end(join)
+    b.branch(joined)
+    b.position_at_end(joined)
     merged: Rows = []
     for before, after in zip(rows, sums, strict=True):
         merged.append([])
@@ -187,13 +207,14 @@ def _emit_metric(b: Builder, mode: int, new: Value, old: Value, metric: Value) -
     if mode == TEST_RMS:
         difference = b.fsub(new, old)
         return fma(b, difference, difference, metric)
-    bits = b.xor(b.bitcast(new, IVEC), b.bitcast(old, IVEC))
-    return b.bitcast(b.or_(b.bitcast(metric, IVEC), bits), VEC)
+    integers = ir.VectorType(I32, new.type.count)
+    bits = b.xor(b.bitcast(new, integers), b.bitcast(old, integers))
+    return b.bitcast(b.or_(b.bitcast(metric, integers), bits), new.type)
 
 
 def emit_exit(
     b: Builder, mode: Value, outs: Value, shift: Value, plane: Value, scratch: Value, scratch_row: Value,
-    metric: Value, rows: Rows,
+    metric: Value, rows: Rows, *, halves: bool = False,
 ) -> None:  # fmt: skip
     """Store `rows[pixel][vector]`, or hand them over as candidates with their distance from the stored
     values.
@@ -202,7 +223,9 @@ def emit_exit(
     plus `plane` bytes per vector. The test modes write to `scratch` (+ `scratch_row` bytes per pixel, 64 per
     vector) and add to `metric` (64 bytes per pixel): squared differences, or differing bits.
     """
-    end = b.append_basic_block("exit")
+    if halves:
+        rows = [[half] for row in rows for half in split(b, row[0])]
+    end, zeros = b.append_basic_block("exit"), ir.Constant(HALF_VEC, [0.0] * HALF_VEC.count)
     blocks = [b.append_basic_block(n) for n in ("store", "rms", "bits")]
     switch = b.switch(mode, blocks[STORE])
     for m in (TEST_RMS, TEST_BITS):
@@ -213,15 +236,16 @@ def emit_exit(
         candidate, running = pointer(b, scratch), pointer(b, metric)
         for p, row in enumerate(rows):
             out = pointer(b, b.add(load(b, table, p * 8, I64, 8), shift))
-            total = None if m == STORE else load(b, running, p * VECTOR_BYTES, VEC)
+            total = None if m == STORE else load(b, running, p * VECTOR_BYTES, row[0].type)
             for v, x in enumerate(row):
                 if v:
                     out = at(b, out, plane)
+                whole = join(b, x, zeros) if halves else x
                 if m == STORE:
-                    store(b, x, out, 0)
+                    store(b, whole, out, 0)
                     continue
-                total = _emit_metric(b, m, x, load(b, out, 0, VEC), total)
-                store(b, x, candidate, v * VECTOR_BYTES)
+                total = _emit_metric(b, m, x, load(b, out, 0, x.type), total)
+                store(b, whole, candidate, v * VECTOR_BYTES)
             if m != STORE:
                 store(b, total, running, p * VECTOR_BYTES)
                 candidate = at(b, candidate, scratch_row)

@@ -15,6 +15,7 @@ from numba import types
 from numba.core import cgutils
 
 from kernels.emit import (
+    HALF_VEC,
     Builder,
     Rows,
     Value,
@@ -22,6 +23,7 @@ from kernels.emit import (
     emit_depthwise_quads,
     emit_fold,
     emit_multiply_accumulate,
+    join_pairs,
 )
 from kernels.emit_finish import emit_activation, emit_addition, emit_exit
 from kernels.emit_rows import emit_affine, emit_combine, emit_interpolate, emit_move
@@ -33,14 +35,14 @@ _I, _F = types.int64, types.float32
 ACT, EXITS = types.Tuple((_I, _F, _F, _I, _I, _I)), types.UniTuple(_I, 7)
 
 
-def finish(context: Any, b: Builder, act: Value, exits: Value, rows: Rows) -> Value:
-    """Activate and hand over the results of a micro-kernel."""
+def finish(context: Any, b: Builder, act: Value, exits: Value, rows: Rows, *, halves: bool = False) -> Value:
+    """Activate and hand over the results of a micro-kernel; with `halves`, of two pixels in each lane vector."""
     kind, alpha, beta, slope, before, after = cgutils.unpack_tuple(b, act, 6)
     mode, outs, shift, plane, scratch, scratch_row, metric = cgutils.unpack_tuple(b, exits, 7)
-    rows = emit_addition(b, before, outs, shift, plane, rows)
-    rows = emit_activation(b, HOST, kind, alpha, beta, slope, rows)
-    rows = emit_addition(b, after, outs, shift, plane, rows)
-    emit_exit(b, mode, outs, shift, plane, scratch, scratch_row, metric, rows)
+    rows = emit_addition(b, before, outs, shift, plane, rows, halves=halves)
+    rows = emit_activation(b, HOST, kind, alpha, beta, slope, rows, halves=halves)
+    rows = emit_addition(b, after, outs, shift, plane, rows, halves=halves)
+    emit_exit(b, mode, outs, shift, plane, scratch, scratch_row, metric, rows, halves=halves)
     return context.get_dummy_value()
 
 
@@ -86,9 +88,35 @@ def make_wide(pixels: int, lanes: int, vectors: int) -> Any:
     return wide
 
 
+def make_half(lanes: int) -> Any:
+    """The same for `HALF_PIXELS` pixels by 8 output channels, the lower half of a block; empty for 0 pixels.
+
+    The upper half of what is stored becomes 0.
+    """
+
+    @intrinsic
+    def half(
+        typing_context: Any, bases: Any, taps: Any, count: Any, weights: Any, bias: Any, act: Any, exits: Any
+    ) -> Any:
+        def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
+            if not HOST.half:
+                return context.get_dummy_value()
+            bases, taps, count, weights, bias, act, exits = args
+            sums = bases, taps, count, weights, bias
+            rows = emit_multiply_accumulate(b, HOST, HOST.half, lanes, 1, None, *sums, HALF_VEC)
+            return finish(context, b, act, exits, join_pairs(b, rows), halves=True)
+
+        return types.void(*[_I] * 5, ACT, EXITS), codegen
+
+    return half
+
+
 dense_16x1 = make_dense(16, 1)
 dense_16x2 = make_dense(16, 2)
 dense_16x3 = make_dense(16, 3)
+dense_8x1 = make_dense(8, 1)
+dense_8x2 = make_dense(8, 2)
+dense_8x3 = make_dense(8, 3)
 dense_9x1 = make_dense(9, 1)
 dense_9x2 = make_dense(9, 2)
 dense_9x3 = make_dense(9, 3)
@@ -98,6 +126,7 @@ dense_3x3 = make_dense(3, 3)
 dense_1x1 = make_dense(1, 1)
 dense_1x2 = make_dense(1, 2)
 dense_1x3 = make_dense(1, 3)
+half_16, half_9, half_8, half_3, half_1 = (make_half(lanes) for lanes in (16, 9, 8, 3, 1))
 WIDE_1, WIDE_2 = HOST.wide
 wide_16x1, wide_9x1 = (make_wide(WIDE_1, lanes, 1) for lanes in (16, 9))
 wide_16x2, wide_9x2 = (make_wide(WIDE_2, lanes, 2) for lanes in (16, 9))

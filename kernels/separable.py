@@ -40,15 +40,16 @@ def work_elements(inputs: int) -> int:
 def convolve_separable(
     arena: np.ndarray, source: Map, planes: np.ndarray, window: np.ndarray, kernels: np.ndarray, first_bias: np.ndarray,
     first_slope: np.ndarray, first_act: Act, stride_y: int, stride_x: int, taps: np.ndarray, spans: np.ndarray,
-    weights: np.ndarray, bias: np.ndarray, slope: np.ndarray, target: Map, pixels: np.ndarray, act: Act, test: Test,
-    scratch: np.ndarray, work: np.ndarray, written: np.ndarray,
+    lanes: int, weights: np.ndarray, bias: np.ndarray, slope: np.ndarray, target: Map, pixels: np.ndarray, act: Act,
+    test: Test, scratch: np.ndarray, work: np.ndarray, written: np.ndarray,
 ) -> int:  # fmt: skip
     """Both convolutions at the listed output pixels; activate, compare, write as `convolve` does.
 
     source, planes, window, kernels, first_bias, first_slope, first_act, stride_y, stride_x : of the depthwise one, the
         arguments of `convolve_depthwise` (window : its taps, kernels : its weights).
-    taps : int64[:], byte offsets of the input blocks of the 1x1 convolution: 64 times their number.
-    spans, weights, bias, slope, target, pixels, act, test, scratch, written : as in `convolve`.
+    taps : int64[:], byte offsets of what the 1x1 convolution reads: 64 times the number of an input block, and 32 more
+        for its upper half.
+    spans, lanes, weights, bias, slope, target, pixels, act, test, scratch, written : as in `convolve`.
     work : float32[work_elements(blocks of input)], of which the first 48 are left alone.
 
     Returns the number of pixels written.
@@ -72,7 +73,7 @@ def convolve_separable(
             window.size, all_kernels, before, first_act, first_slopes,
         )  # fmt: skip
         dense_pixels(
-            m, target, test, start, count, between, outs, (0, 0), inner, True, LANES, 1, all_taps, spans, all_weights,
+            m, target, test, start, count, between, outs, (0, 0), inner, True, lanes, 1, all_taps, spans, all_weights,
             all_bias, act, slopes,
         )  # fmt: skip
         total += commit_pixels(m, target, start, count, test, outs)

@@ -19,6 +19,7 @@ import numba
 class Blocking:
     """pixels: output pixels per call. vectors: most lane vectors (16 channels each) of outputs per call.
 
+    half: pixels per call for half a lane vector of outputs (a divisor of a chunk's); 0 for none.
     fence: pixels between two barriers that stop LLVM from hoisting loads; 0 for none.
     wide: pixels of the larger calls for one and for two vectors of outputs, of runs of four neighbours; 0 for none.
     quads: runs of four neighbouring pixels that a depthwise call takes; 0 for none.
@@ -29,6 +30,7 @@ class Blocking:
     pixels: int
     vectors: int
     fence: int
+    half: int = 0
     wide: tuple[int, int] = (0, 0)
     quads: int = 0
     aside: bool = False
@@ -38,9 +40,9 @@ class Blocking:
 # None of these spills on the CPUs of `tests/kernels/test_assembly.py`; neighbouring choices do.
 BLOCKINGS = {
     "avx512": Blocking(8, 3, 1, wide=(16, 12), quads=4, estimates=True),  # 32 registers of 16 lanes
-    "avx2": Blocking(pixels=6, vectors=1, fence=0, aside=True),  # 16 registers of 8 lanes, two for a lane vector
-    "neon": Blocking(pixels=4, vectors=1, fence=0),  # 32 registers of 4 lanes, four for a lane vector
-    "generic": Blocking(pixels=1, vectors=1, fence=0),  # 16 registers of 4 lanes (SSE2)
+    "avx2": Blocking(6, 1, 0, half=8, aside=True),  # 16 registers of 8 lanes, two for a lane vector
+    "neon": Blocking(pixels=4, vectors=1, fence=0, half=8),  # 32 registers of 4 lanes, four for a lane vector
+    "generic": Blocking(pixels=1, vectors=1, fence=0, half=2),  # 16 registers of 4 lanes (SSE2)
 }
 
 
@@ -82,4 +84,5 @@ def source_key() -> str:
 VARIANT = variant(cpu_features(), llvm.get_default_triple())
 HOST = BLOCKINGS[VARIANT]
 PIXELS = HOST.pixels
+HALF_PIXELS = HOST.half
 MAX_VECTORS = HOST.vectors

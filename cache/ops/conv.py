@@ -10,10 +10,11 @@ from cache.arena import LANES, aligned_copy
 from cache.builder import Builder, Maps, activation, block_offsets, lanes
 from cache.geometry import reach, window
 from cache.graph import Graph, Node, macs
-from cache.packing import pack_interleaved, pack_weights, reads_single_lanes, window_taps
+from cache.packing import lanes_per_tap, pack_interleaved, pack_weights, window_taps
 from cache.steps import Floats, Read, Step, method
 from cache.values import Value
 from cache.winograd import suits, tile_border, winograd_method
+from kernels.constants import HALF
 from kernels.conv import convolve, convolve_depthwise
 from kernels.layout import Map, Test
 from kernels.record import (
@@ -128,7 +129,10 @@ def lower(node: Node, builder: Builder) -> None:
             )
         else:
             info, offsets = block_offsets(maps, blocks)
-            width_lanes = 1 if reads_single_lanes(blocks) else LANES
+            rounds = bfloat16.suits(builder, node, weight)
+            width_lanes = lanes_per_tap(blocks)
+            if rounds and width_lanes == HALF:  # pairs of bfloat16 are made of whole blocks
+                width_lanes = LANES
             tap, span, packed = pack_weights(
                 weight, groups, blocks, offsets, info.row, node.attrs["dilations"], width_lanes
             )
@@ -137,7 +141,7 @@ def lower(node: Node, builder: Builder) -> None:
             convolution, info.corner(*pads), tap, span, width_lanes, aligned_copy(packed), *steady, place,
             node.attrs["strides"], act, target, int(info.outside), macs_px=work / (height * width), channels=channels,
         )  # fmt: skip
-        if width_lanes == LANES and bfloat16.suits(builder, node, weight):
+        if blocks is not None and rounds and width_lanes == LANES:
             rounded = bfloat16.bfloat16_method(
                 direct, info.corner(*pads), tap, span, packed, *steady, place, node.attrs["strides"], act, target
             )

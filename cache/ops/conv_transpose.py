@@ -18,7 +18,7 @@ from cache.builder import Builder, Maps, activation, block_offsets, lanes
 from cache.geometry import phase_taps, transposed_window
 from cache.graph import Node, macs
 from cache.ops.conv import bias_of, supports
-from cache.packing import block_groups
+from cache.packing import block_groups, lanes_of_blocks, vectors_of
 from cache.steps import (
     GUESSED_CALL_NS,
     Cost,
@@ -33,6 +33,7 @@ from cache.steps import (
 )
 from cache.values import Blocks
 from kernels.cells import convolve_cells, list_cells, sort_by_phase
+from kernels.constants import HALF
 from kernels.conv import convolve
 from kernels.jit import jit
 from kernels.layout import LONG_CHUNK, Map, Test
@@ -68,7 +69,7 @@ def convolve_phase(r: Words, s: Words, phase: Words, cells: Pixels, mode: int, l
     """Compute one phase of some cells; returns the pixels written. r, s, phase : record, state and row of `phases`."""
     marks = mask_of(s, r[22])[phase[0] :: r[15], phase[1] :: r[16]]
     written: int = convolve(
-        arena_of(s), map_at(r, 0), ints_at(phase, 6), ints_2d_at(phase, 8), LANES, floats_at(phase, 11),
+        arena_of(s), map_at(r, 0), ints_at(phase, 6), ints_2d_at(phase, 8), r[23], floats_at(phase, 11),
         floats_at(r, 7), floats_at(r, 9), map_at(phase, 2), cells, 1, 1, act_at(r, 17), Test(mode, limit, 1),
         scratch_of(s, worker), marks,
     )  # fmt: skip
@@ -79,11 +80,11 @@ def convolve_phase(r: Words, s: Words, phase: Words, cells: Pixels, mode: int, l
 def transposed_convolution(
     record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
 ) -> int:
-    """source, phases int64[n, 13], bias, slope, cells of rows and of columns, strides, activation, target.
+    """source, phases int64[n, 13], bias, slope, cells of rows and of columns, strides, activation, target, lanes.
 
     A phase: its row and column, then target map, taps, spans and weights of one `convolve` over cells.
     """
-    r, s = words_at(record, 23), words_at(state, STATE_WORDS)
+    r, s = words_at(record, 24), words_at(state, STATE_WORDS)
     phases = ints_2d_at(r, 4)
     ends, cells, first, total = np.empty(phases.shape[0], np.int64), np.empty((count, 2), np.int32), 0, 0
     sort_by_phase(pixels_at(pixels, count), index_at(r, 11), index_at(r, 13), r[15], r[16], ends, cells)
@@ -99,7 +100,7 @@ def transposed_cells(
     record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
 ) -> int:
     """The same, of a list of whole cells; a stretch of them at a time, so that its input stays in the cache."""
-    r, s = words_at(record, 23), words_at(state, STATE_WORDS)
+    r, s = words_at(record, 24), words_at(state, STATE_WORDS)
     phases, stride, mask, total = ints_2d_at(r, 4), r[15], mask_of(s, r[22]), 0
     cells = np.empty((count // (stride * stride), 2), np.int32)
     height, width = mask.shape[0] // stride, mask.shape[1] // stride
@@ -115,15 +116,16 @@ def transposed_cells(
 def transposed_lanes(
     record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
 ) -> int:
-    """source, taps, weights, bias, slope, target map, stride, channels, activation, target; a list of whole cells."""
-    r, s = words_at(record, 24), words_at(state, STATE_WORDS)
-    stride, mask = r[16], mask_of(s, r[23])
+    """source, taps, lanes, vectors, weights, bias, slope, target map, stride, channels, activation, target; a list of
+    whole cells."""
+    r, s = words_at(record, 26), words_at(state, STATE_WORDS)
+    stride, mask = r[18], mask_of(s, r[25])
     cells = np.empty((count // (stride * stride), 2), np.int32)
     height, width = mask.shape[0] // stride, mask.shape[1] // stride
     listed = list_cells(pixels_at(pixels, count), block, stride, height, width, cells)
     return convolve_cells(
-        arena_of(s), map_at(r, 0), ints_at(r, 4), floats_at(r, 6), floats_at(r, 8), floats_at(r, 10), map_at(r, 12),
-        cells[:listed], stride, r[17], act_at(r, 18), Test(mode, limit, 1), scratch_of(s, worker), mask,
+        arena_of(s), map_at(r, 0), ints_at(r, 4), r[6], r[7], floats_at(r, 8), floats_at(r, 10), floats_at(r, 12),
+        map_at(r, 14), cells[:listed], stride, r[19], act_at(r, 20), Test(mode, limit, 1), scratch_of(s, worker), mask,
     )  # fmt: skip
 
 
@@ -174,11 +176,11 @@ def phases_method(
     out: MapInfo, whole: bool,
 ) -> Method:  # fmt: skip
     """One convolution per phase. info, out : first input map, and target. whole : of lists of whole cells."""
-    (sy, sx), table, kept = node.attrs["strides"], [], []
+    (sy, sx), table, kept, read = node.attrs["strides"], [], [], lanes_of_blocks(blocks)
     for p, q, taps_y, taps_x in phases:
         origin = out.origin + p * out.row + q * out.pixel
         place = Map(origin, out.plane, out.row * sy, out.pixel * sx)
-        taps, spans, packed = pack_phase(weight, node.attrs["groups"], blocks, offsets, info.row, taps_y, taps_x)
+        taps, spans, packed = pack_phase(weight, node.attrs["groups"], blocks, offsets, info.row, taps_y, taps_x, read)
         words, arrays = encode(p, q, place, taps, spans, aligned_copy(packed))
         table.append(words)
         kept.append(arrays)
@@ -187,7 +189,7 @@ def phases_method(
     cells = [(np.arange(n) // s).astype(np.int32) for n, s in ((out.height, sy), (out.width, sx))]
     made = method(
         transposed_cells if whole else transposed_convolution, info.layout, np.stack(table),
-        aligned_copy(lanes(each, size, bias)), aligned_copy(slope), *cells, (sy, sx), act, out.index,
+        aligned_copy(lanes(each, size, bias)), aligned_copy(slope), *cells, (sy, sx), act, out.index, read,
     )  # fmt: skip
     made = replace(made, kept=(*made.kept, *(a for arrays in kept for a in arrays)))
     return replace(made, grain=sy) if whole else made
@@ -201,21 +203,23 @@ def lanes_method(
     stride, count = node.attrs["strides"][0], bias.size * len(phases)
     parts = [weight[:, :, [k for k, _ in ty]][:, :, :, [k for k, _ in tx]] for _, _, ty, tx in phases]
     joined = np.stack(parts, axis=1).reshape(len(weight), count, *parts[0].shape[2:])
-    seen = ([(k, offset) for k, (_, offset) in enumerate(taps)] for taps in phases[0][2:])
-    taps, _, packed = pack_phase(joined, 1, blocks, offsets, info.row, *seen)
+    rows, columns = ([(k, offset) for k, (_, offset) in enumerate(taps)] for taps in phases[0][2:])
+    read = lanes_of_blocks(blocks)
+    taps, spans, packed = pack_phase(joined, 1, blocks, offsets, info.row, rows, columns, read)
     act, slope = activation(node.activation, np.arange(bias.size), 1)
     both = [aligned_copy(lanes(np.arange(count), 1, np.tile(v[: bias.size], len(phases)))) for v in (bias, slope)]
     made = method(
-        transposed_lanes, info.layout, taps, aligned_copy(packed), *both, out.layout, stride, bias.size, act, out.index
-    )
+        transposed_lanes, info.layout, taps, read, int(spans[0, 1]), aligned_copy(packed), *both, out.layout, stride,
+        bias.size, act, out.index,
+    )  # fmt: skip
     return replace(made, grain=stride)
 
 
 def pack_phase(
     weight: Floats, groups: int, blocks: Blocks, offsets: Ints, row: int,
-    taps_y: list[tuple[int, int]], taps_x: list[tuple[int, int]],
+    taps_y: list[tuple[int, int]], taps_x: list[tuple[int, int]], lanes: int,
 ) -> tuple[Ints, Ints, Floats]:  # fmt: skip
-    """Tap table, spans and weights of one phase. weight : float32[Cin, Cout / groups, kh, kw].
+    """Tap table, spans and weights of one phase. weight : float32[Cin, Cout / groups, kh, kw]. lanes : 16 or 8 per tap.
 
     A phase that no tap reaches reads one pixel with zero weights, so that its outputs are the bias.
     """
@@ -223,6 +227,8 @@ def pack_phase(
     outputs, per_group = share * groups, inputs // groups
     pairs = [(ky, oy, kx, ox) for ky, oy in taps_y for kx, ox in taps_x]
     shifts = [(oy * row + ox * LANES) * 4 for _, oy, _, ox in pairs] or [0]
+    used = np.unique(blocks.position // lanes)  # parts of blocks that hold a channel
+    places = (offsets[:, None] + np.arange(0, LANES, lanes)).reshape(-1)[used] * 4
     taps, spans, packed, tap_at, weight_at = [], [], [], 0, 0
     for first, count in block_groups(-(-outputs // LANES)):
         matrix = np.zeros((len(blocks) * LANES, len(shifts), count * LANES), np.float32)
@@ -231,9 +237,11 @@ def pack_phase(
             source = np.arange(group * per_group, (group + 1) * per_group)
             for t, (ky, _, kx, _) in enumerate(pairs):
                 matrix[blocks.position[source], t, out - first * LANES] = weight[source, within, ky, kx]
-        table = (offsets[:, None] * 4 + np.array(shifts, np.int64)).reshape(-1)
-        arranged = matrix.reshape(len(blocks), LANES, len(shifts), count * LANES).transpose(0, 2, 1, 3)
-        spans.append((first, count, tap_at, table.size, weight_at))
+        table = (places[:, None] + np.array(shifts, np.int64)).reshape(-1)
+        vectors = vectors_of(count, outputs - first * LANES)
+        arranged = matrix.reshape(-1, lanes, len(shifts), count * LANES)[used].transpose(0, 2, 1, 3)
+        arranged = arranged[..., : vectors * LANES or HALF]
+        spans.append((first, vectors, tap_at, table.size, weight_at))
         taps.append(table)
         packed.append(arranged.reshape(-1))
         tap_at += table.size

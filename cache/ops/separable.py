@@ -17,7 +17,7 @@ from cache.arena import LANES, aligned_copy
 from cache.builder import Builder, Maps, activation, block_offsets, lanes
 from cache.graph import Graph, Node, macs
 from cache.ops.conv import bias_of, window_border, window_reads
-from cache.packing import pack_weights, window_taps
+from cache.packing import lanes_of_blocks, pack_weights, window_taps
 from cache.steps import Step, method
 from cache.values import Blocks
 from kernels.layout import Test
@@ -47,14 +47,14 @@ SMALLEST_BYTES = 1 << 21
 def separable_convolution(
     record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
 ) -> int:
-    """source, planes, window, kernels, bias, slope, activation, strides; taps, spans, weights, bias, slope, target map,
-    activation, target."""
-    r, s = words_at(record, 44), words_at(state, STATE_WORDS)
+    """source, planes, window, kernels, bias, slope, activation, strides; taps, spans, lanes, weights, bias, slope,
+    target map, activation, target."""
+    r, s = words_at(record, 45), words_at(state, STATE_WORDS)
     return convolve_separable(
         arena_of(s), map_at(r, 0), ints_at(r, 4), ints_at(r, 6), floats_3d_at(r, 8), floats_at(r, 12), floats_at(r, 14),
-        act_at(r, 16), r[21], r[22], ints_at(r, 23), ints_2d_at(r, 25), floats_at(r, 28), floats_at(r, 30),
-        floats_at(r, 32), map_at(r, 34), pixels_at(pixels, count), act_at(r, 38), Test(mode, limit, block),
-        scratch_of(s, worker), work_of(s, worker), mask_of(s, r[43]),
+        act_at(r, 16), r[21], r[22], ints_at(r, 23), ints_2d_at(r, 25), r[28], floats_at(r, 29), floats_at(r, 31),
+        floats_at(r, 33), map_at(r, 35), pixels_at(pixels, count), act_at(r, 39), Test(mode, limit, block),
+        scratch_of(s, worker), work_of(s, worker), mask_of(s, r[44]),
     )  # fmt: skip
 
 
@@ -120,7 +120,8 @@ def lower(first: Node, node: Node, builder: Builder) -> None:
     bias = lanes(np.arange(channels), size, bias_of(builder.graph, node, channels))
     numbers = np.arange(len(blocks), dtype=np.int64)
     between = Blocks(np.zeros_like(numbers), numbers, blocks.position)
-    taps, spans, mixed = pack_weights(weight, 1, between, numbers * LANES, 0, (1, 1))
+    read = lanes_of_blocks(between)
+    taps, spans, mixed = pack_weights(weight, 1, between, numbers * LANES, 0, (1, 1), read)
 
     def finish(maps: Maps) -> Step:
         info, planes = block_offsets(maps, blocks)
@@ -129,7 +130,7 @@ def lower(first: Node, node: Node, builder: Builder) -> None:
         made = method(
             separable_convolution, info.corner(*first.attrs["pads"][:2]), planes, window,
             aligned_copy(packed).reshape(packed.shape), aligned_copy(first_bias), aligned_copy(first_slope), first_act,
-            first.attrs["strides"], taps, spans, aligned_copy(mixed), aligned_copy(bias), aligned_copy(slope),
+            first.attrs["strides"], taps, spans, read, aligned_copy(mixed), aligned_copy(bias), aligned_copy(slope),
             maps[target].layout, act, target, macs_px=work / (height * width), channels=channels,
         )  # fmt: skip
         made = replace(made, work_elements=work_elements(len(blocks)))

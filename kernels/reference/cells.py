@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.constants import IDENTITY, LANES
+from kernels.constants import HALF, IDENTITY, LANES
 from kernels.layout import Act, Map, Test
 from kernels.reference.common import activate, finish, positions
 
@@ -39,15 +39,16 @@ def sort_by_phase(
 
 
 def convolve_cells(
-    arena: np.ndarray, source: Map, taps: np.ndarray, weights: np.ndarray, bias: np.ndarray, slope: np.ndarray,
-    target: Map, cells: np.ndarray, stride: int, channels: int, act: Act, test: Test, scratch: np.ndarray,
-    written: np.ndarray,
+    arena: np.ndarray, source: Map, taps: np.ndarray, lanes: int, vectors: int, weights: np.ndarray, bias: np.ndarray,
+    slope: np.ndarray, target: Map, cells: np.ndarray, stride: int, channels: int, act: Act, test: Test,
+    scratch: np.ndarray, written: np.ndarray,
 ) -> int:  # fmt: skip
     """Bias plus the sum over taps, then one pixel for every phase."""
-    corners, matrix = positions(source, cells[:, 0], cells[:, 1]), weights.reshape(taps.size, LANES, LANES)
-    sums = np.tile(bias, (len(cells), 1))
+    outputs = LANES if vectors else HALF
+    corners, matrix = positions(source, cells[:, 0], cells[:, 1]), weights.reshape(taps.size, lanes, outputs)
+    sums = np.tile(bias[:outputs], (len(cells), 1))
     for k in range(taps.size):
-        sums += arena[corners[:, None] + taps[k] // 4 + np.arange(LANES)] @ matrix[k]
+        sums += arena[corners[:, None] + taps[k] // 4 + np.arange(lanes)] @ matrix[k]
     phases = stride * stride
     values = activate(sums, act, slope)[:, : phases * channels].reshape(-1, channels)
     raw = np.zeros((len(values), LANES), np.float32)

@@ -52,9 +52,13 @@ def activate(x: Array, act: Act, slope: Array) -> Array:
 
 
 def finish(
-    arena: Array, raw: Array, slope: Array, target: Map, pixels: Array, act: Act, test: Test, written: Array
-) -> int:
-    """Activate raw float32[n, channels], write the groups of pixels that pass the test, count them."""
+    arena: Array, raw: Array, slope: Array, target: Map, pixels: Array, act: Act, test: Test, written: Array,
+    live: Array | None = None,
+) -> int:  # fmt: skip
+    """Activate raw float32[n, channels], write the groups of pixels that pass the test, count them.
+
+    live : bool[channels]; the others become 0, and are not compared.
+    """
     blocks = raw.shape[1] // LANES
     first_lanes = positions(target, pixels[:, 0], pixels[:, 1])
     where = first_lanes[:, None] + lanes_of(np.arange(blocks) * target.plane)
@@ -65,6 +69,8 @@ def finish(
     if act.after:
         values = values + arena[where + act.after // 4]
     stored = arena[where]
+    if live is not None:
+        values, stored = np.where(live, values, np.float32(0)), np.where(live, stored, np.float32(0))
     differs = np.any(values.view(np.uint32) != stored.view(np.uint32), axis=1)
     if test.mode == STORE:
         differs[:] = True

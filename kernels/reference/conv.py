@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.constants import LANES
+from kernels.constants import HALF, LANES
 from kernels.layout import Act, Map, Test
 from kernels.reference.common import finish, lanes_of, positions
 
@@ -16,16 +16,17 @@ def convolve(
 ) -> int:  # fmt: skip
     """Bias plus the sum over taps and lanes, one group of output blocks after another."""
     corners = positions(source, pixels[:, 0] * stride_y, pixels[:, 1] * stride_x)
-    raw = np.tile(bias, (len(pixels), 1))
+    raw, live = np.tile(bias, (len(pixels), 1)), np.ones(bias.size, np.bool_)
     for block, blocks, first_tap, tap_count, first_weight in spans:
-        columns = slice(block * LANES, (block + blocks) * LANES)
-        size = lanes * blocks * LANES
+        outputs = blocks * LANES or HALF
+        columns, size = slice(block * LANES, block * LANES + outputs), lanes * outputs
+        live[columns.stop : (block + 1) * LANES] = False
         for k in range(tap_count):
             start = first_weight + k * size
-            kernel = weights[start : start + size].reshape(lanes, blocks * LANES)
+            kernel = weights[start : start + size].reshape(lanes, outputs)
             reads = corners[:, None] + taps[first_tap + k] // 4 + np.arange(lanes)
             raw[:, columns] += arena[reads] @ kernel
-    return finish(arena, raw, slope, target, pixels, act, test, written)
+    return finish(arena, raw, slope, target, pixels, act, test, written, live)
 
 
 def convolve_depthwise(

@@ -12,8 +12,8 @@ from kernels.reference.conv import convolve, convolve_depthwise
 def convolve_separable(
     arena: np.ndarray, source: Map, planes: np.ndarray, window: np.ndarray, kernels: np.ndarray, first_bias: np.ndarray,
     first_slope: np.ndarray, first_act: Act, stride_y: int, stride_x: int, taps: np.ndarray, spans: np.ndarray,
-    weights: np.ndarray, bias: np.ndarray, slope: np.ndarray, target: Map, pixels: np.ndarray, act: Act, test: Test,
-    scratch: np.ndarray, work: np.ndarray, written: np.ndarray,
+    lanes: int, weights: np.ndarray, bias: np.ndarray, slope: np.ndarray, target: Map, pixels: np.ndarray, act: Act,
+    test: Test, scratch: np.ndarray, work: np.ndarray, written: np.ndarray,
 ) -> int:  # fmt: skip
     """One after the other, by way of a map past the arena's end."""
     height, width = written.shape
@@ -25,7 +25,7 @@ def convolve_separable(
         first_act, Test(STORE, 0.0, 1), scratch, np.zeros_like(written),
     )  # fmt: skip
     total = convolve(
-        longer, between, taps, spans, 16, weights, bias, slope, target, pixels, 1, 1, act, test, scratch, written
+        longer, between, taps, spans, lanes, weights, bias, slope, target, pixels, 1, 1, act, test, scratch, written
     )  # fmt: skip
     arena[:] = longer[: arena.size]
     return total

@@ -12,6 +12,7 @@ from llvmlite import ir
 
 from kernels.emit import (
     F32,
+    HALF_VEC,
     I64,
     Builder,
     Rows,
@@ -20,6 +21,7 @@ from kernels.emit import (
     emit_depthwise_quads,
     emit_fold,
     emit_multiply_accumulate,
+    join_pairs,
 )
 from kernels.emit_finish import emit_activation, emit_exit
 from kernels.emit_rows import emit_affine, emit_combine, emit_interpolate, emit_move
@@ -28,7 +30,7 @@ from kernels.target import Blocking
 _X86_STACK = r"-?\d*\(%rsp(?:,[^)]*)?\)"  # frames have no base pointer here: %rbp holds what it likes
 _SPILL = re.compile(
     rf"\t\S+\s+%[xyz]mm\d+, {_X86_STACK}|\t\S*mov\S+\s+{_X86_STACK}, %[xyz]mm\d+"  # x86-64, AT&T syntax
-    r"|\t(?:str|ldr|stp|ldp|stur|ldur|ld1r?|st1)\s.*\b[qvds]\d+\b.*\[(?:sp|x29)"  # aarch64
+    r"|\t(?:str|ldr|stp|ldp|stur|ldur|ld1r?|st1)\s.*\b[qvds]\d+\b.*\[sp\b"  # aarch64: nor has x29
 )
 _LABEL = re.compile(r"^(\.?LBB\S*?):", re.MULTILINE)
 
@@ -82,16 +84,25 @@ def dense(pixels: int, lanes: int, vectors: int, *, runs: bool = False) -> tuple
     return 6 if runs else 5, emit
 
 
-def emit_ir(blocking: Blocking, emitter: tuple[int, Callable[..., Rows]]) -> str:
-    """The whole micro-kernel as one function's LLVM IR."""
+def half(pixels: int, lanes: int) -> tuple[int, Callable[..., Rows]]:
+    """As `dense`, for half a block of outputs."""
+
+    def emit(b: Builder, blocking: Blocking, *a: Value) -> Rows:
+        return join_pairs(b, emit_multiply_accumulate(b, blocking, pixels, lanes, 1, None, *a, kind=HALF_VEC))
+
+    return 5, emit
+
+
+def emit_ir(blocking: Blocking, emitter: tuple[int, Callable[..., Rows]], *, halves: bool = False) -> str:
+    """The whole micro-kernel as one function's LLVM IR. halves : see `kernels.emit_finish`."""
     count, emit = emitter
     module = ir.Module("micro_kernel")
     signature = ir.FunctionType(ir.VoidType(), [I64] * (count + 1) + [F32] * 2 + [I64] * 8)
     function = ir.Function(module, signature, "micro_kernel")
     b = ir.IRBuilder(function.append_basic_block("entry"))
     args = list(function.args)
-    rows = emit_activation(b, blocking, *args[count : count + 4], emit(b, blocking, *args[:count]))
-    emit_exit(b, *args[count + 4 :], rows)
+    rows = emit_activation(b, blocking, *args[count : count + 4], emit(b, blocking, *args[:count]), halves=halves)
+    emit_exit(b, *args[count + 4 :], rows, halves=halves)
     b.ret_void()
     return str(module)
 

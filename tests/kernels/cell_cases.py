@@ -8,8 +8,9 @@ import numpy as np
 from hypothesis import strategies as st
 from kernel_cases import Case, case, finishing, memory
 
-from kernels.constants import LANES
+from kernels.constants import HALF, LANES
 from kernels.reference.masks import list_pixels as list_all
+from kernels.target import HALF_PIXELS
 
 
 @case
@@ -47,14 +48,20 @@ def convolve_cells(draw: Any) -> Case:
     stride = draw(st.sampled_from([2, 4]))
     channels = draw(st.integers(1, LANES // stride**2))
     height, width, blocks = draw(st.integers(1, 7)), draw(st.integers(1, 30)), draw(st.integers(1, 3))
+    lanes, vectors = draw(st.sampled_from([LANES, HALF])), 1
+    if HALF_PIXELS and channels * stride**2 <= HALF:
+        vectors = draw(st.sampled_from([0, 1]))
     source, planes = m.place(blocks, height + 1, width + 1)
     taps = np.add.outer(planes, m.rng.choice([0, source.row, source.pixel], draw(st.integers(1, 3)), replace=False))
     cells = np.stack(np.mgrid[:height, :width], -1).reshape(-1, 2).astype(np.int32)
     if draw(st.booleans()):
         cells = m.rng.choice(cells, draw(st.integers(1, len(cells))))
     ending = finishing(m, 1, height * stride, width * stride, listed=False)
+    taps = taps + m.rng.integers(0, LANES // lanes, taps.shape) * lanes
     return ending | {
         "arena": m.arena(), "source": source, "taps": taps.reshape(-1).astype(np.int64) * 4,
-        "weights": m.integers(taps.size * LANES * LANES), "bias": m.integers(LANES), "cells": cells, "stride": stride,
-        "channels": channels, "act": ending["act"]._replace(before=0, after=0),
+        "lanes": lanes, "vectors": vectors,
+        "weights": m.integers(taps.size * lanes * (vectors * LANES or HALF)),
+        "bias": m.integers(LANES), "cells": cells, "stride": stride, "channels": channels,
+        "act": ending["act"]._replace(before=0, after=0),
     }  # fmt: skip

@@ -14,17 +14,18 @@ import numpy as np
 from hypothesis import strategies as st
 
 from kernels import constants as codes
-from kernels.constants import LANES, VECTOR_BYTES
+from kernels.constants import HALF, LANES, VECTOR_BYTES
 from kernels.layout import Act, Map, Test, Window, scratch_elements
 from kernels.reference.masks import bits_of
 from kernels.separable import work_elements as separable_work
-from kernels.target import MAX_VECTORS
+from kernels.target import HALF_PIXELS, MAX_VECTORS
 from kernels.winograd import TILES, work_elements
 
 Array = np.ndarray
 Case = dict[str, Any]
 ALWAYS_ROUNDED = {"softmax"}
 """Kernels that round whatever the activation."""
+FEWEST_VECTORS = 0 if HALF_PIXELS else 1
 CASES: dict[str, st.SearchStrategy[Case]] = {}
 
 EXACT = tuple(Act(kind, -1.0, 3.0) for kind in (codes.IDENTITY, codes.RELU, codes.CLIP, codes.PRELU))
@@ -129,20 +130,22 @@ def output_size(draw: Any) -> tuple[int, int]:
 def convolve(draw: Any) -> Case:
     """Groups of output blocks that see different input blocks, any geometry, any padding."""
     m = memory(draw)
-    (height, width), lanes = output_size(draw), draw(st.sampled_from([16, 16, 3, 1]))
+    (height, width), lanes = output_size(draw), draw(st.sampled_from([16, 16, HALF, HALF, 3, 1]))
+    pixel = LANES if lanes == HALF else lanes
     ky, kx, sy, sx, dy, dx = (draw(st.integers(1, n)) for n in (5, 5, 3, 3, 2, 2))
-    vectors = draw(st.lists(st.integers(1, MAX_VECTORS), min_size=1, max_size=3))
+    vectors = draw(st.lists(st.integers(FEWEST_VECTORS, MAX_VECTORS), min_size=1, max_size=3))
     in_blocks = draw(st.integers(1, 3))
-    source, planes = m.place(in_blocks, (height - 1) * sy + ky * dy, (width - 1) * sx + kx * dx, lanes)
+    source, planes = m.place(in_blocks, (height - 1) * sy + ky * dy, (width - 1) * sx + kx * dx, pixel)
     window = np.add.outer(np.arange(ky) * dy * source.row, np.arange(kx) * dx * source.pixel).reshape(-1)
     taps, spans, weight, first = [], [], 0, 0
     for count in vectors:
         seen = m.rng.permutation(planes)[: m.some(1, in_blocks)]
         group = (np.add.outer(seen, window).reshape(-1) * 4).astype(np.int64)
+        group += m.rng.integers(0, pixel // HALF, group.size) * HALF * 4 if lanes == HALF else 0
         spans.append([first, count, sum(map(len, taps)), group.size, weight])
         taps.append(group)
-        weight += group.size * lanes * count * LANES
-        first += count
+        weight += group.size * lanes * (count * LANES or HALF)
+        first += max(count, 1)
     return finishing(m, first, height, width) | {
         "arena": m.arena(), "source": source, "taps": np.concatenate(taps), "spans": np.array(spans,
         np.int64), "lanes": lanes, "weights": m.integers(weight), "bias": m.integers(first * LANES),
@@ -197,13 +200,13 @@ def convolve_separable(draw: Any) -> Case:
     """A depthwise convolution, then groups of output blocks that see different blocks of it."""
     m, first = memory(draw), draw(CASES["convolve_depthwise"])
     (height, width), inputs = first["written"].shape, first["planes"].size
-    taps, spans, weight, block = [], [], 0, 0
-    for count in draw(st.lists(st.integers(1, MAX_VECTORS), min_size=1, max_size=2)):
+    taps, spans, weight, block, lanes = [], [], 0, 0, draw(st.sampled_from([LANES, HALF]))
+    for count in draw(st.lists(st.integers(FEWEST_VECTORS, MAX_VECTORS), min_size=1, max_size=2)):
         seen = m.rng.permutation(inputs)[: m.some(1, inputs)]
         spans.append([block, count, sum(map(len, taps)), seen.size, weight])
-        taps.append(seen * VECTOR_BYTES)
-        weight += seen.size * LANES * count * LANES
-        block += count
+        taps.append(seen * VECTOR_BYTES + (m.rng.integers(0, 2, seen.size) * HALF * 4 if lanes == HALF else 0))
+        weight += seen.size * lanes * (count * LANES or HALF)
+        block += max(count, 1)
     m.size = first["arena"].size
     ending = finishing(m, block, height, width)
     arena = np.concatenate([first["arena"], m.integers(m.size - first["arena"].size)])
@@ -211,7 +214,7 @@ def convolve_separable(draw: Any) -> Case:
     return ending | {name: first[name] for name in kept} | {
         "arena": arena, "window": first["taps"], "kernels": first["weights"], "first_bias": first["bias"],
         "first_slope": m.integers(inputs * LANES), "first_act": draw(st.sampled_from(EXACT)),
-        "taps": np.concatenate(taps).astype(np.int64), "spans": np.array(spans, np.int64),
+        "taps": np.concatenate(taps).astype(np.int64), "spans": np.array(spans, np.int64), "lanes": lanes,
         "weights": m.integers(weight), "bias": m.integers(block * LANES), "work": np.zeros(separable_work(inputs),
         np.float32),
     }  # fmt: skip

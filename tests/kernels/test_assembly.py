@@ -12,7 +12,7 @@ import llvmlite.binding as llvm
 import numba
 import numpy as np
 import pytest
-from assembly import EMITTERS, Loop, compile_for, dense, emit_ir, emit_straight, inner_loop, innermost_loops
+from assembly import EMITTERS, Loop, compile_for, dense, emit_ir, emit_straight, half, inner_loop, innermost_loops
 
 from kernels.conv import convolve
 from kernels.emit_transpose import emit_unpack
@@ -40,7 +40,7 @@ REGISTER_LANES = {"avx512": 16, "avx2": 8, "neon": 4, "generic": 4}
 SHAPES = [
     (variant, triple, cpu, lanes, vectors)
     for variant, triple, cpu in CPUS
-    for lanes in (16, 9, 3, 1)
+    for lanes in (16, 9, 8, 3, 1)
     for vectors in range(1, BLOCKINGS[variant].vectors + 1)
 ]
 
@@ -61,6 +61,14 @@ def test_dense_micro_kernel(variant: str, triple: str, cpu: str, lanes: int, vec
     blocking = BLOCKINGS[variant]
     loop = inner_loop(compile_for(emit_ir(blocking, dense(blocking.pixels, lanes, vectors)), triple, cpu))
     expect_clean(loop, variant, blocking.pixels * lanes * vectors)
+
+
+@pytest.mark.parametrize(("variant", "triple", "cpu"), [cpu for cpu in CPUS if BLOCKINGS[cpu[0]].half])
+@pytest.mark.parametrize("lanes", [16, 9, 8, 3, 1])
+def test_micro_kernel_of_half_a_block(variant: str, triple: str, cpu: str, lanes: int) -> None:
+    blocking = BLOCKINGS[variant]
+    source = emit_ir(blocking, half(blocking.half, lanes), halves=True)
+    expect_clean(inner_loop(compile_for(source, triple, cpu)), variant, blocking.half * lanes // 2)
 
 
 @pytest.mark.parametrize(("variant", "triple", "cpu"), WIDE)
@@ -142,15 +150,19 @@ def test_own_convolve() -> None:
     blocking, per_vector = BLOCKINGS[VARIANT], 16 // REGISTER_LANES[VARIANT]
     loops = [x for x in innermost_loops(compiled_convolve()) if x.fused + x.multiplies >= blocking.pixels]
     sizes = {loop.fused + loop.multiplies for loop in loops}
-    expected = {
-        blocking.pixels * lanes * vectors * per_vector
-        for lanes in (16, 9, 3, 1)
-        for vectors in range(1, blocking.vectors + 1)
-    } | {
-        pixels * lanes * vectors * per_vector
-        for vectors, pixels in enumerate(blocking.wide, 1)
-        if pixels
-        for lanes in (16, 9)
-    }
+    expected = (
+        {
+            blocking.pixels * lanes * vectors * per_vector
+            for lanes in (16, 9, 8, 3, 1)
+            for vectors in range(1, blocking.vectors + 1)
+        }
+        | {
+            pixels * lanes * vectors * per_vector
+            for vectors, pixels in enumerate(blocking.wide, 1)
+            if pixels
+            for lanes in (16, 9)
+        }
+        | {blocking.half * lanes * per_vector // 2 for lanes in (16, 9, 8, 3, 1) if blocking.half}
+    )
     assert [size for size in expected if sizes.isdisjoint((size, 2 * size, 4 * size))] == []  # LLVM unrolls short ones
     assert [spill for loop in loops for spill in loop.spills] == []
