@@ -150,7 +150,6 @@ class Session:
         self._straight = () if apart else tuple(t for t in plan.taps.values() if t.dtype == np.float32)
         self._unpacked = tuple(t for t in plan.taps.values() if t not in self._straight)
         self._taps, self._tap_maps = tap_table(self._straight, self._tensors)
-        self._fresh = np.zeros(len(self._straight), np.uint8)
         self._opening, self._kept_open = self._open_record(0.0 if exact else policy.tile_difference)
         self._running, self._kept_run = self._run_record()
         self._image: tuple[Workspace, Floats] | None = None
@@ -201,7 +200,7 @@ class Session:
         words[FRAME], words[VALID], words[EVERYTHING] = frame.ctypes.data, valid, not self._valid
         self._place_image(words)
         self._turn(words)
-        self._valid = False
+        self._valid, self._done = False, 0.0
         open_frame(words)
         decision, changed = DECISIONS[words[DECISION]], int(words[CHANGED])
         self._frames = 0 if decision == "keyframe" else self._frames + 1  # after a keyframe all is fresh
@@ -210,8 +209,6 @@ class Session:
                 assert isinstance(self._state, HalfState)
                 self._state.show(self._reference, self.plan.table)
             self._run(decision == "keyframe")
-        else:
-            self._done = 0.0
         self._valid = self._reference_valid = True
         reason = reason_of(decision, valid, changed, len(self._grid))
         return self._result(decision, reason, changed, start, start + int(words[DIFF_NS]))
@@ -224,7 +221,7 @@ class Session:
         if x.shape != self.plan.input_shape or x.dtype != np.float32:
             raise ValueError(f"expected a tensor float32{list(self.plan.input_shape)}, got {x.dtype}{list(x.shape)}")
         start = time.perf_counter_ns()
-        self._running[RUN_PARTS] = 0
+        self._running[RUN_PARTS], self._done = 0, 0.0
         valid, seen, self._valid, self._reference_valid = self._valid, self._reference_valid, False, False
         self._state.enter()
         self._state.clear(not valid)
@@ -248,8 +245,6 @@ class Session:
         if decision != "reuse":
             self._state.touched[0] = 1
             self._run(decision == "keyframe")
-        else:
-            self._done = 0.0
         self._valid = True
         reason = reason_of(decision, valid, changed, len(self._grid))
         return self._result(decision, reason, changed, start, compared)
@@ -296,7 +291,7 @@ class Session:
         words, kept = encode(
             program.steps, program.reads, program.maps, program.costs, self._epsilons, self._spread, state.words,
             state.touched, nothing, nothing, no_list, self._jobs, self._ticket, 1, 0, int(self.exact), program.turn,
-            0, 0, self._shares, NO_CLOCK, self._taps, self._tap_maps, self._fresh, self._macs,
+            0, 0, self._shares, NO_CLOCK, self._taps, self._tap_maps, self._macs,
         )  # fmt: skip
         assert words.size == RUN_WORDS
         return words, kept
@@ -339,14 +334,18 @@ class Session:
             finally:
                 team.end(self._ticket)
         for tap in self._unpacked:
-            if any(self._state.touched[m] for m in tap.maps):
+            if self._was_written(tap):
                 self._unpack(tap)
         if self.plan.tails:
             self._run_tails(keyframe)
 
+    def _was_written(self, tap: Tap) -> bool:
+        """Whether this frame wrote to any map of a tap."""
+        return any(self._state.touched[m] for m in tap.maps)
+
     def _run_tails(self, keyframe: bool) -> None:
         """Run the tails that read what was written."""
-        fresh = {tap.name for tap in self.plan.taps.values() if any(self._state.touched[m] for m in tap.maps)}
+        fresh = {tap.name for tap in self.plan.taps.values() if self._was_written(tap)}
         for tail in self.plan.tails:
             if keyframe or fresh.intersection(tail.inputs):
                 found = tail.run(self._tensors)

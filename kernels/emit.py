@@ -81,6 +81,19 @@ def splat(b: Builder, scalar: Value, kind: Any = VEC) -> Value:
     return b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count))
 
 
+def merge_rows(b: Builder, results: list[tuple[Any, Rows]]) -> Rows:
+    """`rows[pixel][vector]` of whichever block this one was reached from, of those named."""
+    merged: Rows = []
+    for p, row in enumerate(results[0][1]):
+        merged.append([])
+        for v in range(len(row)):
+            phi = b.phi(VEC)
+            for block, rows in results:
+                phi.add_incoming(rows[p][v], block)
+            merged[p].append(phi)
+    return merged
+
+
 def join(b: Builder, low: Value, high: Value) -> Value:
     """A lane vector of two halves."""
     return b.shuffle_vector(low, high, ir.Constant(IVEC, list(range(LANES))))

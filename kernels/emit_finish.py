@@ -43,6 +43,7 @@ from kernels.emit import (
     join,
     less_or_second,
     load,
+    merge_rows,
     opaque,
     pointer,
     reciprocal_estimate,
@@ -153,16 +154,7 @@ def emit_activation(
         results.append((b.block, done))
         b.branch(joined)
     b.position_at_end(joined)
-    merged: Rows = []
-    for p in range(len(rows)):
-        row = []
-        for v in range(vectors):
-            phi = b.phi(VEC)
-            for block, values in results:
-                phi.add_incoming(values[p][v], block)
-            row.append(phi)
-        merged.append(row)
-    return merged
+    return merge_rows(b, results)
 
 
 def emit_addition(
@@ -191,15 +183,7 @@ def emit_addition(
             sums[p].append(b.fadd(x, load(b, place, 0, VEC)))
     b.branch(joined)
     b.position_at_end(joined)
-    merged: Rows = []
-    for before, after in zip(rows, sums, strict=True):
-        merged.append([])
-        for x, total in zip(before, after, strict=True):
-            phi = b.phi(VEC)
-            phi.add_incoming(x, source)
-            phi.add_incoming(total, adding)
-            merged[-1].append(phi)
-    return merged
+    return merge_rows(b, [(source, rows), (adding, sums)])
 
 
 def _emit_metric(b: Builder, mode: int, new: Value, old: Value, metric: Value) -> Value:

@@ -21,6 +21,7 @@ from kernels.emit import (
     greater_or_second,
     less_or_second,
     load,
+    merge_rows,
     pointer,
     shifted_pointers,
     splat,
@@ -57,21 +58,15 @@ def emit_combine(
     """`rows[pixel][0]` = one of two maps' values joined by the operation chosen at run time."""
     xs, ys = _read(b, blocking, first, first_shift), _read(b, blocking, second, second_shift)
     join = b.append_basic_block("joined")
-    switch, results = b.switch(op, join), [(b.block, xs)]
+    switch, results = b.switch(op, join), [(b.block, [[x] for x in xs])]
     for code, compute in _OPS.items():
         block = b.append_basic_block(f"op{code}")
         switch.add_case(I64(code), block)
         b.position_at_end(block)
-        results.append((block, [compute(b, x, y) for x, y in zip(xs, ys, strict=True)]))
+        results.append((block, [[compute(b, x, y)] for x, y in zip(xs, ys, strict=True)]))
         b.branch(join)
     b.position_at_end(join)
-    rows = []
-    for p in range(len(xs)):
-        phi = b.phi(VEC)
-        for block, values in results:
-            phi.add_incoming(values[p], block)
-        rows.append([phi])
-    return rows
+    return merge_rows(b, results)
 
 
 def _blend(b: Builder, first: Value, second: Value, weight: Value) -> Value:

@@ -51,7 +51,7 @@ REUSE, PARTIAL, KEYFRAME = range(3)
 STEPS, READS, MAPS, COSTS, EPSILONS, SPREADS, RUN_STATE, RUN_TOUCHED = 0, 3, 6, 9, 12, 14, 16, 18
 PACKED, STALE, PIXELS, JOBS, TICKET = 20, 22, 24, 27, 30
 WORKERS, WHOLE, EXACT, TURN, RUN_PART, RUN_PARTS = 32, 33, 34, 35, 37, 38
-DONE, CLOCK, TAPS, TAP_MAPS, FRESH, MACS, RUN_WORDS = 39, 41, 43, 46, 48, 50, 52
+DONE, CLOCK, TAPS, TAP_MAPS, MACS, RUN_WORDS = 39, 41, 43, 46, 48, 50
 
 
 @jit
@@ -61,11 +61,8 @@ def open_frame(r: np.ndarray) -> None:
     r : int64[OPEN_WORDS], as above.
     """
     started = now_ns()
-    frame, reference, tiles = (
-        bytes_3d_at(r, FRAME),
-        bytes_3d_at(r, REFERENCE),
-        mask_at(r[TILES], r[TILES + 1], r[TILES + 2]),
-    )
+    frame, reference = bytes_3d_at(r, FRAME), bytes_3d_at(r, REFERENCE)
+    tiles = mask_at(r[TILES], r[TILES + 1], r[TILES + 2])
     changed = tiles.size
     if r[VALID]:
         changed = changed_tiles(frame, reference, r[TILE], r[LIMIT], tiles)
@@ -112,5 +109,5 @@ def run_frame(r: np.ndarray) -> float:
         ints_at(r, TICKET), r[WORKERS], r[WHOLE] != 0, r[EXACT] != 0, doubles_at(r, TURN), r[RUN_PART], r[RUN_PARTS],
         done, ints_at(r, CLOCK),
     )  # fmt: skip
-    hand_out(ints_2d_at(r, TAPS), ints_at(r, TAP_MAPS), state, touched, r[WHOLE] != 0, bytes_at(r, FRESH))
+    hand_out(ints_2d_at(r, TAPS), ints_at(r, TAP_MAPS), state, touched, r[WHOLE] != 0)
     return work_done(doubles_at(r, MACS), done)

@@ -345,22 +345,18 @@ def _run_stale(
 
 
 @jit
-def hand_out(
-    taps: np.ndarray, tap_maps: np.ndarray, state: np.ndarray, touched: np.ndarray, whole: bool, fresh: np.ndarray
-) -> None:
+def hand_out(taps: np.ndarray, tap_maps: np.ndarray, state: np.ndarray, touched: np.ndarray, whole: bool) -> None:
     """Copy into tensors what this frame wrote: all of a tap's maps, or at least the rows that were written.
 
-    taps : int64[n, 9], columns as named above. tap_maps : int64[m]. fresh : uint8[n], set to 1 where any map of a tap
-    was written, else 0.
+    taps : int64[n, 9], columns as named above. tap_maps : int64[m].
     """
     arena = arena_of(state)
     for t in range(taps.shape[0]):
-        tap, fresh[t] = taps[t], 0
+        tap = taps[t]
         first, end = tap[T_HEIGHT], 0
         for i in range(tap[T_FIRST_MAP], tap[T_FIRST_MAP] + tap[T_MAPS]):
             index = tap_maps[i]
             if touched[index] != UNTOUCHED:
-                fresh[t] = 1
                 top, bottom = (0, tap[T_HEIGHT]) if whole else marked_rows(mask_of(state, index))
                 if top < bottom:
                     first, end = min(first, top), max(end, bottom)

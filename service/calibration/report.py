@@ -30,11 +30,12 @@ def page(name: str, report: Mapping[str, Any]) -> str:
     for number, clip in enumerate(report["clips"]):
         for title, f in (("default", report["default"][number]), ("calibrated", report["calibrated"][number])):
             left, boxes, error = f"{100 * f['fraction']:.1f}%", f"{f['boxes'] or 0:.3f}", f"{f['error']:.4f}"
-            rows.append([clip["name"], title, left, _agreement(f), boxes, error])
+            rows.append([clip["name"], title, left, agreement(f), boxes, error])
     heads = ["clip", "thresholds", "work left", "agreement .5 / .75", "damage of boxes", "error of outputs"]
     intro = f"<p>Budget: {html.escape(report['budget'])}. Dashed: the noise floor. The dot: what was chosen.</p>"
     return document(f"Calibration of {name}", intro + "".join(sections) + table(heads, rows))
 
 
-def _agreement(f: Mapping[str, Any]) -> str:
+def agreement(f: Mapping[str, Any]) -> str:
+    """Agreement at both IoUs, as it is shown."""
     return "no boxes" if f["iou50"] is None else f"{f['iou50']:.3f} / {f['iou75']:.3f}"

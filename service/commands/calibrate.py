@@ -16,7 +16,7 @@ from cache.session import Session
 from service.bench.machine import installed
 from service.calibration.budget import Budget
 from service.calibration.footage import Footage, look
-from service.calibration.report import page
+from service.calibration.report import agreement, page
 from service.calibration.search import Found, Point, Probes, figures, search, search_key
 from service.catalogue import find_model
 from service.commands.common import (
@@ -138,8 +138,9 @@ def _table(report: dict[str, Any]) -> Table:
     for number, clip in enumerate(report["clips"]):
         for name, key in (("default", "default"), ("calibrated", "calibrated"), ("(noise floor)", "noise_floor")):
             f = report[key][number]
-            agreement = "no boxes" if f["iou50"] is None else f"{f['iou50']:.3f} / {f['iou75']:.3f}"
             boxes = "-" if f["boxes"] is None else f"{f['boxes']:.3f}"
             left = "-" if key == "noise_floor" else f"{f['fraction']:.1%}"
-            table.add_row(clip["name"] if key == "default" else "", name, left, agreement, boxes, f"{f['error']:.4f}")
+            table.add_row(
+                clip["name"] if key == "default" else "", name, left, agreement(f), boxes, f"{f['error']:.4f}"
+            )
     return table
