@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -62,9 +64,8 @@ def vectors_of(blocks: int, live: int, *, halves: bool = True) -> int:
 
 
 def _of_one_group(low: int, high: int, share: int) -> list[tuple[int, int]]:
-    """Outputs `low` to `high` - 1 as stretches that lie in one convolution group each; `share` outputs are in a group."""
-    cuts = [low, *range((low // share + 1) * share, high, share), high]
-    return list(zip(cuts, cuts[1:], strict=False))
+    """Outputs `low` to `high` - 1 as stretches of one convolution group each, of `share` outputs."""
+    return list(pairwise([low, *range((low // share + 1) * share, high, share), high]))
 
 
 def pack_weights(

@@ -45,7 +45,9 @@ def test_a_profile_and_a_page_are_written_and_used(model: Path, tmp_path: Path) 
     page = (tmp_path / "p.html").read_text()
     assert "<svg" in page
     assert "scene" in page
-    verified = runner.invoke(make_app(), ["verify", str(model), "scene", "--size", "320x192", "--frames", "4", "--json"])
+    verified = runner.invoke(
+        make_app(), ["verify", str(model), "scene", "--size", "320x192", "--frames", "4", "--json"]
+    )
     found = json.loads(verified.stdout)
     assert found["budget"] == "error=0.05"
     assert sum(found["decisions"].values()) == 4
