@@ -2,7 +2,7 @@
 
 Per channel, the frame is brought back to the exposure of the pixels that the maps were made from, by the straight line
 that most of its pixels lie on; only what then still differs is recomputed. Not for long: once the camera has settled,
-or has gone too far, one frame is recomputed whole as it is.
+or has gone too far, a frame is taken as it is.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Exposure:
         return self._shown.nbytes
 
     @property
-    def settled(self) -> bool:
+    def is_settled(self) -> bool:
         """Whether it is time to take frames as they are again."""
         return self.active and (self._steady >= SETTLED or self._frames >= MOST_FRAMES)
 

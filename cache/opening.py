@@ -49,14 +49,14 @@ HELPED = 0.7
 """Share of those tiles that may still differ where it was."""
 
 
-def reason_of(decision: Decision, whole: str, changed: int, tiles: int, limit: int) -> str:
+def reason_of(decision: Decision, whole: bool, changed: int, tiles: int, limit: int) -> str:
     """Why a frame was reused, recomputed in part, or recomputed whole.
 
-    whole : why it was to be recomputed whatever it shows, if it was. changed : of so many tiles. limit : changed tiles
-    above which every frame is recomputed whole.
+    whole : it had to be, whatever it shows. changed : of so many tiles. limit : changed tiles above which every frame
+    is recomputed whole.
     """
     if whole:
-        return whole
+        return "no stored frame"
     if changed == 0:
         return "nothing changed" if decision == "reuse" else "refresh"
     said = f"{changed} of {tiles} tiles changed"
@@ -78,6 +78,7 @@ class Opening:
         self._noise = NoiseModel(self.grid, plan.channels, difference, noise)
         self._exposure = Exposure(exposure, plan.channels)
         self._forecast = Forecast(len(self.grid), plan.whole_from, policy.keyframe_fraction)
+        self._settled = False
         self._image: tuple[Workspace, Floats] | None = None
         self.shows = plan.maps[0].outside or not isinstance(state, HalfState)
         image = plan.maps[0]
@@ -105,11 +106,6 @@ class Opening:
         return int(self._words[CHANGED])
 
     @property
-    def is_settled(self) -> bool:
-        """Whether the camera's exposure has been another one for long enough."""
-        return self._exposure.settled
-
-    @property
     def _lanes(self) -> int:
         return self._plan.channels if self._plan.maps[0].is_interleaved else LANES
 
@@ -126,9 +122,11 @@ class Opening:
         words[MOST] = self._forecast.most_changed
         self._place_image()
         begun = time.perf_counter_ns()
-        if whole:
+        self._settled = not whole and exposure.is_settled
+        if whole or self._settled:
             exposure.forget()
-        self._open(exposure.show(frame), int(SUSPICIOUS * tiles) if exposure.is_worth_trying else tiles)
+        asks = exposure.is_worth_trying and not self._settled
+        self._open(exposure.show(frame), int(SUSPICIOUS * tiles) if asks else tiles)
         if words[DECISION] == ASK:
             most = int(HELPED * words[CHANGED])
             if exposure.match(frame, self.reference):
@@ -148,9 +146,11 @@ class Opening:
         elif self._words[PARTS] == 0:
             self._forecast.learn(self.changed, fraction)
 
-    def reason(self, whole: str) -> str:
-        """Why the last frame was decided so. whole : why it was to be recomputed whatever it shows, if it was."""
+    def reason(self, whole: bool) -> str:
+        """Why the last frame was decided so. whole : it had to be recomputed, whatever it shows."""
         said = reason_of(self.decision, whole, self.changed, len(self.grid), self._forecast.limit)
+        if self._settled:
+            return f"{said}, exposure settled"
         return f"{said}, exposure brought back" if self._exposure.active else said
 
     def show(self, place: Floats) -> None:

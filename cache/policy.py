@@ -61,7 +61,7 @@ class Policy:
     tile: int = 8
     tile_difference: float = 2.0
     tile_noise: float = 1.5
-    exposure: float = 16.0
+    exposure: float = 20.0
     keyframe_fraction: float = 0.95
     refresh_frames: int = 250
     precision: Literal["fast", "strict"] = "fast"

@@ -168,10 +168,10 @@ class Session:
             raise ValueError(f"expected a frame uint8{list(expected)}, got {frame.dtype}{list(frame.shape)}")
         frame = np.ascontiguousarray(frame)
         start, opening = time.perf_counter_ns(), self._opening
-        whole, fresh = self._why_whole(), not self._valid
+        fresh, whole = not self._valid, not (self._valid and self._reference_valid)
         self._state.enter()
         self._valid, self._done = False, 0.0
-        compare_ns = opening.take(frame, bool(whole), fresh, *self._turn())
+        compare_ns = opening.take(frame, whole, fresh, *self._turn())
         decision = opening.decision
         self._frames = 0 if decision == "keyframe" else self._frames + 1  # after a keyframe all is fresh
         if decision != "reuse":
@@ -214,9 +214,8 @@ class Session:
             self._state.touched[0] = 1
             self._run(decision == "keyframe", not valid)
         self._valid = True
-        whole = "" if valid else "no stored frame"
         tiles = len(self._opening.grid)
-        return self._result(decision, reason_of(decision, whole, changed, tiles, tiles), changed, start, compared)
+        return self._result(decision, reason_of(decision, not valid, changed, tiles, tiles), changed, start, compared)
 
     def _result(self, decision: Decision, reason: str, changed: int, start_ns: int, compared_ns: int) -> FrameResult:
         """The result of a frame that is done now."""
@@ -237,12 +236,6 @@ class Session:
         finally:
             self._running[CLOCK : CLOCK + 2] = NO_CLOCK.ctypes.data, 0
         return clock
-
-    def _why_whole(self) -> str:
-        """Why the next frame is to be recomputed whole whatever it shows; nothing where it is not."""
-        if not (self._valid and self._reference_valid):
-            return "no stored frame"
-        return "exposure settled" if self._opening.is_settled else ""
 
     def _run_record(self) -> tuple[Words, tuple[Any, ...]]:
         """The record of `kernels.frame.run_frame`; the thread's work space is told before each frame."""
