@@ -1,9 +1,9 @@
 """How much of a tile's difference is noise, learnt from the stream itself: the limits of the input test.
 
 Where nothing moves, frames still differ: by the sensor's noise, which depends on brightness, and by the codec's. The
-mean differences of all tiles are counted by brightness, a part of the tiles each frame. What a quarter of the tiles of
-a shade stays below is taken for noise: something may move in three quarters of them, and of a camera that moves, flat
-tiles still tell. Above it a tile must rise to count as changed.
+mean differences of flat tiles are counted by brightness, a part of the tiles each frame. What a quarter of a shade's
+stays below is taken for noise: something may move in three quarters of them. Above it a tile must rise to count as
+changed.
 """
 
 from __future__ import annotations

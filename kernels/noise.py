@@ -1,7 +1,8 @@
 """What a tile's difference comes to where nothing changes, by brightness; and the limits that follow from it.
 
 Frames are uint8[H, W, C], C-contiguous. Brightness is that of a tile's middle pixel, in `SHADES` shades of `SHADE`
-levels each. Knows bytes only, not what a limit is good for.
+levels each. A tile counts where it is flat: of texture that moves nobody could tell it from noise. Knows bytes only,
+not what a limit is good for.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from kernels.jit import jit
 __all__ = ["count_differences", "limit_tiles"]
 
 SHADES, SHADE = 16, 16
+FLAT = 8
+"""Mean difference of neighbours in a tile's middle row, in levels, up to which it is flat: noise comes to that."""
 STEPS, PER_LEVEL = 64, 4
 """Differences are counted in quarters of a level; the last count takes all from 15.75 levels on."""
 
@@ -39,10 +42,24 @@ def _values(reference: np.ndarray, tile: int, tile_y: int, tile_x: int) -> int:
 
 
 @jit
+def _is_flat(reference: np.ndarray, tile: int, tile_y: int, tile_x: int) -> bool:
+    """Whether neighbours in a tile's middle row differ by no more than `FLAT` levels on average."""
+    height, width, channels = reference.shape
+    y, left = min(tile_y * tile + tile // 2, height - 1), tile_x * tile
+    right = min(left + tile, width)
+    total: int = 0
+    for x in range(left + 1, right):
+        for c in range(channels):
+            total += abs(int(np.int64(reference[y, x, c]) - np.int64(reference[y, x - 1, c])))
+    most: int = FLAT * channels * (right - left - 1)
+    return total <= most
+
+
+@jit
 def count_differences(
     reference: np.ndarray, tile: int, sums: np.ndarray, first: int, end: int, counts: np.ndarray
 ) -> None:
-    """Add tiles `first` to `end` - 1, counted row by row, to a histogram of mean differences by shade.
+    """Add the flat ones of tiles `first` to `end` - 1, counted row by row, to a histogram of differences by shade.
 
     reference : uint8[H, W, C]. tile : edge in pixels. sums : int32[rows, columns], of absolute differences.
     counts : int32[16, 64], by shade and by quarters of a level of the mean difference.
@@ -50,6 +67,8 @@ def count_differences(
     columns = sums.shape[1]
     for number in range(first, end):
         tile_y, tile_x = number // columns, number % columns
+        if not _is_flat(reference, tile, tile_y, tile_x):
+            continue
         mean = PER_LEVEL * int(sums[tile_y, tile_x]) // _values(reference, tile, tile_y, tile_x)
         counts[_shade(reference, tile, tile_y, tile_x), min(mean, STEPS - 1)] += 1
 

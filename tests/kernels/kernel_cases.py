@@ -391,8 +391,11 @@ def changed_tiles(draw: Any) -> Case:
 
 @case
 def count_differences(draw: Any) -> Case:
-    """Differences below and above what is told apart, every shade, any stretch of tiles."""
+    """Differences below and above what is told apart, every shade, any stretch of tiles, flat or not."""
     m, _, reference = _frames(draw)
+    reference[:, : reference.shape[1] // 2] = m.rng.integers(0, 256) + m.rng.integers(
+        0, draw(st.sampled_from([1, 12, 24])), reference[:, : reference.shape[1] // 2].shape
+    )
     tile = draw(st.sampled_from([4, 8, 16]))
     shape = _tiles(reference, tile)
     most = draw(st.sampled_from([1, 4, 40])) * tile * tile * reference.shape[2]
