@@ -13,6 +13,7 @@ from service.bench.variants import BUDGET, DENSE, EXACT
 TITLES = {
     "dense": "Whole frames, against other engines",
     "video": "A clip, against other engines",
+    "clips": "Clips, against other engines",
     "streams": "Cameras on one machine",
 }
 NAMES = {
@@ -44,9 +45,9 @@ Cell = str | float | int | None
 
 
 def page(report: Mapping[str, Any]) -> str:
-    """The whole document for a report of any of the three kinds."""
+    """The whole document for a report of any kind."""
     kind = report["kind"]
-    body = {"dense": _dense, "video": _video, "streams": _streams}[kind](report)
+    body = {"dense": _dense, "video": _video, "clips": _clips, "streams": _streams}[kind](report)
     return document(f"Afterimage: {TITLES[kind]}", f"{body}\n{_machine(report['machine'])}")
 
 
@@ -135,6 +136,13 @@ def _nodes(row: Mapping[str, Any]) -> str:
     head = ["node", "op", "C x H x W", "ms", "of the time", "GFLOP/s", "of the peak"]
     title = f"{escape(row['model'])}, node by node: the {len(slowest)} that take the most time"
     return f"<details><summary>{title}</summary>\n{table(head, cells)}</details>"
+
+
+def _clips(report: Mapping[str, Any]) -> str:
+    """Every clip's own report, one after the other."""
+    return "\n".join(
+        f"<h2>{escape(found['clip'])}, from frame {found['start']}</h2>\n{_video(found)}" for found in report["clips"]
+    )
 
 
 def _video(report: Mapping[str, Any]) -> str:

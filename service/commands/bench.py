@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ from service.bench.video import video as measure_video
 from service.catalogue import find_model
 from service.commands.common import (
     SOURCE_HELP,
+    Clip,
     EveryOption,
     FramesOption,
     SizeOption,
@@ -31,6 +33,7 @@ from service.commands.common import (
     err,
     model_source,
     out,
+    parse_clip,
     parse_size,
     plain_errors,
 )
@@ -94,7 +97,12 @@ def dense(
 @app.command("video")
 def video(
     model: ModelArgument,
-    clip: Annotated[str, typer.Argument(help=SOURCE_HELP)],
+    clips: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CLIP...", help=f"{SOURCE_HELP} CLIP@200+150/2: from frame 200 on 150, every second one."
+        ),
+    ],
     size: SizeOption = None,
     start: StartOption = 0,
     frames: FramesOption = None,
@@ -105,21 +113,34 @@ def video(
     json_file: JsonOption = None,
     html: HtmlOption = None,
 ) -> None:
-    """Run a clip through our engine and others, frame by frame in turn, from JPEG and pixels to boxes."""
+    """Run clips through our engine and others, frame by frame in turn, from JPEG and pixels to boxes."""
     with plain_errors():
         engines = _engines(against)
         opened = open_model(find_model(model), parse_size(size), spec)
-        with (
-            open_source(clip, start=start, frames=frames or default_frames(clip), every=every) as source,
-            Progress(console=err, transient=True) as progress,
-        ):
-            bar = progress.add_task(f"{opened.model.name} on {source.name}", total=source.total)
-            found = measure_video(
-                opened, (frame.image for frame in source), threads=threads, against=engines,
-                progress=lambda done: progress.update(bar, completed=done),
-            )  # fmt: skip
-        found |= {"model": _name(model), "clip": Path(clip).name, "start": start, "every": every}
-        _hand_out(found, json_file, html, _video_table(found))
+        reports = []
+        for clip in [parse_clip(text, Clip("", start, frames, every)) for text in clips]:
+            found = _one_clip(opened, clip, threads, engines)
+            reports.append(found | {"model": _name(model), "clip": Path(clip.source).name, "start": clip.start,
+                                    "every": clip.every})  # fmt: skip
+        if len(reports) == 1:
+            _hand_out(reports[0], json_file, html, _video_table(reports[0]), _clips_table(reports))
+            return
+        several = {"kind": "clips", "clips": reports, "machine": reports[-1]["machine"]}
+        _hand_out(several, json_file, html, _clips_table(reports))
+
+
+def _one_clip(opened: OpenedModel, clip: Clip, threads: int, engines: tuple[str, ...]) -> dict[str, Any]:
+    """A clip through everything, with a bar of how far it is."""
+    frames = clip.frames or default_frames(clip.source)
+    with (
+        open_source(clip.source, start=clip.start, frames=frames, every=clip.every) as source,
+        Progress(console=err, transient=True) as progress,
+    ):
+        bar = progress.add_task(f"{opened.model.name} on {source.name}", total=source.total)
+        return measure_video(
+            opened, (frame.image for frame in source), threads=threads, against=engines,
+            progress=lambda done: progress.update(bar, completed=done),
+        )  # fmt: skip
 
 
 @app.command("streams")
@@ -193,8 +214,8 @@ def _open(model: str, size: Size | None) -> OpenedModel:
     return open_model(find_model(model), size)
 
 
-def _hand_out(found: dict[str, Any], json_file: Path | None, html: Path | None, shown: Table) -> None:
-    """Write what was asked for; the table is printed unless JSON is."""
+def _hand_out(found: dict[str, Any], json_file: Path | None, html: Path | None, *shown: Table) -> None:
+    """Write what was asked for; the tables are printed unless JSON is."""
     others = found["machine"]["other_programs_cores"]
     if others is not None and others > BUSY_CORES:
         err.print(f"other programs kept {others:g} cores busy meanwhile; measure again when they are done")
@@ -207,7 +228,8 @@ def _hand_out(found: dict[str, Any], json_file: Path | None, html: Path | None, 
         return
     if json_file is not None:
         json_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    out.print(shown)
+    for table in shown:
+        out.print(table)
 
 
 def _ms(value: float | None) -> str:
@@ -244,6 +266,27 @@ def _video_table(found: dict[str, Any]) -> Table:
         cells = (_ms(frame["mean"]), _ms(frame["p50"]), _ms(frame["p99"]), _ms(ms["jpeg"]["mean"]))
         table.add_row(report.NAMES[name], *cells, _number(ratio), _number(jpeg))
     return table
+
+
+def _clips_table(reports: Sequence[dict[str, Any]]) -> Table:
+    """A row for each clip: how much work was left, at what agreement, and how much faster that was."""
+    table = Table(title="clips: work left, agreement with dense (IoU .5 / .75), speed from decoded frame to boxes")
+    names = ("clip", "frames", "work", "median", "agreement", "noise floor", "speed", "against", "of saved work")
+    for name in names:
+        table.add_column(name, justify="left" if name in ("clip", "against") else "right", overflow="fold")
+    for found in reports:
+        work, efficiency = found["compute_fraction"], found["conversion_efficiency"]["all"]["efficiency"]
+        best = "–" if found["best"] is None else report.NAMES[found["best"]]
+        table.add_row(
+            f"{found['clip']}@{found['start']}", f"{found['frames']}/{found['every']}", f"{work['mean']:.1%}",
+            f"{work['median']:.1%}", _pair(found["agreement"]), _pair(found["noise_floor"]), _number(found["ratio"]),
+            best, "–" if efficiency is None else f"{efficiency:.0%}",
+        )  # fmt: skip
+    return table
+
+
+def _pair(found: dict[str, float] | None) -> str:
+    return "no boxes" if found is None else f"{found['iou50']:.3f} / {found['iou75']:.3f}"
 
 
 def _streams_table(found: dict[str, Any]) -> Table:

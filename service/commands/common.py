@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import create_connection
 from typing import Annotated
@@ -85,6 +87,35 @@ SpecOption = Annotated[
 StartOption = Annotated[int, typer.Option(min=0, help="Frames to pass over first.")]
 FramesOption = Annotated[int | None, typer.Option(min=1, help="At most so many frames.")]
 EveryOption = Annotated[int, typer.Option(min=1, help="Take every n-th frame.")]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A source, and which of its frames: `start` are passed over first, every `every`-th is taken, at most `frames`."""
+
+    source: str
+    start: int = 0
+    frames: int | None = None
+    every: int = 1
+
+
+_STRETCH = re.compile(r"(?P<source>.+)@(?P<start>\d+)(?:\+(?P<frames>\d+))?(?:/(?P<every>\d+))?")
+
+
+def parse_clip(text: str, rest: Clip) -> Clip:
+    """The clip of "clip.mp4@200+150/2": from frame 200 on 150 frames, every second one; `rest` tells what it does not.
+
+    A file whose name looks like that is taken as a file. Raises typer.BadParameter.
+    """
+    found = None if Path(text).exists() else _STRETCH.fullmatch(text)
+    if found is None:
+        return replace(rest, source=text)
+    frames, every = (None if found[name] is None else int(found[name]) for name in ("frames", "every"))
+    if frames == 0 or every == 0:
+        raise typer.BadParameter(
+            f"expected one frame or more of {found['source']}, and every first or later, got {text!r}"
+        )
+    return Clip(found["source"], int(found["start"]), frames or rest.frames, every or rest.every)
 
 
 @contextmanager

@@ -15,7 +15,13 @@ from reports import dense_report, dense_row, streams_report, video_report
 from service.bench import plots
 from service.bench.report import page, table
 
-REPORTS = {"dense": dense_report, "video": video_report, "streams": streams_report}
+
+def clips_report():
+    """Two clips in one report."""
+    return {"kind": "clips", "clips": [video_report(), video_report(start=5)], "machine": video_report()["machine"]}
+
+
+REPORTS = {"dense": dense_report, "video": video_report, "clips": clips_report, "streams": streams_report}
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 

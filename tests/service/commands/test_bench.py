@@ -79,6 +79,24 @@ def test_a_clip(model: Path, clip: Path, tmp_path: Path) -> None:
     assert page.read_text(encoding="utf-8") == pages.page(report)
 
 
+def test_several_clips_and_their_stretches(model: Path, clip: Path, tmp_path: Path) -> None:
+    page, file = tmp_path / "page.html", tmp_path / "figures.json"
+    stretches = (f"{clip}@1+2", f"{clip}@0/2", clip)
+    code, said, complaints = run(
+        "video", model, *stretches, "--frames", 3, "--against", "", "--html", page, "--json", file
+    )
+    assert code == 0, complaints
+    report = json.loads(file.read_text())
+    assert report["kind"] == "clips"
+    found = [(one["start"], one["frames"], one["every"]) for one in report["clips"]]
+    assert found[0] == (1, 2, 1)
+    assert found[1][0] == 0
+    assert found[1][2] == 2
+    assert found[2] == (0, 3, 1)
+    assert "clip@1" in said.replace("\n", "")
+    assert page.read_text(encoding="utf-8") == pages.page(report)
+
+
 def test_cameras(model: Path, clip: Path, tmp_path: Path) -> None:
     page, file = tmp_path / "page.html", tmp_path / "figures.json"
     arguments = ("--streams", 2, "--fps", 20, "--seconds", 0.5, "--workers", 1, "--html", page, "--json", file)
@@ -116,9 +134,10 @@ def test_without_the_extra_it_says_what_is_missing_and_goes_on(model, tmp_path, 
         (("dense", "synthetic:lenet"), 1, "expected one of synthetic:vgg16"),
         (("dense", "missing.onnx"), 1, "missing.onnx"),
         (("video", "people", "missing.mp4"), 1, "missing.mp4: no such file"),
+        (("video", "people", "missing.mp4@5+0"), 2, "got 'missing.mp4@5+0'"),
         (("streams", "people", "missing.mp4"), 1, "missing.mp4: no such file"),
     ],
-    ids=["engine", "precision", "network", "model", "clip", "cameras"],
+    ids=["engine", "precision", "network", "model", "clip", "stretch", "cameras"],
 )
 def test_what_goes_wrong_is_said_in_one_line(arguments, code, said) -> None:
     found, _, complaints = run(*arguments)

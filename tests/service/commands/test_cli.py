@@ -17,7 +17,7 @@ from service_fakes import FakeEngine, make_registry, make_settings, running_serv
 from typer.testing import CliRunner
 
 from service.cli import make_app
-from service.commands.common import own_name, parse_size
+from service.commands.common import Clip, own_name, parse_clip, parse_size
 from service.commands.verify import ENDLESS_FRAMES, default_frames
 from service.sources import Frame, Source, open_source
 from tests.cache.random_models import ModelMaker
@@ -260,3 +260,23 @@ def test_a_stream_that_is_stopped_still_sums_up(clip: Path, monkeypatch: pytest.
     with running_server(make_registry(FakeEngine().model()), make_settings()) as server:
         summed = json.loads(say("stream", clip, "--url", server.url, "--json").splitlines()[-1])
     assert summed["summary"]["frames"] == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a.mp4", Clip("a.mp4", 7, 9, 3)),
+        ("a.mp4@200+150/2", Clip("a.mp4", 200, 150, 2)),
+        ("a.mp4@200", Clip("a.mp4", 200, 9, 3)),
+        ("0@5/2", Clip("0", 5, 9, 2)),
+        ("me@home.mp4", Clip("me@home.mp4", 7, 9, 3)),
+    ],
+)
+def test_stretches_of_clips(text: str, expected: Clip) -> None:
+    assert parse_clip(text, Clip("", 7, 9, 3)) == expected
+
+
+def test_a_file_named_like_a_stretch_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "cam@3").mkdir()
+    name = str(tmp_path / "cam@3")
+    assert parse_clip(name, Clip("")) == Clip(name)
