@@ -70,7 +70,7 @@ class Controller:
     """
 
     def __init__(
-        self, confidence: float = 0.95, *, step: float = 0.5, lowest: float = 1 / 8, highest: float = 2.0
+        self, confidence: float = 0.95, *, step: float = 1.0, lowest: float = 1 / 8, highest: float = 2.0
     ) -> None:
         if not step > 0:
             raise ValueError(f"expected a step above 0, got {step}")
