@@ -62,22 +62,31 @@ class Controller:
 
     step : by how much the logarithm of the factor falls for an excess of 1. lowest : below it thresholds are given up:
     the factor is 0 and every frame is to be computed whole, which has no error, until what was too much is made up for.
-    highest : reached only while `bound` says that the budget is kept; else it is 1.
+    highest : reached only while `bound` says that the budget is kept; else it is 1. margin : by how much less than the
+    budget is aimed at, as an excess; a frame without error must lie at least so far below it.
 
-    Whatever the frames were, the mean excess of T audits is at most (1 + log(1 / lowest) / step) / T: online gradient
-    descent on a threshold, as in Gibbs, Candès, "Adaptive conformal inference under distribution shift" (2021), and
-    Feldman, Ringel, Bates, Romano, "Achieving risk control in online learning settings" (2023).
+    Whatever the frames were, the mean excess of T audits is at most (1 + margin + log(1 / lowest) / step) / T - margin:
+    online gradient descent on a threshold, as in Gibbs, Candès, "Adaptive conformal inference under distribution shift"
+    (2021), and Feldman, Ringel, Bates, Romano, "Achieving risk control in online learning settings" (2023).
     """
 
     def __init__(
-        self, confidence: float = 0.95, *, step: float = 1.0, lowest: float = 1 / 8, highest: float = 2.0
+        self,
+        confidence: float = 0.95,
+        *,
+        step: float = 1.0,
+        lowest: float = 1 / 8,
+        highest: float = 2.0,
+        margin: float = 0.0,
     ) -> None:
         if not step > 0:
             raise ValueError(f"expected a step above 0, got {step}")
+        if not 0 <= margin < 1:
+            raise ValueError(f"expected a margin of 0 or more and below 1, got {margin}")
         if not 0 < lowest <= 1 <= highest < math.inf:
             raise ValueError(f"expected factors 0 < lowest <= 1 <= highest, got {lowest} and {highest}")
         self.bound = MeanBound(confidence)
-        self.step = step
+        self.step, self.margin = step, margin
         self.audits = 0
         self._lowest, self._highest = math.log(lowest), math.log(highest)
         self._level = 0.0
@@ -95,7 +104,7 @@ class Controller:
     @property
     def guarantee(self) -> float:
         """What the mean excess of all audits so far cannot exceed, whatever the frames were."""
-        return (LARGEST - self._lowest / self.step) / max(1, self.audits)
+        return (LARGEST + self.margin - self._lowest / self.step) / max(1, self.audits) - self.margin
 
     def add(self, excess: float, *, drawn: bool = True) -> None:
         """Take in one audit of a frame that had the present factor.
@@ -108,7 +117,7 @@ class Controller:
             self.bound.add(excess)
         self.audits += 1
         most = self._highest if self.bound.upper <= 0 else 0.0
-        self._level = min(self._level - self.step * excess, most)
+        self._level = min(self._level - self.step * (excess + self.margin), most)
 
 
 def check(excess: float) -> None:

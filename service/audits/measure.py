@@ -75,6 +75,11 @@ class Measure:
             return self.budget.value - 1
         return -min(SLACK / WORST_BOXES, 1 / (WORST_SHARE - 1))
 
+    @property
+    def margin(self) -> float:
+        """By how much less than the budget thresholds are to aim at, as an excess."""
+        return -self.faultless / 3
+
     def boxes(self, outputs: Outputs) -> Detections | None:
         """Boxes of outputs, faint ones too; None of a model that gives no boxes."""
         copied = {name: np.array(values) for name, values in outputs.items()}

@@ -66,7 +66,7 @@ class StreamAudits:
         told: Callable[[Measured], None] = lambda measured: None,
     ) -> None:
         self.measure = measure
-        self.controller = Controller(confidence)
+        self.controller = Controller(confidence, margin=measure.margin)
         self._draw, self._offer, self._told = draw, offer, told
         self._lock = threading.Lock()
         self._factor = 1.0  # that the session has

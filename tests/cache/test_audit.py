@@ -17,14 +17,14 @@ EXCESS = st.floats(-1, 1)
 
 def play(controller: Controller, excess: float) -> float:
     """Add an excess as a stream can have it: a frame that is computed whole is never above its budget."""
-    taken = min(excess, 0.0) if controller.whole else excess
+    taken = min(excess, -controller.margin) if controller.whole else excess
     controller.add(taken)
     return taken
 
 
-@given(st.lists(EXCESS, min_size=1, max_size=200), st.floats(0.05, 5), st.floats(0.01, 1))
-def test_whatever_comes_the_mean_excess_stays_below_the_guarantee(sequence, step, lowest):
-    controller, total = Controller(step=step, lowest=lowest), 0.0
+@given(st.lists(EXCESS, min_size=1, max_size=200), st.floats(0.05, 5), st.floats(0.01, 1), st.floats(0, 0.2))
+def test_whatever_comes_the_mean_excess_stays_below_the_guarantee(sequence, step, lowest, margin):
+    controller, total = Controller(step=step, lowest=lowest, margin=margin), 0.0
     for excess in sequence:
         total += play(controller, excess)
         assert total / controller.audits <= controller.guarantee + 1e-9
@@ -43,6 +43,14 @@ def test_an_opponent_who_knows_the_factor_gains_nothing(credit):
     assert whole > 0
     assert total / 2000 < 0.002
     assert controller.guarantee == pytest.approx((1 + math.log(8)) / 2000)
+
+
+def test_with_a_margin_the_budget_itself_is_kept_in_the_end():
+    controller, total = Controller(margin=0.01), 0.0
+    for _ in range(400):
+        total += play(controller, -0.03 if controller.whole else 1.0)
+    assert controller.guarantee < 0
+    assert total / 400 <= controller.guarantee
 
 
 def test_one_violation_lowers_and_credit_raises_up_to_one():
@@ -148,6 +156,8 @@ def test_what_is_no_excess_is_refused(excess):
 def test_wrong_settings_are_refused():
     with pytest.raises(ValueError, match="confidence above 0 and below 1, got 1"):
         MeanBound(1.0)
+    with pytest.raises(ValueError, match=r"margin of 0 or more and below 1, got -0\.1"):
+        Controller(margin=-0.1)
     with pytest.raises(ValueError, match="step above 0, got 0"):
         Controller(step=0.0)
     for lowest, highest in ((0.0, 2.0), (2.0, 3.0), (0.5, 0.9)):

@@ -39,7 +39,7 @@ class Stream:
             self.asked.append(whole)
             return True if draws is None else next(draws)
 
-        measure = SimpleNamespace(faultless=-0.03)
+        measure = SimpleNamespace(faultless=-0.03, margin=0.01)
         self.audits = StreamAudits(measure, draw, lambda *offered: self.offered.append(offered), 0.9, self.told.append)
 
     def frame(self, measured: Measured | None = None) -> list[object]:
@@ -64,7 +64,7 @@ def test_a_violation_lowers_the_thresholds_and_forgets_what_is_stored():
     stream = Stream()
     stream.frame(BAD)
     factor = stream.audits.factor
-    assert factor == pytest.approx(np.exp(-0.07))
+    assert factor == pytest.approx(np.exp(-0.07 - 0.01))
     assert stream.frame(GOOD) == [factor, "reset"], "once"
     assert stream.frame() == [stream.audits.factor]
     assert factor < stream.audits.factor < 1
@@ -82,7 +82,7 @@ def test_frames_are_whole_until_a_disaster_is_made_up_for():
         assert stream.offered == [], "that a whole frame has no error needs no look"
         whole += 1
     assert set(stream.asked[3:]) == {True}
-    assert whole == int(np.ceil((3 * 0.97 - np.log(8)) / 0.03))
+    assert whole == int(np.ceil((3 * 0.98 - np.log(8)) / 0.02))
     assert stream.frame(GOOD)[0] == pytest.approx(1 / 8, rel=0.05)
     assert stream.audits.report().audits == 4, "whole frames are no audits"
 
