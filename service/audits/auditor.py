@@ -193,11 +193,11 @@ class Auditor:
 
     def _run(self, job: _Job, part: _Part) -> None:
         """Do a part of a look; then the next part waits, or the look is over."""
-        started, following, failed = self._clock(), None, False
+        started, following, measured = self._clock(), None, None
         try:
             following = part(job)
+            measured = job.look.measured
         except Exception:
-            failed = True
             log.exception("an audit of model %s failed; the stream goes on", job.shared.model.name)
         spent = self._clock() - started
         self.ledger.charge(spent)
@@ -206,10 +206,11 @@ class Auditor:
             with self._lock:
                 self._step = lambda: self._run(job, following)
             return
-        measured = None if failed else job.look.measured
         if measured is not None and measured.violation:
             self.ledger.charge(spent)  # for the whole frame that the stream is to compute next
-        job.stream.finish(measured)
-        with self._lock:
-            job.shared.cost_s = max(job.spent_s, FADING * job.shared.cost_s)
-            self._busy = False
+        try:
+            job.stream.finish(measured)
+        finally:
+            with self._lock:
+                job.shared.cost_s = max(job.spent_s, FADING * job.shared.cost_s)
+                self._busy = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -104,7 +105,7 @@ class Look:
 
     def __init__(self, measure: Measure, found: Outputs) -> None:
         self.measured: Measured | None = None
-        """The result; None before, and of a frame that says nothing: neither side sees a box."""
+        """The result; None before, and of a frame that says nothing: without a box on either side, or not finite."""
         self._measure = measure
         self._found = {name: np.array(values) for name, values in found.items()}
         self._truth: Detections | None = None
@@ -120,6 +121,8 @@ class Look:
             if seen.iou50 is not None:
                 self.measured = Measured(1 - seen.iou50, 1 - budget.value, 1.0)
             return False
+        if not math.isfinite(seen.error):
+            return False
         if budget.kind == "error":
             self.measured = _share(seen.error, budget.value)
             return False
@@ -130,6 +133,8 @@ class Look:
         if self._seen is None:
             raise ValueError("expected the dense outputs first")
         noise = self._figures(outputs)
+        if not math.isfinite(noise.error):
+            return
         if self._truth is None:
             self.measured = _share(self._seen.error, noise.error)
         else:

@@ -115,6 +115,16 @@ def test_outputs_against_noise_where_there_are_no_boxes():
     assert silent.error == WORST_SHARE, "noise does nothing: nothing is allowed"
 
 
+def test_what_is_not_finite_says_nothing():
+    broken = values(0)
+    broken["y"][3] = np.nan
+    for budget in (Budget(), Budget("error", 0.01)):
+        measure = Measure(NUMBERS, budget)
+        assert look(measure, broken, broken) == (None, False)
+        assert look(measure, broken, values(0)) == (None, False)
+    assert look(Measure(NUMBERS, Budget()), values(0.1), values(0), broken) == (None, True)
+
+
 def test_what_the_stream_does_next_does_not_change_a_look():
     found = head()
     begun = Look(Measure(BOXES, Budget()), found)
