@@ -55,6 +55,7 @@ def evaluate(
     decoder: Decoder,
     *,
     reference: Dense | None = None,
+    audit: Callable[[Image, Outputs, Outputs], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Run every frame both ways and return the figures, ready for JSON.
@@ -63,6 +64,7 @@ def evaluate(
     incremental : one step of one stream; frames come to it in order, each once
     dense : a full recompute that leaves the stream alone; must use the same plan outputs
     reference : another engine on the clip's first frame, for "onnxruntime_error"; None gives null
+    audit : called with each frame as it was seen, its dense outputs, and those of the same frame at quality 80
     progress : called with the number of frames done
 
     Keys: frames, compute_fraction {mean, median, p90, max} over all frames but the first (which computes
@@ -87,6 +89,8 @@ def evaluate(
         truth = boxes_of(decoder.family.decode(full, spec, decoder.size))
         agreement.add(boxes_of(decoder.family.decode(stepped, spec, decoder.size)), truth)
         noisy = dense(through_jpeg(small, NOISE_QUALITY))
+        if audit is not None:
+            audit(seen, full, noisy)
         noise.add(boxes_of(decoder.family.decode(noisy, spec, decoder.size)), truth)
         if progress is not None:
             progress(len(fractions))

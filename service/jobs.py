@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from clients.wire import ErrorCode, Flags, FrameMessage, Op, Result, Timing, encode_frame
+from clients.wire import Audit, ErrorCode, Flags, FrameMessage, Op, Result, Timing, encode_frame
 from service import codec
 from service.annotate import annotate
+from service.audits.stream import Report, rounded
 from service.errors import new_error_id
 from service.pipeline import FramePipeline, Outcome
 
@@ -135,4 +136,11 @@ def result_message(job: FrameJob, computed: Computed, *, ack: int, dropped: int)
         classes=outcome.found.classes,
         masks=outcome.found.masks,
         tensors=outcome.found.tensors,
+        audit=None if outcome.audit is None else audit_message(outcome.audit),
     )
+
+
+def audit_message(report: Report) -> Audit:
+    """An audit as results tell of it."""
+    error, allowed = round(report.error, 6), round(report.allowed, 6)
+    return Audit(error=error, allowed=allowed, violation=report.violation, age=report.age, **rounded(report))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from clients.wire import ClassScore, Detection, Mask, Tensor
 from service import codec
+from service.audits.stream import Report, StreamAudits
 from service.families import Classification, Detections, RawOutputs
 from service.families import Mask as FamilyMask
 from service.families import Result as FamilyResult
@@ -49,16 +50,21 @@ class Outcome:
     diff_ns: int
     infer_ns: int
     image: NDArray[np.uint8] = field(repr=False)
+    audit: Report | None = None
+    """Of an audit that ended since the last frame."""
 
 
 class FramePipeline:
     """A session with its model. Not thread-safe: one worker at a time holds it.
 
-    `min_confidence` overrides the model's own where it is not None.
+    `min_confidence` overrides the model's own where it is not None. audits : of the session's frames; None for none.
     """
 
-    def __init__(self, model: Model, session: EngineSession, limits: codec.Limits) -> None:
+    def __init__(
+        self, model: Model, session: EngineSession, limits: codec.Limits, audits: StreamAudits | None = None
+    ) -> None:
         self.model = model
+        self.audits = audits
         self._session = session
         self._limits = limits
         self._geometry: tuple[object, ...] | None = None
@@ -94,7 +100,12 @@ class FramePipeline:
         if self._geometry is not None and geometry != self._geometry:
             self._session.reset()
         self._geometry = geometry
+        audits = self.audits
+        if audits is not None:
+            audits.before(self._session)
         result: EngineResult = self._session.push(frame)
+        if audits is not None:
+            audits.after(frame, result.outputs)
         found = describe(
             self.model.family.decode(result.outputs, spec, self.model.size), spec, placement, self.model.size
         )
@@ -109,6 +120,7 @@ class FramePipeline:
             diff_ns=int(result.diff_ns),
             infer_ns=int(result.infer_ns),
             image=image,
+            audit=None if audits is None else audits.news(),
         )
 
 

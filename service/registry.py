@@ -55,6 +55,7 @@ class EngineSession(Protocol):
 
     def push(self, frame: NDArray[np.uint8], /) -> EngineResult: ...
     def reset(self) -> None: ...
+    def scale_thresholds(self, factors: float, /) -> None: ...
 
 
 SessionFactory: TypeAlias = Callable[[], EngineSession]
@@ -103,6 +104,10 @@ class PlanSessions:
         """A new session, with nothing cached."""
         return Session(self.plan, exact=self.engine.exact, threads=self.engine.threads)
 
+    def dense(self) -> EngineSession:
+        """A session for whole frames, on one core."""
+        return Session(self.plan, exact=True)
+
 
 class UnknownModel(LookupError):
     """No model of that name; the message lists those that exist."""
@@ -124,7 +129,8 @@ class ModelState(StrEnum):
 class Model:
     """A loaded model.
 
-    size : of the plan, (W, H). compile : gives what makes sessions of it; slow, called once
+    size : of the plan, (W, H). compile : gives what makes sessions of it; slow, called once. budget : what its
+    thresholds are to keep, as `service.calibration.budget.Budget` reads it.
     """
 
     name: str
@@ -132,6 +138,7 @@ class Model:
     family: Family
     size: Size
     compile: Callable[[], SessionFactory]
+    budget: str = "noise"
     _factory: SessionFactory | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -144,6 +151,17 @@ class Model:
     def memory(self) -> Memory | None:
         """What it takes; None before it is compiled, and of an engine that does not say."""
         return self._factory.memory if isinstance(self._factory, PlanSessions) else None
+
+    @property
+    def auditable(self) -> bool:
+        """Whether its sessions have thresholds, and `open_dense` works; False before it is compiled."""
+        return isinstance(self._factory, PlanSessions) and not self._factory.engine.exact
+
+    def open_dense(self) -> EngineSession:
+        """A session of the same plan for whole frames. Raises ModelFailed where the model is not `auditable`."""
+        if not isinstance(self._factory, PlanSessions):
+            raise ModelFailed(f"{self.name}: expected a compiled plan, got none")
+        return self._factory.dense()
 
     def open_session(self) -> EngineSession:
         """A new session; compiles the plan on first use (seconds). Not for the event loop."""
@@ -179,7 +197,8 @@ def load(name: str, source: ModelSource, engine: Engine = FLOAT32) -> Model:
             raise ModelFailed(f"{name}: {error}") from error
         return PlanSessions(plan, engine, memory_of(plan))
 
-    return Model(name, opened.spec, opened.family, opened.size, compile_plan)
+    budget = "noise" if opened.profile is None else opened.profile.budget
+    return Model(name, opened.spec, opened.family, opened.size, compile_plan, budget)
 
 
 def load_built_in(engine: Engine = FLOAT32) -> Model:

@@ -1,6 +1,7 @@
 """Worker threads over bounded lanes: one lane per stream, one worker at a time in a lane, lanes in turn.
 
-Knows nothing of frames, models or sockets: an item goes in, and is processed, or dropped and counted.
+Knows nothing of frames, models or sockets: an item goes in, and is processed, or dropped and counted. While nothing
+waits and nothing is processed, one worker at a time does what `spare` gives it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 from clients.wire import Policy
@@ -50,13 +52,19 @@ class Lane(Generic[ItemT]):
 
 
 class Scheduler:
-    """Worker threads that take one item of each lane in turn."""
+    """Worker threads that take one item of each lane in turn.
 
-    def __init__(self, workers: int) -> None:
+    spare : gives work for a moment in which all workers are idle, or None. It is asked, in a worker's thread, when one
+    becomes idle and after each such work; must not block. Its work should be short: where there is one worker, an item
+    that comes meanwhile waits for it.
+    """
+
+    def __init__(self, workers: int, spare: Callable[[], Callable[[], None] | None] = lambda: None) -> None:
         if workers < 1:
             raise ValueError(f"expected at least 1 worker, got {workers}")
         self._turn: deque[Lane[object]] = deque()
         self._condition = threading.Condition()
+        self._spare = spare
         self._stopping = False
         self._waiting = 0
         self._threads = [
@@ -138,7 +146,7 @@ class Scheduler:
 
     def _work(self) -> None:
         while (taken := self._take()) is not None:
-            self._process(*taken)
+            taken()
             del taken  # or an idle worker would hold the last item, and with it a stream's session
 
     def _process(self, lane: Lane[object], item: object) -> None:
@@ -150,19 +158,27 @@ class Scheduler:
             log.exception("a lane's process raised; it goes on with the next item")
         self._give_back(lane)
 
-    def _take(self) -> tuple[Lane[object], object] | None:
+    def _take(self) -> Callable[[], None] | None:
         with self._condition:
             while not self._stopping:
                 while self._turn:
                     lane = self._turn.popleft()
                     if lane.pending:
                         lane.running, lane.assured = True, False
-                        return lane, lane.pending.popleft()
+                        return partial(self._process, lane, lane.pending.popleft())
                     lane.queued = False
+                if self._waiting == len(self._threads) - 1 and (work := self._spare()) is not None:
+                    return partial(self._do_spare, work)
                 self._waiting += 1
                 self._condition.wait()
                 self._waiting -= 1
         return None
+
+    def _do_spare(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception:
+            log.exception("spare work raised; the worker goes on")
 
     def _give_back(self, lane: Lane[object]) -> None:
         with self._condition:

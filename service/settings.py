@@ -88,6 +88,18 @@ class Settings(BaseSettings):
         le=64,
         description="cores that one frame may use while no other frame is under way",
     )
+    audit_share: float = Field(
+        default=0.02,
+        ge=0,
+        le=0.5,
+        description="most of one core's time, when idle, for comparing frames of streams with dense ones; 0: never",
+    )
+    audit_confidence: float = Field(
+        default=0.95,
+        ge=0.5,
+        le=0.9999,
+        description="of the bounds on the error that audits tell",
+    )
     max_streams: int = Field(
         default=64,
         ge=1,

@@ -12,6 +12,7 @@ import cv2
 from starlette.requests import HTTPConnection
 
 from clients.wire import Policy
+from service.audits.auditor import Auditor
 from service.codec import Limits
 from service.pipeline import FramePipeline
 from service.registry import ModelFailed, ModelRegistry, UnknownModel
@@ -38,7 +39,8 @@ class Service:
     def __init__(self, settings: Settings, registry: ModelRegistry) -> None:
         self.settings = settings
         self.registry = registry
-        self.scheduler = Scheduler(settings.workers)
+        self.auditor = Auditor(settings.audit_share, settings.audit_confidence)
+        self.scheduler = Scheduler(settings.workers, self.auditor.spare)
         self.streams = StreamManager(max_streams=settings.max_streams, resume_s=settings.resume_s, freed=self._free)
         self.connections: set[Connection] = set()
         self.detect_lanes: dict[str, Lane[Callable[[], None]]] = {}
@@ -85,16 +87,18 @@ class Service:
         if not await asyncio.to_thread(self.scheduler.stop, 1.0):
             log.warning("a worker was still busy at shutdown")
 
-    def make_pipeline(self, model_name: str) -> FramePipeline:
+    def make_pipeline(self, model_name: str, *, audited: bool = True) -> FramePipeline:
         """A pipeline with a fresh session; loads and compiles on first use. Not for the event loop.
 
+        audited : whether its frames may be audited, where the settings and the model allow it.
         Raises UnknownModel or ModelFailed.
         """
         model = self.registry.get(model_name)
-        return FramePipeline(model, model.open_session(), self.limits)
+        session = model.open_session()
+        return FramePipeline(model, session, self.limits, self.auditor.stream(model) if audited else None)
 
     def memory_bytes(self) -> dict[str, int]:
-        """What models, streams and threads hold: plans once, every stream, the largest work space for each worker.
+        """What models, streams, audits and threads hold: plans once, every stream, a work space for each worker.
 
         Streams include the session that single images of a model are computed in. Left out: the interpreter, code,
         images under way, and what ONNX Runtime takes for tails.
@@ -105,6 +109,7 @@ class Service:
             "models": sum(memory.shared for memory in memories),
             "streams": sum(stream.memory_bytes for stream in self.streams.all())
             + sum(memory.stream for memory in detecting if memory is not None),
+            "audits": self.auditor.memory_bytes,
             "threads": self.settings.workers * max((memory.thread for memory in memories), default=0),
         }
         return {**parts, "total": sum(parts.values())}
@@ -142,6 +147,7 @@ class Service:
             await asyncio.sleep(SWEEP_S)
             for stream in self.streams.sweep():
                 log.info("stream %s expired", stream.id)
+            self.auditor.sweep()
 
     async def _drain(self) -> None:
         deadline = asyncio.get_running_loop().time() + self.settings.drain_s

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from service.audits.stream import rounded
 from service.pipeline import FramePipeline
 from service.scheduler import Lane
 
@@ -105,6 +106,8 @@ class Stream:
         """For GET /v1/streams/{id}."""
         counters = self.counters
         mean = counters.compute_fraction_sum / counters.results if counters.results else None
+        audits = None if self.pipeline is None else self.pipeline.audits
+        report = None if audits is None else audits.report()
         return {
             "stream_id": self.id,
             "model": self.model,
@@ -120,6 +123,7 @@ class Stream:
             },
             "compute_fraction_mean": mean,
             "memory_bytes": self.memory_bytes,
+            "audit": None if report is None else rounded(report),
         }
 
 

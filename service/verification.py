@@ -14,7 +14,11 @@ from cache.onnx_import import extract
 from cache.policy import Policy
 from cache.session import Session
 from cache.tail import TailRunner
+from service.audits.clip import ClipAudits
+from service.audits.measure import Measure
+from service.calibration.budget import Budget
 from service.evaluate import Decoder, Incremental, evaluate, relative_error
+from service.families.base import Outputs
 from service.opened import OpenedModel
 from service.preprocess import fit
 
@@ -35,7 +39,8 @@ def verify(
     dense run that frames are compared with is in float32, so that agreement tells what the precision costs too (but for
     `exact`, which compares like with like); "onnxruntime_error" is that of a dense frame in the policy's precision.
     "bfloat16_nodes" : nodes computed so on this machine. "budget" : that of the model's profile, "default" without one.
-    "decisions" : frames by what was done with them.
+    "decisions" : frames by what was done with them. "audit" : what audits find on a second stream of the same frames,
+    whose thresholds follow them (`service.audits.clip`); None for `exact`, which has none.
     """
     policy = policy or opened.policy
     plan, spec, size = opened.compile(policy), opened.spec, opened.size
@@ -43,6 +48,8 @@ def verify(
     is_reduced = full != policy and not exact
     # `whole` recomputes every frame in full: thresholds play no part, and exact saves measuring spreads.
     stream, whole = Session(plan, exact=exact), Session(opened.compile(full) if is_reduced else plan, exact=True)
+    kept = "noise" if opened.profile is None else opened.profile.budget
+    audits = None if exact else ClipAudits(Session(plan), Measure(opened, Budget.parse(kept)))
     first: list[Image] = []
     decisions: Counter[str] = Counter()
     runtime = TailRunner(
@@ -69,12 +76,19 @@ def verify(
         image = prepared(frame)
         return runtime.run({plan.input_name: plan.tensor(image)})
 
+    def audit(frame: Image, full: Outputs, noisy: Outputs) -> None:
+        if audits is not None and audits.frame(prepared(frame)):
+            audits.compare(full, noisy)
+
     decoder = Decoder(opened.family, spec, size)
     report = evaluate(
-        frames, incremental, dense, decoder, reference=None if is_reduced else reference, progress=progress
+        frames, incremental, dense, decoder, reference=None if is_reduced else reference, audit=audit, progress=progress
     )
     if is_reduced:
         own = Session(plan, exact=True).push(prepared(first[0])).outputs
         report["onnxruntime_error"] = relative_error(own, reference(first[0]))
     budget = "exact" if exact else "default" if opened.profile is None else opened.profile.budget
-    return {**report, "bfloat16_nodes": plan.bfloat16_nodes, "budget": budget, "decisions": dict(decisions)}
+    return {
+        **report, "bfloat16_nodes": plan.bfloat16_nodes, "budget": budget, "decisions": dict(decisions),
+        "audit": None if audits is None else audits.report(),
+    }  # fmt: skip

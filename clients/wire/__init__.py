@@ -17,6 +17,7 @@ from clients.wire.errors import CloseCode, ErrorCode, WireError, is_retryable
 from clients.wire.handshake import Encoding, Offer, bearer_subprotocol, offer_subprotocols, parse_subprotocols
 from clients.wire.messages import (
     Ack,
+    Audit,
     Bye,
     ClassScore,
     ClientMessage,
@@ -43,6 +44,7 @@ __all__ = [
     "HEADER_BYTES",
     "VERSION",
     "Ack",
+    "Audit",
     "Bye",
     "ClassScore",
     "ClientMessage",

@@ -131,6 +131,28 @@ class Tensor(Struct, frozen=True, kw_only=True, omit_defaults=True):
     data: tuple[float | None, ...] | None = None
 
 
+class Audit(Struct, frozen=True, kw_only=True):
+    """A frame of this stream, `age` results ago, was computed densely too: how far its result strayed.
+
+    `error` and `allowed` are in the unit of the model's budget: for boxes and the budget `noise` the mean over boxes,
+    weighted by score, of 1 - IoU + |difference of score|. `violation`: above what is allowed. The rest is of all audits
+    of the stream: their number, how many were violations, means; with `confidence` the mean of error - allowed is at
+    most `bound`. `factor` on the thresholds from now on; 0: frames are computed whole.
+    """
+
+    error: float
+    allowed: float
+    violation: bool
+    age: Count
+    audits: Count
+    violations: Count
+    mean_error: float
+    mean_allowed: float
+    bound: float
+    confidence: float
+    factor: float
+
+
 class Result(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="result"):
     """What was found in frame `seq`. Every frame up to `ack` is settled: computed, dropped or refused."""
 
@@ -148,6 +170,7 @@ class Result(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="result"
     classes: tuple[ClassScore, ...] | None = None
     masks: tuple[Mask, ...] | None = None
     tensors: tuple[Tensor, ...] | None = None
+    audit: Audit | None = None
 
 
 class ErrorMessage(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="error"):

@@ -98,5 +98,19 @@ def _table(report: dict[str, Any]) -> Table:
     said = {"default": "default, no profile", "exact": "zero"}
     table.add_row("thresholds", said.get(report["budget"], f"of a profile, budget {report['budget']}"))
     table.add_row("frames by decision", ", ".join(f"{name} {count}" for name, count in report["decisions"].items()))
+    if report["audit"] is not None:
+        table.add_row("audits of a second stream", _audits(report["audit"]))
     table.add_row("bit for bit the same", "yes" if report["bit_identical"] else "no")
     return table
+
+
+def _audits(found: dict[str, Any]) -> str:
+    """What audits found, in words."""
+    if not found["audits"]:
+        return "no frame with anything to compare"
+    return (
+        f"{found['audits']} frames, {found['violations']} above their budget; error {found['mean_error']:.3f} of "
+        f"{found['mean_allowed']:.3f} allowed, "
+        f"at most {found['bound']:.3f} more with {found['confidence']:.0%} confidence; "
+        f"thresholds x {found['factor']:.2f}"
+    )

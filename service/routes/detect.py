@@ -176,7 +176,7 @@ def _pipeline(service: Service, name: str) -> FramePipeline:
     """The pipeline for single images of a model; used by one worker at a time, in the model's lane."""
     pipeline = service.detect_pipelines.get(name)
     if pipeline is None:
-        pipeline = service.make_pipeline(name)
+        pipeline = service.make_pipeline(name, audited=False)
         service.detect_pipelines[name] = pipeline
     return pipeline
 

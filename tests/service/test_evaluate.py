@@ -141,3 +141,13 @@ def test_relative_error_is_the_worst_outputs_own():
     theirs = {"a": np.array([2.0, 100.0]), "b": np.array([0.4])}
     assert relative_error(ours, theirs) == pytest.approx(0.25)
     assert summary([0.5]) == {"mean": 0.5, "median": 0.5, "p90": 0.5, "max": 0.5}
+
+
+def test_whoever_audits_sees_each_frame_and_both_dense_runs():
+    seen = []
+    wrong, right = Engine([head(shift=0.5)] * 2, [1.0, 0.5]), Engine([head(), head(shift=0.25)])
+    evaluate(clip(2), wrong.step, right.dense, DECODER, audit=lambda *what: seen.append(what))
+    assert len(seen) == 2
+    for (frame, full, noisy), stepped in zip(seen, wrong.seen, strict=True):
+        assert np.array_equal(frame, stepped)
+        assert (full["head"][0, 0, 2, 2], noisy["head"][0, 0, 2, 2]) == (0, 0.25)

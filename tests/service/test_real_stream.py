@@ -46,7 +46,8 @@ serve(Settings())
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     models = {"yolox": {"path": str(YOLOX), "size": [640, 384]}}
-    environment = os.environ | {"AFTERIMAGE_PORT": "0", "AFTERIMAGE_MODELS": json.dumps(models)}
+    fixed = {"AFTERIMAGE_PORT": "0", "AFTERIMAGE_AUDIT_SHARE": "0"}  # no keyframes that an audit asks for
+    environment = os.environ | fixed | {"AFTERIMAGE_MODELS": json.dumps(models)}
     process = subprocess.Popen(
         [sys.executable, "-c", SERVE],
         cwd=ROOT,

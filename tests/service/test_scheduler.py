@@ -250,3 +250,72 @@ def test_bounds() -> None:
         Scheduler(0)
     with pytest.raises(ValueError, match="capacity of at least 1"):
         Scheduler(1).lane(print, policy=Policy.ALL, capacity=0)
+
+
+class Spare:
+    """Spare work that notes whether anything else was going on."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+        self.asked = 0
+        self.alone: list[bool] = []
+        self.lanes: list = []
+
+    def __call__(self):
+        self.asked += 1
+        if not self.left:
+            return None
+        self.left -= 1
+        return lambda: self.alone.append(all(lane.idle for lane in self.lanes))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_idle_workers_do_spare_work_one_at_a_time(workers: int) -> None:
+    spare = Spare(5)
+    scheduler = Scheduler(workers, spare)
+    scheduler.start()
+    wait_until(lambda: len(spare.alone) == 5)
+    wait_until(lambda: spare.asked == 6)
+    assert scheduler.stop(5.0)
+    assert spare.asked == 6, "who was told that there is none does not ask again before something was done"
+
+
+def test_no_spare_work_while_any_item_is_processed() -> None:
+    spare, gate, seen = Spare(0), Gate(), list[int]()
+    scheduler = Scheduler(2, spare)
+    held, other = (scheduler.lane(process, policy=Policy.ALL, capacity=100) for process in (gate, seen.append))
+    spare.lanes = [held, other]
+    gate.open.clear()
+    scheduler.submit(held, 0)
+    scheduler.start()
+    wait_until(lambda: gate.inside == 1)
+    spare.left, before = 1, spare.asked
+    for item in range(50):
+        scheduler.submit(other, item)
+    wait_until(lambda: len(seen) == 50 and other.idle)
+    assert (spare.asked, spare.alone) == (before, [])
+    gate.open.set()
+    wait_until(lambda: spare.alone == [True])
+    assert scheduler.stop(5.0)
+
+
+def test_what_waits_comes_before_spare_work() -> None:
+    order: list[str] = []
+    scheduler = Scheduler(1, lambda: None if "spare" in order else lambda: order.append("spare"))
+    lane = scheduler.lane(order.append, policy=Policy.ALL, capacity=10)
+    for _ in range(5):
+        scheduler.submit(lane, "item")
+    scheduler.start()
+    wait_until(lambda: len(order) == 6)
+    assert order == ["item"] * 5 + ["spare"]
+    assert scheduler.stop(5.0)
+
+
+def test_spare_work_that_raises_stops_nobody(caplog) -> None:
+    broken = [lambda: 1 / 0]
+    scheduler, seen = Scheduler(1, lambda: broken.pop() if broken else None), list[int]()
+    scheduler.start()
+    wait_until(lambda: "spare work raised" in caplog.text)
+    scheduler.submit(scheduler.lane(seen.append, policy=Policy.ALL, capacity=1), 7)
+    wait_until(lambda: seen == [7])
+    assert scheduler.stop(5.0)

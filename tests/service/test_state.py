@@ -20,7 +20,7 @@ def test_memory_is_counted(make_client, tmp_path: Path) -> None:
     assert memory is not None
     listed = client.get("/v1/models").json()
     assert listed["models"][0]["memory_bytes"] == memory.as_dict()
-    held = {"models": memory.shared, "streams": 0, "threads": 2 * memory.thread}
+    held = {"models": memory.shared, "streams": 0, "audits": 0, "threads": 2 * memory.thread}
     assert listed["memory_bytes"] == {**held, "total": memory.shared + 2 * memory.thread}
 
     assert client.post("/v1/detect", content=image(), headers={"content-type": "image/jpeg"}).status_code == 200
@@ -41,5 +41,5 @@ def test_an_engine_that_does_not_say_counts_for_nothing(make_client) -> None:
     service = client.app.state.service
     stream, _ = service.streams.create("fake")
     stream.pipeline = service.make_pipeline("fake")
-    assert service.memory_bytes() == {"models": 0, "streams": 0, "threads": 0, "total": 0}
+    assert service.memory_bytes() == {"models": 0, "streams": 0, "audits": 0, "threads": 0, "total": 0}
     assert stream.describe()["memory_bytes"] == 0

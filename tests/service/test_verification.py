@@ -58,3 +58,23 @@ def test_strict_and_fast_are_full_precision(opened: OpenedModel) -> None:
     report = verify(opened, frames(), policy=replace(opened.policy, precision="strict"))
     assert report["onnxruntime_error"] < 1e-5
     assert report["bfloat16_nodes"] == 0
+
+
+def test_a_second_stream_is_audited_and_the_first_is_left_alone(opened: OpenedModel) -> None:
+    clip = frames() * 8
+    report, again = verify(opened, clip), verify(opened, clip)
+    assert report == again, "what is drawn is drawn alike"
+    audit = report["audit"]
+    assert 0 < audit["audits"] < len(clip)
+    assert audit["budget"] == "noise"
+    assert audit["mean_allowed"] == 1.0, "this network gives no boxes: its error is in units of what is allowed"
+    assert 0 <= audit["violations"] <= audit["audits"]
+    assert 0 <= audit["factor"] <= 1
+    loose = verify(opened, clip, policy=opened.policy.scaled(50.0))
+    assert loose["audit"]["violations"] > audit["violations"]
+    assert loose["audit"]["factor"] < audit["factor"]
+    assert loose["audit"]["compute_fraction"] > loose["compute_fraction"]["mean"]
+
+
+def test_without_thresholds_there_is_nothing_to_audit(opened: OpenedModel) -> None:
+    assert verify(opened, frames(), exact=True)["audit"] is None
