@@ -22,12 +22,17 @@ import numpy.typing as npt
 from cache.arena import LANES, aligned_zeros
 from cache.change import Frame, TileGrid
 from cache.half import HalfState
+from cache.motion import Motion
+from cache.moving import Mover, move_frame, share_of_copy
 from cache.plan import Plan, Tap
+from cache.sliding import Slider
 from cache.state import State, Workspace, workspace
 from cache.steps import Floats, Words
 from cache.team import helpers
 from kernels.byte_maps import unpack_bytes
 from kernels.frame import (
+    ASK,
+    ASK_ABOVE,
     CHANGED,
     CLOCK,
     DECISION,
@@ -36,6 +41,7 @@ from kernels.frame import (
     FRAME,
     IMAGE,
     JOBS,
+    LIMIT,
     OPEN_WORDS,
     PACKED,
     PART,
@@ -88,10 +94,12 @@ class FrameResult:
     infer_ns: int
 
 
-def reason_of(decision: Decision, valid: bool, changed: int, tiles: int) -> str:
+def reason_of(decision: Decision, valid: bool, changed: int, tiles: int, motion: Motion | None = None) -> str:
     """Why a frame was reused, recomputed in part, or recomputed whole."""
     if not valid:
         return "no stored frame"
+    if motion is not None:
+        return f"picture moved by ({motion.down}, {motion.right}) px, {changed} of {tiles} tiles changed"
     if changed == 0:
         return "nothing changed" if decision == "reuse" else "refresh"
     return f"{changed} of {tiles} tiles changed"
@@ -99,7 +107,12 @@ def reason_of(decision: Decision, valid: bool, changed: int, tiles: int) -> str:
 
 def new_state(plan: Plan) -> State:
     """Memory for the maps of one stream."""
-    return State(plan.maps, aligned_zeros(plan.arena_elements)) if plan.half is None else HalfState(plan.half)
+    if plan.half is not None:
+        return HalfState(plan.half)
+    state = State(plan.maps, aligned_zeros(plan.arena_elements))
+    if plan.room is not None and plan.records is not None:
+        state.slider = Slider(plan, plan.room, plan.records)
+    return state
 
 
 def tap_table(taps: Sequence[Tap], tensors: Mapping[str, Array]) -> tuple[Words, Words]:
@@ -147,9 +160,16 @@ class Session:
         self._handed = self._views({**plan.constants, **self._tensors})
         self._tail_outputs: dict[str, Array] = {}
         apart = isinstance(self._state, HalfState)
-        self._straight = () if apart else tuple(t for t in plan.taps.values() if t.dtype == np.float32)
-        self._unpacked = tuple(t for t in plan.taps.values() if t not in self._straight)
+        slider = self._state.slider
+        taps = tuple(plan.taps.values()) if slider is None else slider.taps
+        self._straight = () if apart else tuple(t for t in taps if t.dtype == np.float32)
+        self._unpacked = tuple(t for t in taps if t not in self._straight)
         self._taps, self._tap_maps = tap_table(self._straight, self._tensors)
+        copied = 0 if slider is not None else plan.arena_bytes
+        cost = share_of_copy(copied, plan.program.costs, [len(s.everything) for s in plan.steps])
+        self._mover = Mover(plan.pitches, self._grid, exact, cost)
+        follows = policy.motion and (plan.maps[0].outside or not apart)
+        self._ask_above = self._mover.ask_above if follows else len(self._grid)
         self._opening, self._kept_open = self._open_record(0.0 if exact else policy.tile_difference)
         self._running, self._kept_run = self._run_record()
         self._image: tuple[Workspace, Floats] | None = None
@@ -200,8 +220,11 @@ class Session:
         words[FRAME], words[VALID], words[EVERYTHING] = frame.ctypes.data, valid, not self._valid
         self._place_image(words)
         self._turn(words)
+        self._state.mend()
         self._valid, self._done = False, 0.0
+        words[ASK_ABOVE] = self._ask_above
         open_frame(words)
+        motion = self._follow(frame, words)
         decision, changed = DECISIONS[words[DECISION]], int(words[CHANGED])
         self._frames = 0 if decision == "keyframe" else self._frames + 1  # after a keyframe all is fresh
         if decision != "reuse":
@@ -210,8 +233,27 @@ class Session:
                 self._state.show(self._reference, self.plan.table)
             self._run(decision == "keyframe")
         self._valid = self._reference_valid = True
-        reason = reason_of(decision, valid, changed, len(self._grid))
+        reason = reason_of(decision, valid, changed, len(self._grid), motion)
+        if motion is not None:
+            self._mover.mark(self._tiles, motion)
         return self._result(decision, reason, changed, start, start + int(words[DIFF_NS]))
+
+    def _follow(self, frame: Frame, words: Words) -> Motion | None:
+        """Where much of a frame changed, move what is stored as the picture has moved, and open the frame."""
+        if words[DECISION] != ASK:
+            self._mover.rest()
+            return None
+        compared_ns = int(words[DIFF_NS])
+        started = time.perf_counter_ns()
+        motion = self._mover.look(frame, self._reference, self._tiles, int(words[LIMIT]))
+        if motion is not None:
+            self._state.move(self._mover.moves)
+            move_frame(self._reference, frame, motion.down, motion.right)
+        words[ASK_ABOVE] = len(self._grid)
+        compared_ns += time.perf_counter_ns() - started
+        open_frame(words)
+        words[DIFF_NS] += compared_ns
+        return motion
 
     def push_tensor(self, x: npt.NDArray[np.float32]) -> FrameResult:
         """Run one frame given as numbers instead of pixels: float32[1, C, H, W], normalised already.
@@ -279,7 +321,7 @@ class Session:
             grid.limit(difference, plan.channels), int(plan.policy.keyframe_fraction * len(grid)), 0, 0,
             state.words, state.touched, state.mask_table, plan.table, *plan.line, state.arena, image.layout,
             plan.channels if image.is_interleaved else LANES, plan.needs.image_reach_tiles if image.outside else 0,
-            int(shows), program.turn, 0, 0, 0, 0, 0,
+            int(shows), program.turn, 0, 0, 0, 0, 0, 0,
         )  # fmt: skip
         assert words.size == OPEN_WORDS
         return words, kept
@@ -287,9 +329,10 @@ class Session:
     def _run_record(self) -> tuple[Words, tuple[Any, ...]]:
         """The record of `kernels.frame.run_frame`; the thread's work space is told before each frame."""
         program, state = self.plan.program, self._state
+        places = program if state.slider is None else state.slider
         nothing, no_list = np.zeros(0, np.uint64), np.zeros((0, 2), np.int32)
         words, kept = encode(
-            program.steps, program.reads, program.maps, program.costs, self._epsilons, self._spread, state.words,
+            places.steps, program.reads, places.maps, program.costs, self._epsilons, self._spread, state.words,
             state.touched, nothing, nothing, no_list, self._jobs, self._ticket, 1, 0, int(self.exact), program.turn,
             0, 0, self._shares, NO_CLOCK, self._taps, self._tap_maps, self._macs,
         )  # fmt: skip

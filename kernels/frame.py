@@ -11,8 +11,10 @@ import numpy as np
 from kernels.atomic import now_ns
 from kernels.ingest import grow_tiles, show_tiles, take_tiles
 from kernels.jit import jit
+from kernels.program import TOUCHED as WAS_WRITTEN
 from kernels.program import hand_out, run, share_of_turn, work_done
 from kernels.record import (
+    MOVES,
     bytes_3d_at,
     bytes_at,
     clear_masks,
@@ -38,14 +40,16 @@ from kernels.tile_diff import changed_tiles, differing_tiles
 # its channels side by side. REACH : tiles around the changed ones that are made too. SHOWS : 0 where others do that.
 # IMAGE_END : float64[1 or more], where in a turn (see `run`) the image ends. PART, PARTS : which of so many parts of a
 # turn is due: tiles in it are taken in where any byte differs. 0 parts for none.
+# ASK_ABOVE : changed tiles above which the answer is ASK, and nothing done yet: the caller may look for a motion, and
+# calls again, with reference frame and maps moved or not.
 # Answers: CHANGED tiles, DECISION, nanoseconds of the comparison.
 FRAME, REFERENCE, TILES, GROWN = 0, 4, 8, 11
 TILE, LIMIT, MOST, VALID, EVERYTHING = range(14, 19)
 STATE, TOUCHED, MASKS, TABLE, SLOPE, SHIFT = 19, 21, 23, 26, 29, 31
 IMAGE, PLACE, IMAGE_LANES, REACH, SHOWS = 33, 35, 39, 40, 41
 IMAGE_END, PART, PARTS = 42, 44, 45
-CHANGED, DECISION, DIFF_NS, OPEN_WORDS = range(46, 50)
-REUSE, PARTIAL, KEYFRAME = range(3)
+ASK_ABOVE, CHANGED, DECISION, DIFF_NS, OPEN_WORDS = range(46, 51)
+REUSE, PARTIAL, KEYFRAME, ASK = range(4)
 
 # Words of the record of `run_frame`: the arguments of `run` in order, then those of `hand_out` and `work_done`.
 STEPS, READS, MAPS, COSTS, EPSILONS, SPREADS, RUN_STATE, RUN_TOUCHED = 0, 3, 6, 9, 12, 14, 16, 18
@@ -63,9 +67,13 @@ def open_frame(r: np.ndarray) -> None:
     started = now_ns()
     frame, reference = bytes_3d_at(r, FRAME), bytes_3d_at(r, REFERENCE)
     tiles = mask_at(r[TILES], r[TILES + 1], r[TILES + 2])
-    changed = tiles.size
+    state, changed = ints_at(r, STATE), tiles.size
+    moved = state[MOVES] != 0
     if r[VALID]:
         changed = changed_tiles(frame, reference, r[TILE], r[LIMIT], tiles)
+        if changed > r[ASK_ABOVE]:
+            r[CHANGED], r[DECISION], r[DIFF_NS] = changed, ASK, now_ns() - started
+            return
     decision = PARTIAL
     if not r[VALID] or changed > r[MOST]:
         decision = KEYFRAME
@@ -73,20 +81,23 @@ def open_frame(r: np.ndarray) -> None:
     elif r[PARTS] > 0:
         first, end = share_of_turn(0.0, doubles_at(r, IMAGE_END)[0], r[PART], r[PARTS])
         differing_tiles(frame, reference, r[TILE], int(tiles.size * first), int(tiles.size * end), tiles)
-    elif changed == 0:
+    elif changed == 0 and not moved:
         decision = REUSE
     r[CHANGED], r[DECISION], r[DIFF_NS] = changed, decision, now_ns() - started
     touched = bytes_at(r, TOUCHED)
     clear_masks(ints_2d_at(r, MASKS), touched, r[EVERYTHING] != 0)
     if decision == REUSE:
         return
-    take_tiles(frame, tiles, r[TILE], reference, mask_of(ints_at(r, STATE), 0))
+    take_tiles(frame, tiles, r[TILE], reference, mask_of(state, 0))
     touched[0] = 1
     if r[SHOWS]:
         shown = tiles
         if r[REACH] > 0:
             shown = mask_at(r[GROWN], r[GROWN + 1], r[GROWN + 2])
             grow_tiles(tiles, r[REACH], shown)
+        if moved:
+            shown = mask_at(r[GROWN], r[GROWN + 1], r[GROWN + 2])
+            shown[:] = 1
         show_tiles(
             reference, floats_2d_at(r, TABLE), floats_at(r, SLOPE), floats_at(r, SHIFT), shown, r[TILE],
             floats_at(r, IMAGE), map_at(r, PLACE), r[IMAGE_LANES],
@@ -109,5 +120,8 @@ def run_frame(r: np.ndarray) -> float:
         ints_at(r, TICKET), r[WORKERS], r[WHOLE] != 0, r[EXACT] != 0, doubles_at(r, TURN), r[RUN_PART], r[RUN_PARTS],
         done, ints_at(r, CLOCK),
     )  # fmt: skip
-    hand_out(ints_2d_at(r, TAPS), ints_at(r, TAP_MAPS), state, touched, r[WHOLE] != 0)
+    whole = r[WHOLE] != 0 or state[MOVES] != 0
+    if state[MOVES]:
+        touched[:] = WAS_WRITTEN  # what is handed out is another picture, even where no step wrote
+    hand_out(ints_2d_at(r, TAPS), ints_at(r, TAP_MAPS), state, touched, whole)
     return work_done(doubles_at(r, MACS), done)
