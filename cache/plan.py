@@ -226,9 +226,12 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
         refuse_bytes(model, parts.cached)
         half = half_layout(maps, [finish(maps) for finish in builder.steps])  # who meets whom does not depend on places
         maps, elements = half.maps, half.elements
+    wanted = [n for n in graph.outputs if n in builder.values]
+    wanted += [n for tail in parts.tails for n in tail.inputs]
     room = None
     if policy.motion and policy.motion_room_px and half is None and not has_bytes(parts.cached):
-        maps, elements, room = make_room(maps, elements, [finish(maps) for finish in builder.steps], policy)
+        values = [builder.values[name] for name in wanted]
+        maps, elements, room = make_room(maps, elements, [finish(maps) for finish in builder.steps], values, policy)
     steps = tuple(plan_step(finish(maps), maps, policy, builder.live) for finish in builder.steps)
     check_arena(model, elements + (maps[0].room if maps[0].outside else 0))
     unknown = sorted(set(policy.nodes) - {s.step.name for s in steps})
@@ -236,8 +239,6 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
         raise ValueError(f"expected rules for nodes that are cached, got {', '.join(unknown)}")
     steps = without_idle_thresholds(steps, policy)
     tails = tuple(make_tail(model, graph, tail) for tail in parts.tails)
-    wanted = [n for n in graph.outputs if n in builder.values]
-    wanted += [n for tail in parts.tails for n in tail.inputs]
     places = maps if half is None else half.stored
     taps = {name: make_tap(name, builder.values[name], places, graph) for name in dict.fromkeys(wanted)}
     methods = [m for s in steps for m in (s.step.method, s.step.few) if m is not None]
@@ -260,12 +261,12 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
 
 
 def make_room(
-    maps: tuple[MapInfo, ...], elements: int, steps: Sequence[Step], policy: Policy
+    maps: tuple[MapInfo, ...], elements: int, steps: Sequence[Step], handed: Sequence[Value], policy: Policy
 ) -> tuple[tuple[MapInfo, ...], int, Room | None]:
-    """Maps placed with room for moves, where all steps can follow them; as they were where not."""
+    """Maps placed with room for moves, where all steps and what is handed out can follow; as they were where not."""
     pitches = pitches_of(maps, steps)
     of = group_maps(maps, pitches)
-    if of is None or find_records(steps, maps, of) is None:
+    if of is None or find_records(steps, maps, of) is None or any(np.unique(of[v.maps]).size > 1 for v in handed):
         return maps, elements, None
     return with_room(maps, of, pitches.pitches, policy.motion_room_px)
 

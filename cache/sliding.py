@@ -53,7 +53,8 @@ class Records:
 
 
 def group_maps(maps: Sequence[MapInfo], pitches: Pitches) -> Words | None:
-    """int64[maps], the group of each map; None where some follow no rule. The image is made anew, and stays."""
+    """int64[maps], the group of each map; None where one follows no rule, or none moves. The image is made anew, and
+    stays."""
     keys: dict[tuple[int, int, Pitch], int] = {}
     of = np.full(len(maps), -1, np.int64)
     for info, pitch, wholly in zip(maps, pitches.pitches, pitches.wholly, strict=True):
@@ -63,7 +64,7 @@ def group_maps(maps: Sequence[MapInfo], pitches: Pitches) -> Words | None:
             if info.pixel % LANES:
                 return None
             of[info.index] = keys.setdefault((info.row, info.pixel, pitch), len(keys))
-    return of
+    return of if keys else None
 
 
 def with_room(
