@@ -23,12 +23,17 @@ class TileGrid:
         """Rows and columns of tiles."""
         return -(-self.height // self.tile), -(-self.width // self.tile)
 
-    def limit(self, difference: float, channels: int) -> int:
-        """Sum of absolute differences above which a whole tile has changed, as `kernels.tile_diff` takes it.
+    def limits(self, difference: float, channels: int) -> npt.NDArray[np.int32]:
+        """int32[rows, columns], sums of absolute differences above which tiles have changed (`kernels.tile_diff`).
 
         difference : mean absolute difference of a tile's values, 0 to 255; with 0 any that differs counts.
         """
-        return int(difference * self.tile * self.tile * channels)
+        rows, columns = (
+            np.minimum(np.arange(1, count + 1) * self.tile, size) - np.arange(count) * self.tile
+            for count, size in zip(self.shape, (self.height, self.width), strict=True)
+        )
+        found: npt.NDArray[np.int32] = np.floor(difference * channels * np.outer(rows, columns)).astype(np.int32)
+        return found
 
     def __len__(self) -> int:
         rows, columns = self.shape

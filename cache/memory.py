@@ -12,6 +12,7 @@ import numpy.typing as npt
 from cache.graph import Graph
 from cache.half import Staging
 from cache.plan import Plan
+from kernels.noise import SHADES, STEPS
 from kernels.program import JOB_WORDS
 
 Array = npt.NDArray[Any]
@@ -72,13 +73,14 @@ def memory_of(plan: Plan) -> Memory:
     tables += [program.steps, program.reads, program.maps, program.costs, program.epsilons, plan.table]
     tile = plan.policy.tile
     tiles = -(-plan.height // tile) * -(-plan.width // tile)
+    frames = 2 if plan.policy.exposure > 0 else 1  # one as it would be at another exposure, once that was needed
     pixels = sum(m.height * m.width for m in plan.maps)
     return Memory(
         weights=_once([a for m in methods for a in m.kept]),
         tables=_once(tables),
         feature_maps=plan.arena_bytes,
-        reference_frame=plan.height * plan.width * plan.channels,
-        masks=pixels + len(plan.maps) * 3 * 8 + tiles + len(plan.steps) * JOB_WORDS * 8,
+        reference_frame=frames * plan.height * plan.width * plan.channels,
+        masks=pixels + len(plan.maps) * 3 * 8 + tiles * 9 + SHADES * STEPS * 4 + len(plan.steps) * JOB_WORDS * 8,
         outputs=_outputs(plan),
         thread=plan.needs.nbytes + (0 if plan.half is None else Staging.nbytes(plan.half)),
         activations=_activations(plan),

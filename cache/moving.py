@@ -10,12 +10,11 @@ frame, step by step (`kernels.motion.mark_moved`). So a move is never wrong, how
 
 from __future__ import annotations
 
-import ctypes
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +22,13 @@ import numpy.typing as npt
 from cache.arena import MapInfo
 from cache.change import Frame, TileGrid
 from cache.geometry import Span
-from cache.motion import CHANGED_SHARE, Motion, find_motion, possible_shifts
+from cache.motion import Limits, Motion, Tiles, find_motion, possible_shifts, slide
 from cache.steps import Step, Words
 from kernels.program import MOVE_WORDS
+
+if TYPE_CHECKING:
+    from cache.plan import Plan
+    from cache.state import State
 
 MOST_PATIENCE = 8
 """Frames after which a picture that moves otherwise is looked at again; before that after 1, 2 and 4."""
@@ -133,30 +136,6 @@ def move_pixels(flat: npt.NDArray[Any], info: MapInfo, down: int, right: int) ->
     slide(flat[info.origin : info.origin + info.extent], down * info.row + right * info.pixel)
 
 
-def slide(place: npt.NDArray[Any], by: int) -> None:
-    """Move what a 1-D array holds by so many elements, within it. What is left behind stays."""
-    count = (place.size - abs(by)) * place.itemsize
-    if by and count > 0:  # NumPy would copy backwards one by one
-        start, apart = place.ctypes.data, abs(by) * place.itemsize
-        ctypes.memmove(start + apart * (by > 0), start + apart * (by < 0), count)
-
-
-def move_frame(reference: Frame, frame: Frame, down: int, right: int) -> None:
-    """Move a reference frame, and take what comes in from a frame. Both uint8[H, W, C], C-contiguous."""
-    height, width, channels = frame.shape
-    slide(reference.reshape(-1), (down * width + right) * channels)
-    for part in strips(height, width, down, right):
-        reference[part] = frame[part]
-
-
-def strips(height: int, width: int, down: int, right: int) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of what comes into a picture with a move."""
-    if down:
-        yield (slice(0, down) if down > 0 else slice(height + down, height)), slice(0, width)
-    if right:
-        yield slice(0, height), (slice(0, right) if right > 0 else slice(width + right, width))
-
-
 def share_of_copy(nbytes: int, costs: npt.NDArray[np.float64], pixels: Sequence[int]) -> float:
     """What copying maps of so many bytes takes, as a share of a dense frame; costs : of a `cache.program.Program`."""
     dense = float((costs[:, 0] + costs[:, 1] * np.array(pixels, np.float64)).sum())
@@ -183,16 +162,16 @@ class Mover:
         self._missed = 0  # frames of which much changed, one after the other, that were no motion to follow
 
     @property
-    def ask_above(self) -> int:
-        """Changed tiles above which a motion is looked for."""
-        return int(CHANGED_SHARE * len(self._grid)) if len(self.shifts) else len(self._grid)
+    def can_follow(self) -> bool:
+        """Whether there is any motion that maps can follow."""
+        return len(self.shifts) > 0
 
-    def look(self, frame: Frame, reference: Frame, tiles: npt.NDArray[np.uint8], limit: int) -> Motion | None:
+    def look(self, frame: Frame, reference: Frame, tiles: Tiles, limits: Limits) -> Motion | None:
         """The motion that maps can follow and that explains what changed, as in `find_motion`."""
         self._missed += 1
         if self._missed & (self._missed - 1) and self._missed % MOST_PATIENCE:
             return None
-        found = find_motion(frame, reference, tiles, self._grid, limit, self.shifts, self._cost_tiles)
+        found = find_motion(frame, reference, tiles, self._grid, limits, self.shifts, self._cost_tiles)
         if found is not None:
             self.moves[:] = self._pitches.moves(found.down, found.right)
             self.rest()
@@ -202,8 +181,12 @@ class Mover:
         """Little changed: look again as soon as much does."""
         self._missed = 0
 
-    def mark(self, tiles: npt.NDArray[np.uint8], motion: Motion) -> None:
-        """Mark the tiles of what came in."""
-        edge = self._grid.tile
-        for rows, columns in strips(self._grid.height, self._grid.width, motion.down, motion.right):
-            tiles[rows.start // edge : -(-rows.stop // edge), columns.start // edge : -(-columns.stop // edge)] = 1
+
+def mover_of(plan: Plan, state: State, grid: TileGrid, exact: bool) -> Mover:
+    """What follows the motion of a stream's picture; nothing where the policy says so, or where the image is stored."""
+    copied = 0 if state.slider is not None else plan.arena_bytes
+    cost = share_of_copy(copied, plan.program.costs, [len(s.everything) for s in plan.steps])
+    mover = Mover(plan.pitches, grid, exact, cost)
+    if not plan.policy.motion or not (plan.maps[0].outside or plan.half is None):
+        mover.shifts = mover.shifts[:0]
+    return mover

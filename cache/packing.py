@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -61,6 +63,11 @@ def vectors_of(blocks: int, live: int, *, halves: bool = True) -> int:
     return 0 if halves and HALF_PIXELS and live <= HALF and blocks == 1 else blocks
 
 
+def _of_one_group(low: int, high: int, share: int) -> list[tuple[int, int]]:
+    """Outputs `low` to `high` - 1 as stretches of one convolution group each, of `share` outputs."""
+    return list(pairwise([low, *range((low // share + 1) * share, high, share), high]))
+
+
 def pack_weights(
     weight: Floats, groups: int, blocks: Blocks, offsets: Ints, row: int, dilations: tuple[int, int],
     lanes: int = LANES, *, halves: bool = True,
@@ -83,10 +90,14 @@ def pack_weights(
         slot = np.full(len(blocks), -1, np.int64)
         slot[seen] = np.arange(seen.size)
         matrix = np.zeros((seen.size * LANES, kh, kw, count * LANES), np.float32)
-        for out in range(low, high):
-            source = np.arange(out // share * per_group, (out // share + 1) * per_group)
+        for begin, end in _of_one_group(low, high, share):
+            source = np.arange(begin // share * per_group, (begin // share + 1) * per_group)
             where = blocks.position[source]
-            np.add.at(matrix[..., out - low], slot[where // LANES] * LANES + where % LANES, weight[out])
+            rows, several = slot[where // LANES] * LANES + where % LANES, weight[begin:end].transpose(1, 2, 3, 0)
+            if np.unique(rows).size == rows.size:
+                matrix[rows, ..., begin - low : end - low] = several
+            else:
+                np.add.at(matrix[..., begin - low : end - low], rows, several)
         group = matrix.reshape(seen.size, parts, lanes, kh, kw, count * LANES).transpose(0, 3, 4, 1, 2, 5)
         table = offsets[seen, None, None, None] * 4 + window_offsets[..., None] + np.arange(parts) * lanes * 4
         if parts > 1:

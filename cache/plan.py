@@ -88,7 +88,8 @@ class Plan:
     input_name, input_shape : the image, (1, C, H, W). table : float32[256, C], value of each byte after
     normalisation; line : slope and shift of it, where it is a line. maps, arena_elements : the layout of a stream's
     arena. steps : in order. taps : cached tensors to hand out. tails : run when one of their inputs was written.
-    constants : outputs that depend on no input.
+    constants : outputs that depend on no input. whole_from : share of a dense frame's work at which a partial
+    frame, in blocks that are compared, takes as long as a dense one (`cache.tuning` measures it).
     half : where maps kept as float16 lie; the arena is then a thread's, and holds what one step needs. room : where
     maps may go without being copied.
     """
@@ -112,6 +113,7 @@ class Plan:
     constants: Mapping[str, npt.NDArray[Any]]
     half: HalfLayout | None = None
     room: Room | None = None
+    whole_from: float = 0.9
 
     @classmethod
     def compile(

@@ -40,7 +40,10 @@ class Policy:
     stale. nodes : a Level for a node by name, before any other rule. factors : factor on the threshold of a step, by
     its name in the plan; names that it does not have are passed over, as another precision joins other nodes.
     tile : differencing tile, px (4, 8 or 16). tile_difference : mean absolute difference of a tile's values (0-255)
-    above which it has changed.
+    above which it has changed, in a stream without noise; tile_noise : times the stream's own noise that is added to it
+    (`cache.noise`; 0 for never). exposure : levels by which the exposure of a frame may differ on average from that of
+    the pixels that the maps were made from, so that it is brought back instead of recomputed (`cache.exposure`; 0 for
+    never).
     refresh_frames : frames of a turn in which the image and then every map is looked at again, step after step, so that
     no error below a threshold outlives it by much (rounded up to a multiple of 50; 0 for never).
     motion : whether maps follow a picture that moves as a whole by a multiple of the network's stride. motion_room_px :
@@ -59,6 +62,8 @@ class Policy:
     factors: Mapping[str, float] = field(default_factory=dict)
     tile: int = 8
     tile_difference: float = 2.0
+    tile_noise: float = 1.5
+    exposure: float = 20.0
     keyframe_fraction: float = 0.95
     refresh_frames: int = 250
     motion: bool = True
@@ -78,6 +83,9 @@ class Policy:
         for name, factor in self.factors.items():
             if not 0 <= factor < float("inf"):
                 raise ValueError(f"expected a factor of 0 or more for {name}, got {factor}")
+        for name in ("tile_difference", "tile_noise", "exposure"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"expected {name} of 0 or more, got {getattr(self, name)}")
         if self.refresh_frames < 0:
             raise ValueError(f"expected refresh_frames of 0 or more, got {self.refresh_frames}")
         if self.motion_room_px < 0:

@@ -14,63 +14,43 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cache.arena import LANES, aligned_zeros
-from cache.change import Frame, TileGrid
+from cache.change import Frame
 from cache.half import HalfState
-from cache.motion import Motion
-from cache.moving import Mover, move_frame, share_of_copy
+from cache.opening import Decision, Opening, reason_of
 from cache.plan import Plan, Tap
 from cache.sliding import Slider
-from cache.state import State, Workspace, workspace
-from cache.steps import Floats, Words
+from cache.state import State, workspace
+from cache.steps import Words
 from cache.team import helpers
 from kernels.byte_maps import unpack_bytes
 from kernels.frame import (
-    ASK,
-    ASK_ABOVE,
-    CHANGED,
     CLOCK,
-    DECISION,
-    DIFF_NS,
-    EVERYTHING,
-    FRAME,
-    IMAGE,
     JOBS,
-    LIMIT,
-    OPEN_WORDS,
+    MEASURED,
     PACKED,
-    PART,
-    PARTS,
     RUN_PART,
     RUN_PARTS,
     RUN_WORDS,
-    SHOWS,
-    VALID,
     WHOLE,
     WORKERS,
-    open_frame,
     run_frame,
 )
 from kernels.half import unpack_half
 from kernels.image import ingest_tensor
-from kernels.ingest import show_tiles
-from kernels.program import JOB_WORDS, TAP_WORDS
+from kernels.program import EVERY_SPREAD, JOB_WORDS, NO_SPREAD, SPREAD_TURN, TAP_WORDS
 from kernels.record import encode
 
-Decision = Literal["keyframe", "partial", "reuse"]
 Array = npt.NDArray[Any]
-Tiles = npt.NDArray[np.uint8]
 Clock = npt.NDArray[np.int64]
 NO_CLOCK: Clock = np.zeros(0, np.int64)
 REFRESH_PARTS = 50
 """Parts of a turn: first the image is looked at again, then step after step, each from what is fresh already."""
-DECISIONS: tuple[Decision, ...] = ("reuse", "partial", "keyframe")
-"""As `kernels.frame` numbers them."""
 
 
 @dataclass(frozen=True)
@@ -92,17 +72,6 @@ class FrameResult:
     reason: str
     diff_ns: int
     infer_ns: int
-
-
-def reason_of(decision: Decision, valid: bool, changed: int, tiles: int, motion: Motion | None = None) -> str:
-    """Why a frame was reused, recomputed in part, or recomputed whole."""
-    if not valid:
-        return "no stored frame"
-    if motion is not None:
-        return f"picture moved by ({motion.down}, {motion.right}) px, {changed} of {tiles} tiles changed"
-    if changed == 0:
-        return "nothing changed" if decision == "reuse" else "refresh"
-    return f"{changed} of {tiles} tiles changed"
 
 
 def new_state(plan: Plan) -> State:
@@ -145,10 +114,8 @@ class Session:
         self.plan = plan
         self.exact = exact
         policy = plan.policy
-        self._grid = TileGrid(plan.height, plan.width, policy.tile)
         self._state = new_state(plan)
-        self._reference = np.zeros((plan.height, plan.width, plan.channels), np.uint8)
-        self._tiles = np.zeros(self._grid.shape, np.uint8)
+        self._opening = Opening(plan, self._state, exact)
         self._spread = np.zeros(len(plan.steps))
         self._shares = np.zeros(len(plan.steps))
         self._epsilons = plan.program.epsilons.copy()
@@ -165,27 +132,21 @@ class Session:
         self._straight = () if apart else tuple(t for t in taps if t.dtype == np.float32)
         self._unpacked = tuple(t for t in taps if t not in self._straight)
         self._taps, self._tap_maps = tap_table(self._straight, self._tensors)
-        copied = 0 if slider is not None else plan.arena_bytes
-        cost = share_of_copy(copied, plan.program.costs, [len(s.everything) for s in plan.steps])
-        self._mover = Mover(plan.pitches, self._grid, exact, cost)
-        follows = policy.motion and (plan.maps[0].outside or not apart)
-        self._ask_above = self._mover.ask_above if follows else len(self._grid)
-        self._opening, self._kept_open = self._open_record(0.0 if exact else policy.tile_difference)
         self._running, self._kept_run = self._run_record()
-        self._image: tuple[Workspace, Floats] | None = None
         self._tensor = aligned_zeros(0)  # the image of `push_tensor`, where that lies outside the arena
         self._valid = False
         self._reference_valid = False
         self._frames = 0  # since the last keyframe
         frames = 0 if exact else policy.refresh_frames
         self._refresh_every = -(-frames // REFRESH_PARTS)
+        self._keyframes = 0
         self._done = 0.0  # multiply-accumulates of the last frame
 
     @property
     def nbytes(self) -> int:
         """Memory held by this stream: feature maps, reference frame, masks, scratch and handed-out tensors."""
-        arrays: list[Array] = [self._reference, self._tiles, self._jobs, self._tensor, *self._tensors.values()]
-        return self._state.nbytes + sum(a.nbytes for a in (*arrays, *self._tail_outputs.values()))
+        arrays: list[Array] = [self._jobs, self._tensor, *self._tensors.values(), *self._tail_outputs.values()]
+        return self._state.nbytes + self._opening.nbytes + sum(a.nbytes for a in arrays)
 
     def reset(self) -> None:
         """Forget the stored frame: the next one is a keyframe."""
@@ -214,46 +175,22 @@ class Session:
         if frame.shape != expected or frame.dtype != np.uint8:
             raise ValueError(f"expected a frame uint8{list(expected)}, got {frame.dtype}{list(frame.shape)}")
         frame = np.ascontiguousarray(frame)
-        start = time.perf_counter_ns()
-        valid, words = self._valid and self._reference_valid, self._opening
+        start, opening = time.perf_counter_ns(), self._opening
+        fresh, whole = not self._valid, not (self._valid and self._reference_valid)
         self._state.enter()
-        words[FRAME], words[VALID], words[EVERYTHING] = frame.ctypes.data, valid, not self._valid
-        self._place_image(words)
-        self._turn(words)
         self._state.mend()
         self._valid, self._done = False, 0.0
-        words[ASK_ABOVE] = self._ask_above
-        open_frame(words)
-        motion = self._follow(frame, words)
-        decision, changed = DECISIONS[words[DECISION]], int(words[CHANGED])
+        compare_ns = opening.take(frame, whole, fresh, *self._turn())
+        decision = opening.decision
         self._frames = 0 if decision == "keyframe" else self._frames + 1  # after a keyframe all is fresh
         if decision != "reuse":
-            if not words[SHOWS]:
+            if not opening.shows:
                 assert isinstance(self._state, HalfState)
-                self._state.show(self._reference, self.plan.table)
-            self._run(decision == "keyframe")
+                self._state.show(opening.reference, self.plan.table)
+            self._run(decision == "keyframe", fresh)
+        opening.learn(self._fraction())
         self._valid = self._reference_valid = True
-        reason = reason_of(decision, valid, changed, len(self._grid), motion)
-        if motion is not None:
-            self._mover.mark(self._tiles, motion)
-        return self._result(decision, reason, changed, start, start + int(words[DIFF_NS]))
-
-    def _follow(self, frame: Frame, words: Words) -> Motion | None:
-        """Where much of a frame changed, move what is stored as the picture has moved, and open the frame."""
-        if words[DECISION] != ASK:
-            self._mover.rest()
-            return None
-        compared_ns = int(words[DIFF_NS])
-        started = time.perf_counter_ns()
-        motion = self._mover.look(frame, self._reference, self._tiles, int(words[LIMIT]))
-        if motion is not None:
-            self._state.move(self._mover.moves)
-            move_frame(self._reference, frame, motion.down, motion.right)
-        words[ASK_ABOVE] = len(self._grid)
-        compared_ns += time.perf_counter_ns() - started
-        open_frame(words)
-        words[DIFF_NS] += compared_ns
-        return motion
+        return self._result(decision, opening.reason(whole), opening.changed, start, start + compare_ns)
 
     def push_tensor(self, x: npt.NDArray[np.float32]) -> FrameResult:
         """Run one frame given as numbers instead of pixels: float32[1, C, H, W], normalised already.
@@ -272,30 +209,28 @@ class Session:
             place = self._tensor = self._tensor if self._tensor.size else aligned_zeros(image.room)
             self._state.look_at(place)
             if valid and seen:
-                self._show(np.ones_like(self._tiles), place)
+                self._opening.show(place)
         if isinstance(self._state, HalfState) and not image.outside:
             self._state.ingest_tensor(x[0])
         else:
             ingest_tensor(np.ascontiguousarray(x[0]), place, image.layout, image.pixel, mask)
         if not valid:
             mask[:] = 1
-        rows = np.add.reduceat(mask, np.arange(0, mask.shape[0], self._grid.tile), axis=0, dtype=np.int64)
-        self._tiles[:] = np.add.reduceat(rows, np.arange(0, mask.shape[1], self._grid.tile), axis=1) > 0
-        changed = int(np.count_nonzero(self._tiles))
+        changed = self._opening.tiles_of(mask)
         decision: Decision = "keyframe" if not valid else "partial" if changed else "reuse"
         compared = time.perf_counter_ns()
         if decision != "reuse":
             self._state.touched[0] = 1
-            self._run(decision == "keyframe")
+            self._run(decision == "keyframe", not valid)
         self._valid = True
-        reason = reason_of(decision, valid, changed, len(self._grid))
-        return self._result(decision, reason, changed, start, compared)
+        tiles = len(self._opening.grid)
+        return self._result(decision, reason_of(decision, not valid, changed, tiles, tiles), changed, start, compared)
 
     def _result(self, decision: Decision, reason: str, changed: int, start_ns: int, compared_ns: int) -> FrameResult:
         """The result of a frame that is done now."""
         infer_ns = time.perf_counter_ns() - compared_ns
         return FrameResult(
-            self._outputs(), self._fraction(), changed, self._tiles.astype(bool), decision, reason,
+            self._outputs(), self._fraction(), changed, self._opening.tiles.astype(bool), decision, reason,
             compared_ns - start_ns, infer_ns,
         )  # fmt: skip
 
@@ -306,25 +241,10 @@ class Session:
         clock = np.zeros(len(self.plan.steps), np.int64)
         self._running[CLOCK : CLOCK + 2] = clock.ctypes.data, clock.size
         try:
-            self._run(True)
+            self._run(True, False)
         finally:
             self._running[CLOCK : CLOCK + 2] = NO_CLOCK.ctypes.data, 0
         return clock
-
-    def _open_record(self, difference: float) -> tuple[Words, tuple[Any, ...]]:
-        """The record of `kernels.frame.open_frame`, and what must outlive it."""
-        plan, grid, state = self.plan, self._grid, self._state
-        image, program = plan.maps[0], plan.program
-        shows = image.outside or not isinstance(state, HalfState)
-        words, kept = encode(
-            self._reference, self._reference, self._tiles, np.empty_like(self._tiles), grid.tile,
-            grid.limit(difference, plan.channels), int(plan.policy.keyframe_fraction * len(grid)), 0, 0,
-            state.words, state.touched, state.mask_table, plan.table, *plan.line, state.arena, image.layout,
-            plan.channels if image.is_interleaved else LANES, plan.needs.image_reach_tiles if image.outside else 0,
-            int(shows), program.turn, 0, 0, 0, 0, 0, 0,
-        )  # fmt: skip
-        assert words.size == OPEN_WORDS
-        return words, kept
 
     def _run_record(self) -> tuple[Words, tuple[Any, ...]]:
         """The record of `kernels.frame.run_frame`; the thread's work space is told before each frame."""
@@ -333,44 +253,34 @@ class Session:
         nothing, no_list = np.zeros(0, np.uint64), np.zeros((0, 2), np.int32)
         words, kept = encode(
             places.steps, program.reads, places.maps, program.costs, self._epsilons, self._spread, state.words,
-            state.touched, nothing, nothing, no_list, self._jobs, self._ticket, 1, 0, int(self.exact), program.turn,
-            0, 0, self._shares, NO_CLOCK, self._taps, self._tap_maps, self._macs,
+            state.touched, nothing, nothing, no_list, self._jobs, self._ticket, 1, 0, int(self.exact), NO_SPREAD,
+            program.turn, 0, 0, self._shares, NO_CLOCK, self._taps, self._tap_maps,
+            self._macs,
         )  # fmt: skip
         assert words.size == RUN_WORDS
         return words, kept
 
-    def _turn(self, words: Words) -> None:
-        """Say which part of the maps this frame looks at again, if any."""
+    def _turn(self) -> tuple[int, int]:
+        """Which part of the maps this frame looks at again, of how many; 0 of 0 for none."""
         part, parts = 0, 0
         if self._refresh_every and self._frames % self._refresh_every == self._refresh_every - 1:
             part, parts = self._frames // self._refresh_every % REFRESH_PARTS, REFRESH_PARTS
-        words[PART], words[PARTS] = part, parts
         self._running[RUN_PART], self._running[RUN_PARTS] = part, parts
+        return part, parts
 
-    def _place_image(self, words: Words) -> None:
-        """Where the image lies outside the arena: in the thread's work space."""
-        image, space = self.plan.maps[0], workspace()
-        if not image.outside:
-            return
-        if self._image is None or self._image[0] is not space:
-            place = space.image(image)
-            self._image = space, place
-            words[IMAGE], words[IMAGE + 1] = place.ctypes.data, place.size
-        self._state.look_at(self._image[1])
+    def _run(self, keyframe: bool, fresh: bool) -> None:
+        """Bring every map and what is handed out up to date with what was written to map 0.
 
-    def _show(self, tiles: Tiles, place: Floats) -> None:
-        """Make the input map of some tiles, in `place`, from the reference frame."""
-        plan, image = self.plan, self.plan.maps[0]
-        lanes = plan.channels if image.is_interleaved else LANES
-        show_tiles(self._reference, plan.table, *plan.line, tiles, self._grid.tile, place, image.layout, lanes)
-
-    def _run(self, keyframe: bool) -> None:
-        """Bring every map and what is handed out up to date with what was written to map 0."""
+        fresh : nothing is known of what came before, so that a keyframe measures the spread of every map.
+        """
         words, space = self._running, workspace()
         with helpers(self.threads) as team:
             self._state.borrow(space, self.plan.needs, team.workers)
             words[PACKED:JOBS] = space.words
             words[WORKERS], words[WHOLE] = team.workers, keyframe
+            if keyframe and not self.exact:
+                words[MEASURED] = EVERY_SPREAD if fresh else self._keyframes % SPREAD_TURN
+                self._keyframes += 1
             team.begin(self._jobs, self._ticket)
             try:
                 self._done = run_frame(words)

@@ -1,9 +1,9 @@
 """Which way to compute each node, by measurement on this machine; kept on disk, so that the choice is made once.
 
-Only nodes with two methods are measured (a 3x3 convolution directly and by Winograd's method, a wide one in float32
-and in bfloat16). Whichever is faster on the
-whole map becomes the step's method: the one of keyframes, and the only one in exact mode. The other stays where it is
-faster on short lists.
+Of nodes with two methods (a 3x3 convolution directly and by Winograd's method, a wide one in float32 and in bfloat16)
+whichever is faster on the whole map becomes the step's method: the one of keyframes, and the only one in exact mode.
+The other stays where it is faster on short lists. And all steps together tell from which share of the work on a frame
+is cheaper computed whole, row by row and without a comparison, than in blocks that are compared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cache.program import assemble
 from cache.state import State, workspace
 from cache.steps import Cost, Method, Step
 from kernels import FOLDER
-from kernels.constants import STORE
+from kernels.constants import STORE, TEST_BITS, TEST_RMS
 from kernels.layout import Test
 
 ROUNDS = 5
@@ -36,7 +36,10 @@ ENOUGH_NS = 250_000_000
 """Nanoseconds after which no further round of measurements is begun."""
 
 Costs = Mapping[str, Mapping[str, Cost]]
-"""By step, by entry."""
+"""By step, by entry; and of all steps together (`ALL_STEPS`) by `ROWS` and `BLOCKS`."""
+ALL_STEPS, ROWS, BLOCKS = "", "rows", "blocks"
+LEAST_SHARE = 0.5
+"""Of the work, below which no frame is taken to be cheaper computed whole, whatever was measured."""
 
 
 def tuned(plan: Plan, model_key: str, folder: Path | None = None) -> Plan:
@@ -47,9 +50,8 @@ def tuned(plan: Plan, model_key: str, folder: Path | None = None) -> Plan:
     file is there; what cannot be read is measured again, what cannot be written only warned of.
     """
     open_steps = [planned for planned in plan.steps if planned.step.few is not None]
-    if not open_steps:
-        return plan
     parts = ["x".join(map(str, plan.input_shape)), *(planned.step.name for planned in open_steps)]
+    parts += [f"{planned.step.name}/{planned.block}" for planned in plan.steps]
     if plan.policy.compute_dtype != "float32":
         parts.append(plan.policy.compute_dtype)
     name = f"{model_key[:16]}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.json"
@@ -62,7 +64,7 @@ def tuned(plan: Plan, model_key: str, folder: Path | None = None) -> Plan:
 
 
 def measure(plan: Plan) -> Costs:
-    """Costs of every method of the steps that have two, from a list of a few pixels and of the whole map."""
+    """Costs of the methods of steps that have two, from a list of a few pixels and of the whole map; and of all."""
     state = State(plan.maps, aligned_zeros(plan.arena_elements))
     state.borrow(workspace(), plan.needs)
     times: dict[tuple[str, str, bool], list[int]] = {}
@@ -88,13 +90,36 @@ def measure(plan: Plan) -> Costs:
         if whole:
             short, long = ((min(times[step, entry, w]), sizes[step, entry, w]) for w in (False, True))
             costs.setdefault(step, {})[entry] = _line(short, long)
-    return costs
+    return {**costs, ALL_STEPS: _all_steps(plan, state)}
+
+
+def _all_steps(plan: Plan, state: State) -> dict[str, Cost]:
+    """Every step's whole map: row by row and stored, and in the blocks of partial frames and compared."""
+    rows, blocks, begun = 0, 0, time.perf_counter_ns()
+    for planned in plan.steps:
+        target, way, test = plan.maps[planned.step.target], planned.step.method, TEST_BITS
+        if planned.epsilon > 0:
+            test = TEST_RMS
+        in_blocks = every_pixel(target.height, target.width, planned.block)
+        lists = ((planned.everything, Test(STORE, 0.0, way.grain)), (in_blocks, Test(test, np.inf, planned.block)))
+        times: tuple[list[int], list[int]] = [], []
+        for _ in range(ROUNDS if time.perf_counter_ns() - begun < ENOUGH_NS else 1):
+            for (pixels, rule), found in zip(lists, times, strict=True):
+                start = time.perf_counter_ns()
+                state.compute(way, pixels, rule)
+                found.append(time.perf_counter_ns() - start)
+        rows, blocks = rows + min(times[0]), blocks + min(times[1])
+    return {ROWS: Cost(0.0, rows), BLOCKS: Cost(0.0, blocks)}
 
 
 def choose(plan: Plan, costs: Costs) -> Plan:
     """The plan with the faster method of each step first, and the other one only where it can be of use."""
     steps = tuple(_chosen(plan, planned, costs.get(planned.step.name, {})) for planned in plan.steps)
-    return replace(plan, steps=steps, program=assemble(steps, plan.maps, plan.half))
+    whole_from = plan.whole_from
+    if ALL_STEPS in costs:
+        rows, blocks = costs[ALL_STEPS][ROWS], costs[ALL_STEPS][BLOCKS]
+        whole_from = round(min(max(rows.pixel_ns / max(blocks.pixel_ns, 1.0), LEAST_SHARE), 1.0), 2)
+    return replace(plan, steps=steps, program=assemble(steps, plan.maps, plan.half), whole_from=whole_from)
 
 
 def _methods(step: Step) -> tuple[Method, ...]:
@@ -132,7 +157,7 @@ def _read(file: Path, steps: list[PlannedStep]) -> Costs | None:
         }
     except (OSError, ValueError, AttributeError, TypeError):
         return None
-    wanted = {p.step.name: {way.entry.name for way in _methods(p.step)} for p in steps}
+    wanted = {p.step.name: {way.entry.name for way in _methods(p.step)} for p in steps} | {ALL_STEPS: {ROWS, BLOCKS}}
     finite = all(np.isfinite([*cost]).all() and min(cost) >= 0 for ways in costs.values() for cost in ways.values())
     return costs if finite and {step: set(ways) for step, ways in costs.items()} == wanted else None
 

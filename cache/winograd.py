@@ -100,7 +100,7 @@ def tile_border(builder: Builder, node: Node, value: Value) -> None:
 
 def transformed(weight: Floats) -> npt.NDArray[np.float64]:
     """float64[out, in, 6, 6], the weights at each point; computed in double precision, to be rounded once."""
-    points: npt.NDArray[np.float64] = np.einsum("ai,ocij,bj->ocab", _POINTS, weight.astype(np.float64), _POINTS)
+    points: npt.NDArray[np.float64] = _POINTS @ weight.astype(np.float64) @ _POINTS.T
     return points
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from kernels.atomic import now_ns
 from kernels.ingest import grow_tiles, show_tiles, take_tiles
 from kernels.jit import jit
+from kernels.noise import count_differences
 from kernels.program import TOUCHED as WAS_WRITTEN
 from kernels.program import hand_out, run, share_of_turn, work_done
 from kernels.record import (
@@ -34,28 +35,29 @@ from kernels.tile_diff import changed_tiles, differing_tiles
 
 # Words of the record of `open_frame`; arrays take their address and shape.
 # FRAME, REFERENCE : uint8[H, W, C]. TILES, GROWN : uint8[rows, columns], the latter scratch. TILE : edge, px.
-# LIMIT : as `changed_tiles` takes it. MOST : changed tiles above which all is recomputed. VALID : whether the maps were
-# made from the reference frame. EVERYTHING : clear all marks. STATE, TOUCHED, MASKS : of the stream (`kernels.record`).
+# LIMITS, SUMS : as `changed_tiles` takes them. COUNTS, SEEN, SEEN_END : which tiles `count_differences` adds to what;
+# none of a frame that is recomputed whole. SUSPECT : changed tiles above which nothing is done yet: the answer is ASK.
+# MOST : changed tiles above which all is recomputed. VALID : whether the maps were made from the reference frame.
+# EVERYTHING : clear all marks. STATE, TOUCHED, MASKS : of the stream (`kernels.record`).
 # TABLE, SLOPE, SHIFT : normalisation (`show_tiles`). IMAGE : float32[n] that map 0 lies in, PLACE where, IMAGE_LANES
 # its channels side by side. REACH : tiles around the changed ones that are made too. SHOWS : 0 where others do that.
 # IMAGE_END : float64[1 or more], where in a turn (see `run`) the image ends. PART, PARTS : which of so many parts of a
 # turn is due: tiles in it are taken in where any byte differs. 0 parts for none.
-# ASK_ABOVE : changed tiles above which the answer is ASK, and nothing done yet: the caller may look for a motion, and
-# calls again, with reference frame and maps moved or not.
 # Answers: CHANGED tiles, DECISION, nanoseconds of the comparison.
 FRAME, REFERENCE, TILES, GROWN = 0, 4, 8, 11
-TILE, LIMIT, MOST, VALID, EVERYTHING = range(14, 19)
-STATE, TOUCHED, MASKS, TABLE, SLOPE, SHIFT = 19, 21, 23, 26, 29, 31
-IMAGE, PLACE, IMAGE_LANES, REACH, SHOWS = 33, 35, 39, 40, 41
-IMAGE_END, PART, PARTS = 42, 44, 45
-ASK_ABOVE, CHANGED, DECISION, DIFF_NS, OPEN_WORDS = range(46, 51)
+TILE, LIMITS, SUMS, COUNTS = 14, 15, 18, 21
+SEEN, SEEN_END, SUSPECT, MOST, VALID, EVERYTHING = range(24, 30)
+STATE, TOUCHED, MASKS, TABLE, SLOPE, SHIFT = 30, 32, 34, 37, 40, 42
+IMAGE, PLACE, IMAGE_LANES, REACH, SHOWS = 44, 46, 50, 51, 52
+IMAGE_END, PART, PARTS = 53, 55, 56
+CHANGED, DECISION, DIFF_NS, OPEN_WORDS = range(57, 61)
 REUSE, PARTIAL, KEYFRAME, ASK = range(4)
 
 # Words of the record of `run_frame`: the arguments of `run` in order, then those of `hand_out` and `work_done`.
 STEPS, READS, MAPS, COSTS, EPSILONS, SPREADS, RUN_STATE, RUN_TOUCHED = 0, 3, 6, 9, 12, 14, 16, 18
 PACKED, STALE, PIXELS, JOBS, TICKET = 20, 22, 24, 27, 30
-WORKERS, WHOLE, EXACT, TURN, RUN_PART, RUN_PARTS = 32, 33, 34, 35, 37, 38
-DONE, CLOCK, TAPS, TAP_MAPS, MACS, RUN_WORDS = 39, 41, 43, 46, 48, 50
+WORKERS, WHOLE, EXACT, MEASURED, TURN, RUN_PART, RUN_PARTS = 32, 33, 34, 35, 36, 38, 39
+DONE, CLOCK, TAPS, TAP_MAPS, MACS, RUN_WORDS = 40, 42, 44, 47, 49, 51
 
 
 @jit
@@ -70,10 +72,13 @@ def open_frame(r: np.ndarray) -> None:
     state, changed = ints_at(r, STATE), tiles.size
     moved = state[MOVES] != 0
     if r[VALID]:
-        changed = changed_tiles(frame, reference, r[TILE], r[LIMIT], tiles)
-        if changed > r[ASK_ABOVE]:
+        sums = index_2d_at(r, SUMS)
+        changed = changed_tiles(frame, reference, r[TILE], index_2d_at(r, LIMITS), sums, tiles)
+        if changed > r[SUSPECT]:
             r[CHANGED], r[DECISION], r[DIFF_NS] = changed, ASK, now_ns() - started
             return
+        if changed <= r[MOST]:
+            count_differences(reference, r[TILE], sums, r[SEEN], r[SEEN_END], index_2d_at(r, COUNTS))
     decision = PARTIAL
     if not r[VALID] or changed > r[MOST]:
         decision = KEYFRAME
@@ -117,8 +122,8 @@ def run_frame(r: np.ndarray) -> float:
     packed, stale, pixels = unsigned_at(r, PACKED), unsigned_at(r, STALE), index_2d_at(r, PIXELS)
     run(
         steps, reads, maps, costs, epsilons, spreads, state, touched, packed, stale, pixels, ints_2d_at(r, JOBS),
-        ints_at(r, TICKET), r[WORKERS], r[WHOLE] != 0, r[EXACT] != 0, doubles_at(r, TURN), r[RUN_PART], r[RUN_PARTS],
-        done, ints_at(r, CLOCK),
+        ints_at(r, TICKET), r[WORKERS], r[WHOLE] != 0, r[EXACT] != 0, r[MEASURED],
+        doubles_at(r, TURN), r[RUN_PART], r[RUN_PARTS], done, ints_at(r, CLOCK),
     )  # fmt: skip
     whole = r[WHOLE] != 0 or state[MOVES] != 0
     if state[MOVES]:

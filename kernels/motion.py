@@ -26,7 +26,6 @@ def _is_explained(
     bottom, end = min(top + tile, height), min(left + tile, width)
     if top < down or bottom - down > height or left < right or end - right > width:
         return False
-    allowed = limit * (bottom - top) * (end - left)
     old, new = reference.reshape(-1), frame.reshape(-1)
     size, back, total = (end - left) * channels, (down * width + right) * channels, 0
     for y in range(top, bottom):
@@ -35,21 +34,22 @@ def _is_explained(
         for i in range(start, start + size):
             row += abs(np.int32(new[i]) - np.int32(old[i - back]))
         total += int(row)
-        if total * (tile * tile) > allowed:
+        if total > limit:
             return False
     return True
 
 
 @jit
 def explained_tiles(
-    frame: np.ndarray, reference: np.ndarray, corners: np.ndarray, shifts: np.ndarray, tile: int, limit: int,
+    frame: np.ndarray, reference: np.ndarray, corners: np.ndarray, shifts: np.ndarray, tile: int, limits: np.ndarray,
     misses: int, counts: np.ndarray,
 ) -> int:  # fmt: skip
-    """Count for each shift the tiles of a frame that differ from the reference, so shifted, by no more than `limit`.
+    """Count for each shift the tiles of a frame that differ from the reference, so shifted, by no more than allowed.
 
     frame, reference : uint8[H, W, C], C-contiguous. corners : int32[n, 2], (y, x) of the tiles in px. shifts :
-        int32[m, 2], (down, right) in px. tile : edge in px; a tile may be cut off at the right and lower edge. limit :
-        as in `kernels.tile_diff.changed_tiles`. A tile that was not all in the picture is not explained.
+        int32[m, 2], (down, right) in px. tile : edge in px; a tile may be cut off at the right and lower edge.
+    limits : int32[n], sum of absolute differences that each tile may have. One that was not all in the picture is not
+        explained.
     misses : a shift that explains so many tiles less than all of them gets no further, and a count of -1.
     counts : int64[m]. Returns the first of the shifts with the highest count, -1 where there is none above -1.
     """
@@ -58,7 +58,7 @@ def explained_tiles(
         found = 0
         for i in range(corners.shape[0]):
             found += _is_explained(
-                frame, reference, corners[i, 0], corners[i, 1], shifts[s, 0], shifts[s, 1], tile, limit
+                frame, reference, corners[i, 0], corners[i, 1], shifts[s, 0], shifts[s, 1], tile, limits[i]
             )
             if i + 1 - found >= misses:
                 found = -1

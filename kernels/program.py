@@ -72,6 +72,8 @@ PARTS_MASK, STEP_MASK, SERIAL_MASK = (1 << 28) - 1, (1 << 12) - 1, (1 << 22) - 1
 NO_STEP = STEP_MASK
 WAITING = PARTS_MASK  # a frame has begun, no job yet: step 0, of which every part is taken
 PART_NS = 8000.0  # a part worth handing over takes at least so long
+# Which spreads a whole frame measures: those of every step; none; or, for 0 to SPREAD_TURN - 1, of every so many-th.
+EVERY_SPREAD, NO_SPREAD, SPREAD_TURN = -1, -2, 8
 REFRESHED = 0.3  # of a threshold, from which what is looked at again is written
 PATIENCE = 256  # pauses before another thread is let run
 
@@ -285,7 +287,7 @@ def _measure(step: np.ndarray, target: np.ndarray, arena: np.ndarray) -> float:
 @jit
 def _run_whole(
     steps: np.ndarray, maps: np.ndarray, costs: np.ndarray, spreads: np.ndarray, state: np.ndarray, touched: np.ndarray,
-    jobs: np.ndarray, ticket: np.ndarray, workers: int, exact: bool, done: np.ndarray, clock: np.ndarray,
+    jobs: np.ndarray, ticket: np.ndarray, workers: int, measured: int, done: np.ndarray, clock: np.ndarray,
 ) -> None:  # fmt: skip
     """Every pixel of every map."""
     arena = arena_of(state)
@@ -299,7 +301,7 @@ def _run_whole(
         )  # fmt: skip
         touched[step[TARGET]] = TOUCHED
         done[index] = 1.0
-        if not exact and step[BITS] == 0:
+        if step[BITS] == 0 and (measured == EVERY_SPREAD or index % SPREAD_TURN == measured):
             spreads[index] = _measure(step, maps[step[TARGET]], arena)
         if clock.size > 0:
             clock[index] = now_ns() - started
@@ -403,8 +405,8 @@ def work_done(macs: np.ndarray, shares: np.ndarray) -> float:
 def run(
     steps: np.ndarray, reads: np.ndarray, maps: np.ndarray, costs: np.ndarray, epsilons: np.ndarray,
     spreads: np.ndarray, state: np.ndarray, touched: np.ndarray, masks: np.ndarray, stale: np.ndarray, pixels:
-    np.ndarray, jobs: np.ndarray, ticket: np.ndarray, workers: int, keyframe: bool, exact: bool, turn: np.ndarray,
-    part: int, parts: int, done: np.ndarray, clock: np.ndarray,
+    np.ndarray, jobs: np.ndarray, ticket: np.ndarray, workers: int, keyframe: bool, exact: bool, measured: int,
+    turn: np.ndarray, part: int, parts: int, done: np.ndarray, clock: np.ndarray,
 ) -> None:  # fmt: skip
     """Bring every map up to date with what was written to those of which `touched` is set.
 
@@ -415,6 +417,7 @@ def run(
     masks : uint64, room for the packed masks of all maps. stale : uint64, room for the largest one.
     pixels : int32[largest list, 2]. jobs : int64[steps, 16]. ticket : int64[1].
     workers : 1 and those who call `help_out`. keyframe : recompute everything. exact : write what differs in any bit.
+    measured : of a keyframe, whose spreads are measured: `EVERY_SPREAD`, `NO_SPREAD` or a number.
     turn, part, parts : float64[steps + 1], where in a turn over all steps each begins and the last one ends; which of
         so many parts of it is recomputed, whatever was written, and written where it differs by more than `REFRESHED`
         of the threshold. 0 parts for none.
@@ -424,7 +427,7 @@ def run(
     mode = flush_denormals()
     if keyframe:
         _run_whole(
-            steps, maps, costs, spreads, state, touched, jobs, ticket, workers, exact, done, clock
+            steps, maps, costs, spreads, state, touched, jobs, ticket, workers, measured, done, clock
         )  # fmt: skip
     else:
         _run_stale(

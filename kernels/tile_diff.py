@@ -49,28 +49,26 @@ def _total(sums: np.ndarray, tile: int, left: int, right: int, channels: int) ->
 
 
 @jit
-def changed_tiles(frame: np.ndarray, reference: np.ndarray, tile: int, limit: int, tiles: np.ndarray) -> int:
-    """Mark the tiles whose sum of absolute differences over all pixels and channels is above `limit`.
+def changed_tiles(
+    frame: np.ndarray, reference: np.ndarray, tile: int, limits: np.ndarray, sums: np.ndarray, tiles: np.ndarray
+) -> int:
+    """Mark the tiles whose sum of absolute differences over all pixels and channels is above their limit.
 
-    frame, reference : uint8[H, W, C]. tile : edge in pixels, 4, 8 or 16; tiles at the right and bottom edge
-        may be partial, and get the share of `limit` that their area has of a full tile's, compared without
-        rounding.
-    tiles : uint8[ceil(H / tile), ceil(W / tile)], set to 0 or 1. Returns the number of changed tiles.
+    frame, reference : uint8[H, W, C]. tile : edge in pixels, 4, 8 or 16; tiles at the right and bottom edge may be
+        partial. limits, sums, tiles : int32, int32 and uint8[ceil(H / tile), ceil(W / tile)]: each tile's limit, its
+        sum, and whether that is above. Returns the number of changed tiles.
     """
     height, width, channels = frame.shape
-    sums = np.empty(width * channels, np.uint16)
+    columns = np.empty(width * channels, np.uint16)
     changed = 0
     for tile_y in range(tiles.shape[0]):
         top = tile_y * tile
-        bottom = min(top + tile, height)
-        _sum_differences(frame, reference, top, bottom, sums)
+        _sum_differences(frame, reference, top, min(top + tile, height), columns)
         for tile_x in range(tiles.shape[1]):
             left = tile_x * tile
-            right = min(left + tile, width)
-            total = _total(sums, tile, left, right, channels)
-            area = (bottom - top) * (right - left)
-            over = total * (tile * tile) > limit * area
-            tiles[tile_y, tile_x] = over
+            total = _total(columns, tile, left, min(left + tile, width), channels)
+            over = total > limits[tile_y, tile_x]
+            sums[tile_y, tile_x], tiles[tile_y, tile_x] = total, over
             changed += over
     return changed
 

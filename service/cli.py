@@ -1,29 +1,46 @@
-"""The command line: `afterimage COMMAND`."""
+"""The command line: `afterimage COMMAND`. Only the module of the command that is asked for is imported."""
 
 from __future__ import annotations
 
+import importlib
+import sys
+from collections.abc import Iterable
+
 import typer
 
-from service.commands import bench, calibrate, detect, models, serve, stream, verify
+from service.startup import pause_collector, resume_collector
 
-app = typer.Typer(
-    name="afterimage",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Video inference on CPUs that recomputes only what changed.",
-)
-app.command("serve")(serve.command)
-app.command("stream")(stream.command)
-app.command("detect")(detect.command)
-app.command("verify")(verify.command)
-app.command("calibrate")(calibrate.command)
-app.add_typer(models.app, name="models")
-app.add_typer(bench.app, name="bench")
+GROUPS = ("models", "bench")
+"""Commands with commands of their own: an `app` in their module, in place of a `command`."""
+COMMANDS = ("serve", "stream", "detect", "verify", "calibrate", *GROUPS)
+
+
+def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The application with some of its commands."""
+    app = typer.Typer(
+        name="afterimage",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help="Video inference on CPUs that recomputes only what changed.",
+    )
+    app.callback()(lambda: None)  # a command's name is said even where it is the only one
+    for name in names:
+        module = importlib.import_module(f"service.commands.{name}")
+        if name in GROUPS:
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(module.command)
+    return app
 
 
 def main() -> None:
     """Entry point of the `afterimage` script."""
+    pause_collector()
+    asked = sys.argv[1:2]
+    app = make_app(asked if asked and asked[0] in COMMANDS else COMMANDS)
+    if asked != ["serve"]:  # which has it paused until its model is ready
+        resume_collector()
     app()
 
 

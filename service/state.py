@@ -17,6 +17,7 @@ from service.pipeline import FramePipeline
 from service.registry import ModelFailed, ModelRegistry, UnknownModel
 from service.scheduler import Lane, Scheduler
 from service.settings import Settings
+from service.startup import resume_collector
 from service.streams import Stream, StreamManager
 
 log = logging.getLogger("afterimage.service")
@@ -133,6 +134,8 @@ class Service:
         else:
             self.warm = True
             log.info("ready: model %s", self.registry.default)
+        finally:
+            resume_collector()
 
     async def _sweep(self) -> None:
         while True:

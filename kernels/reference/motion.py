@@ -18,16 +18,19 @@ def _is_explained(
     old = reference[top - down : top - down + height, left - right : left - right + width]
     if old.shape != new.shape:
         return False
-    return bool(np.abs(new - old).sum() * tile * tile <= limit * height * width)
+    return bool(np.abs(new - old).sum() <= limit)
 
 
 def explained_tiles(
-    frame: np.ndarray, reference: np.ndarray, corners: np.ndarray, shifts: np.ndarray, tile: int, limit: int,
+    frame: np.ndarray, reference: np.ndarray, corners: np.ndarray, shifts: np.ndarray, tile: int, limits: np.ndarray,
     misses: int, counts: np.ndarray,
 ) -> int:  # fmt: skip
     """Shift by shift."""
     for s, (down, right) in enumerate(shifts.tolist()):
-        found = [_is_explained(frame, reference, y, x, down, right, tile, limit) for y, x in corners.tolist()]
+        found = [
+            _is_explained(frame, reference, y, x, down, right, tile, int(limit))
+            for (y, x), limit in zip(corners.tolist(), limits, strict=True)
+        ]
         counts[s] = -1 if found and len(found) - sum(found) >= misses else sum(found)
     return int(np.argmax(counts)) if counts.size and counts.max() > -1 else -1
 

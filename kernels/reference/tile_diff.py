@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 
-def changed_tiles(frame: np.ndarray, reference: np.ndarray, tile: int, limit: int, tiles: np.ndarray) -> int:
-    """Sum of absolute differences of each tile against its share of the limit, in integers."""
+def changed_tiles(
+    frame: np.ndarray, reference: np.ndarray, tile: int, limits: np.ndarray, sums: np.ndarray, tiles: np.ndarray
+) -> int:
+    """Sum of absolute differences of each tile against its limit."""
     difference = np.abs(frame.astype(np.int64) - reference.astype(np.int64)).sum(axis=2)
     for y, x in np.ndindex(*tiles.shape):
-        part = difference[y * tile : (y + 1) * tile, x * tile : (x + 1) * tile]
-        tiles[y, x] = part.sum() * tile * tile > limit * part.size
+        sums[y, x] = difference[y * tile : (y + 1) * tile, x * tile : (x + 1) * tile].sum()
+    tiles[:] = sums > limits
     return int(np.count_nonzero(tiles))
 
 

@@ -22,7 +22,7 @@ def image_of(session: Session) -> np.ndarray:
     if not session._reference_valid or not layout.outside:
         return session._tensor
     image = aligned_zeros(layout.room)
-    session._show(np.ones_like(session._tiles), image)
+    session._opening.show(image)
     return image
 
 

@@ -11,7 +11,8 @@ from kernels.tile_diff import changed_tiles
 def compare(grid: TileGrid, difference: float, after: np.ndarray, before: np.ndarray) -> tuple[int, list[list[int]]]:
     """How many tiles have changed, and which."""
     changed = np.empty(grid.shape, np.uint8)
-    count = changed_tiles(after, before, grid.tile, grid.limit(difference, after.shape[2]), changed)
+    limits = grid.limits(difference, after.shape[2])
+    count = changed_tiles(after, before, grid.tile, limits, np.zeros(grid.shape, np.int32), changed)
     return int(count), changed.tolist()
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,9 @@ from cache.onnx_import import load_model
 from cache.plan import Plan
 from cache.policy import Level, Policy
 from cache.session import FrameResult, Session
+from service.opened import OpenedModel, open_model
+from service.preprocess import fit
+from service.sources import open_source
 from tests.cache.closed_loop import largest_excess
 from tests.cache.onnx_models import build, node, weights
 from tests.cache.random_models import models
@@ -156,3 +161,59 @@ def test_random_networks_and_moves(made, seed, exact, room):
         assert not exact or same_as_whole(session, frame, found)
         top = int(np.clip(top + rng.integers(-1, 2) * step[0], 0, 2 * height))
         left = int(np.clip(left + rng.integers(-1, 2) * step[1], 0, 2 * width))
+
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+
+
+@pytest.fixture(scope="module")
+def detector() -> OpenedModel:
+    path = DATA / "models" / "yolox_nano.onnx"
+    if not path.exists():
+        pytest.skip(f"needs {path}")
+    return open_model(path, (640, 384))
+
+
+@pytest.fixture(scope="module")
+def compiled(detector) -> Plan:
+    return detector.compile(replace(detector.policy, motion_room_px=128))
+
+
+def images(clip: str, start: int, frames: int) -> list[np.ndarray]:
+    path = DATA / "videos" / clip
+    if not path.exists():
+        pytest.skip(f"needs {path}")
+    with closing(open_source(path, start=start, frames=frames)) as source:
+        return [frame.image for frame in source]
+
+
+def work(plan: Plan, clip: list[np.ndarray], follows: bool) -> tuple[float, int]:
+    """Mean share of a dense frame's work after the first frame, and frames that were moved."""
+    session = Session(plan)
+    if not follows:
+        session._opening._mover.shifts = session._opening._mover.shifts[:0]
+    results = [session.push(frame) for frame in clip]
+    moved = sum(r.reason.startswith("picture moved") for r in results)
+    assert not moved or largest_excess(session) < 1e-4
+    return float(np.mean([r.compute_fraction for r in results[1:]])), moved
+
+
+@pytest.mark.data
+def test_a_real_picture_that_scrolls_pays(compiled):
+    """Noise of its own in every frame, as a camera that steps has."""
+    (big,), rng = images("sam2_05_default_juggle.mp4", 60, 1), np.random.default_rng(0)
+    views = [big[100:484, x : x + 640] for x in range(0, 640, 32)]
+    clip = [np.clip(np.rint(v + rng.normal(0, 1, v.shape)), 0, 255).astype(np.uint8) for v in views]
+    with_motion, moved = work(compiled, clip, True)
+    without, none = work(compiled, clip, False)
+    assert (moved, none) == (len(clip) - 1, 0)
+    assert with_motion < 0.5 * without
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["sam2_bedroom.mp4", "carnd_solidWhiteRight.mp4"], ids=["handheld", "dashcam"])
+def test_cameras_that_move_otherwise_are_left_alone(detector, compiled, name):
+    clip = [fit(image, detector.size, detector.spec)[0] for image in images(name, 20, 12)]
+    with_motion, moved = work(compiled, clip, True)
+    assert moved == 0
+    assert with_motion == work(compiled, clip, False)[0]

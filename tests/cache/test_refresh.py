@@ -53,7 +53,7 @@ def test_what_stays_below_the_threshold_is_gone_after_a_turn(plan):
     results = [session.push(faint) for _ in range(TURN)]
     assert {r.reason for r in results} == {"nothing changed", "refresh"}
     assert sum(r.decision == "partial" for r in results) == REFRESH_PARTS
-    assert np.array_equal(session._reference, faint), "the whole picture was taken in"
+    assert np.array_equal(session._opening.reference, faint), "the whole picture was taken in"
     assert error(session, faint) < before / 2, "what is left is below three tenths of a threshold"
     assert largest_excess(session) < 1e-4
 

@@ -17,6 +17,8 @@ from tests.cache.closed_loop import largest_excess
 from tests.cache.random_models import ModelMaker, models
 
 LOOSE = Policy(levels=(Level(float("inf"), 0.3, 2),), global_epsilon=0.3)
+PLAIN = replace(LOOSE, tile_noise=0.0, exposure=0.0)
+"""Every tile by the same limit, every frame as it is."""
 
 
 def small_network(policy: Policy | None = None) -> Plan:
@@ -81,7 +83,7 @@ def test_work_follows_change():
 
 
 def test_changes_below_the_threshold_are_remembered_until_they_count():
-    session = Session(small_network(replace(LOOSE, refresh_frames=0)))
+    session = Session(small_network(replace(PLAIN, refresh_frames=0)))
     frame = np.full((48, 64, 3), 100, np.uint8)
     session.push(frame)
     for step, expected in ((1, 0), (2, 0), (3, 48)):

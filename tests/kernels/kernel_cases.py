@@ -377,12 +377,55 @@ def _tiles(frame: Array, tile: int) -> tuple[int, int]:
 
 @case
 def changed_tiles(draw: Any) -> Case:
-    """Partial tiles at the edges, limits that some tiles meet exactly."""
+    """Partial tiles at the edges, limits that some tiles meet exactly, one for all and one for each."""
     m, frame, reference = _frames(draw)
     tile = draw(st.sampled_from([4, 8, 16]))
-    tiles = m.rng.integers(0, 2, _tiles(frame, tile)).astype(np.uint8)
+    shape = _tiles(frame, tile)
     limit = draw(st.sampled_from([0, 1, tile * tile // 4, tile * tile]))
-    return {"frame": frame, "reference": reference, "tile": tile, "limit": limit, "tiles": tiles}
+    limits = np.full(shape, limit, np.int32) + m.rng.integers(0, draw(st.sampled_from([1, 9])), shape, np.int32)
+    return {
+        "frame": frame, "reference": reference, "tile": tile, "limits": limits, "sums": np.zeros(shape, np.int32),
+        "tiles": m.rng.integers(0, 2, shape).astype(np.uint8),
+    }  # fmt: skip
+
+
+@case
+def count_differences(draw: Any) -> Case:
+    """Differences below and above what is told apart, every shade, any stretch of tiles, flat or not."""
+    m, _, reference = _frames(draw)
+    reference[:, : reference.shape[1] // 2] = m.rng.integers(0, 256) + m.rng.integers(
+        0, draw(st.sampled_from([1, 12, 24])), reference[:, : reference.shape[1] // 2].shape
+    )
+    tile = draw(st.sampled_from([4, 8, 16]))
+    shape = _tiles(reference, tile)
+    most = draw(st.sampled_from([1, 4, 40])) * tile * tile * reference.shape[2]
+    first = draw(st.integers(0, shape[0] * shape[1]))
+    return {
+        "reference": reference, "tile": tile, "sums": m.rng.integers(0, most, shape, np.int32), "first": first,
+        "end": draw(st.integers(first, shape[0] * shape[1])), "counts": m.rng.integers(0, 9, (16, 64), np.int32),
+    }  # fmt: skip
+
+
+@case
+def limit_tiles(draw: Any) -> Case:
+    """Whole and broken levels, tiles that are cut off."""
+    m, _, reference = _frames(draw)
+    tile = draw(st.sampled_from([4, 8, 16]))
+    by_shade = m.rng.integers(0, 33, 16) / draw(st.sampled_from([1.0, 4.0, 7.0]))
+    limits = np.zeros(_tiles(reference, tile), np.int32)
+    return {"reference": reference, "tile": tile, "by_shade": by_shade, "limits": limits}
+
+
+@case
+def apply_levels(draw: Any) -> Case:
+    """Lines that leave the range of a byte on both sides, one to four channels."""
+    m, frame, _ = _frames(draw)
+    channels = frame.shape[2]
+    slope, shift = m.rng.integers(1000, 16000, channels), m.rng.integers(-200, 200, channels) * 4096 + 2048
+    return {
+        "frame": frame, "slope": np.resize(slope, 48).astype(np.int32), "shift": np.resize(shift, 48).astype(np.int32),
+        "out": np.zeros_like(frame),
+    }  # fmt: skip
 
 
 @case

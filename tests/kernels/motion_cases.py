@@ -23,10 +23,10 @@ def explained_tiles(draw: Any) -> Case:
     tile = draw(st.sampled_from([4, 8, 16]))
     corners = np.stack(np.mgrid[:height:tile, :width:tile], -1).reshape(-1, 2).astype(np.int32)
     corners = corners[m.rng.random(len(corners)) < 0.8]
+    limits = m.rng.choice([0, 1, 3, 80 * tile * tile], len(corners)).astype(np.int32)
     return {
-        "frame": frame, "reference": reference, "corners": corners, "shifts": shifts, "tile": tile,
-        "limit": draw(st.sampled_from([0, 1, 3, 80 * tile * tile])), "misses": draw(st.integers(1, 8)),
-        "counts": np.zeros(len(shifts), np.int64),
+        "frame": frame, "reference": reference, "corners": corners, "shifts": shifts, "tile": tile, "limits": limits,
+        "misses": draw(st.integers(1, 8)), "counts": np.zeros(len(shifts), np.int64),
     }  # fmt: skip
 
 

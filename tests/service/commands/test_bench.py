@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from service.bench import machine, openvino_engine, plots
 from service.bench import report as pages
-from service.cli import app
+from service.cli import make_app
 from service.commands import bench
 from service.settings import Settings
 
@@ -38,7 +38,7 @@ def clip(tmp_path: Path) -> Path:
 
 
 def run(*arguments: object) -> tuple[int, str, str]:
-    result = runner.invoke(app, ["bench", *map(str, arguments)])
+    result = runner.invoke(make_app(), ["bench", *map(str, arguments)])
     return result.exit_code, result.stdout, " ".join(result.stderr.split())
 
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service.catalogue import find_model
-from service.cli import app
+from service.cli import make_app
 from service.opened import open_model
 
 runner = CliRunner()
@@ -27,7 +27,7 @@ def model(tmp_path: Path) -> Path:
 def calibrate(model: Path, *options: str) -> tuple[int, str]:
     """Exit status and output."""
     command = ["calibrate", str(model), "scene", "--size", "320x192", "--frames", "4", *options]
-    result = runner.invoke(app, command)
+    result = runner.invoke(make_app(), command)
     return result.exit_code, result.stdout + result.stderr
 
 
@@ -45,7 +45,9 @@ def test_a_profile_and_a_page_are_written_and_used(model: Path, tmp_path: Path) 
     page = (tmp_path / "p.html").read_text()
     assert "<svg" in page
     assert "scene" in page
-    verified = runner.invoke(app, ["verify", str(model), "scene", "--size", "320x192", "--frames", "4", "--json"])
+    verified = runner.invoke(
+        make_app(), ["verify", str(model), "scene", "--size", "320x192", "--frames", "4", "--json"]
+    )
     found = json.loads(verified.stdout)
     assert found["budget"] == "error=0.05"
     assert sum(found["decisions"].values()) == 4
@@ -63,7 +65,7 @@ def test_what_is_wrong_is_said_in_one_line(model: Path, options: list[str], said
 
 def test_a_clip_without_frames_is_refused(model: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    result = runner.invoke(app, ["calibrate", str(model), str(tmp_path / "empty"), "--size", "64x64"])
+    result = runner.invoke(make_app(), ["calibrate", str(model), str(tmp_path / "empty"), "--size", "64x64"])
     assert result.exit_code == 1
     assert "error:" in result.stderr
     assert not (tmp_path / "people.profile.json").exists()

@@ -16,7 +16,7 @@ from own_model import write_model
 from service_fakes import FakeEngine, make_registry, make_settings, running_server
 from typer.testing import CliRunner
 
-from service.cli import app
+from service.cli import make_app
 from service.commands.common import own_name, parse_size
 from service.commands.verify import ENDLESS_FRAMES, default_frames
 from service.sources import Frame, Source, open_source
@@ -50,13 +50,13 @@ def clip(tmp_path: Path) -> Path:
 
 
 def say(*arguments: object) -> str:
-    result = runner.invoke(app, [str(a) for a in arguments])
+    result = runner.invoke(make_app(), [str(a) for a in arguments])
     assert result.exit_code == 0, result.output
     return result.output
 
 
 def fail(*arguments: object) -> str:
-    result = runner.invoke(app, [str(a) for a in arguments])
+    result = runner.invoke(make_app(), [str(a) for a in arguments])
     assert result.exit_code in (1, 2), result.output
     assert "Traceback" not in result.output
     return " ".join(result.output.split())

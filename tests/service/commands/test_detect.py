@@ -11,7 +11,7 @@ import pytest
 from own_model import write_model
 from typer.testing import CliRunner
 
-from service.cli import app
+from service.cli import make_app
 
 runner = CliRunner()
 
@@ -29,7 +29,7 @@ def photo(tmp_path: Path) -> Path:
 
 
 def detect(photo: Path, model: Path, save: Path) -> tuple[int, str]:
-    result = runner.invoke(app, ["detect", str(photo), "-m", str(model), "--save", str(save)])
+    result = runner.invoke(make_app(), ["detect", str(photo), "-m", str(model), "--save", str(save)])
     return result.exit_code, " ".join(result.output.split())
 
 

@@ -14,7 +14,7 @@ from file_server import Served, serving
 from own_model import write_model
 from typer.testing import CliRunner
 
-from service.cli import app
+from service.cli import make_app
 
 runner = CliRunner()
 
@@ -46,13 +46,13 @@ def environment(tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch)
 
 
 def say(*arguments: object) -> str:
-    result = runner.invoke(app, ["models", *map(str, arguments)])
+    result = runner.invoke(make_app(), ["models", *map(str, arguments)])
     assert result.exit_code == 0, result.output
     return result.output
 
 
 def fail(*arguments: object) -> str:
-    result = runner.invoke(app, ["models", *map(str, arguments)])
+    result = runner.invoke(make_app(), ["models", *map(str, arguments)])
     assert result.exit_code == 1, result.output
     assert "Traceback" not in result.output
     return " ".join(result.output.split())
@@ -134,7 +134,7 @@ def test_a_pull_that_is_stopped_says_that_it_can_go_on(served: Served, monkeypat
     served.stall_s = 0.5  # after half of the body, so that it does not come in one piece
     with monkeypatch.context() as patched:
         patched.setattr("rich.progress.Progress.update", interrupt)
-        result = runner.invoke(app, ["models", "pull", "small"])
+        result = runner.invoke(make_app(), ["models", "pull", "small"])
     assert result.exit_code == 130
     assert result.output == "stopped; what came is kept, pull again to go on\n"
     served.stall_s = 0.0

@@ -15,7 +15,7 @@ import pytest
 from service_fakes import FakeEngine, RunningServer, make_registry, make_settings, running_server, wait_until
 from typer.testing import CliRunner
 
-from service.cli import app
+from service.cli import make_app
 from service.recorder import open_recorder
 from service.sources import open_source
 
@@ -39,7 +39,7 @@ def clip(tmp_path: Path) -> Path:
 
 
 def stream(*arguments: object) -> tuple[int, str]:
-    result = runner.invoke(app, ["stream", *[str(a) for a in arguments]])
+    result = runner.invoke(make_app(), ["stream", *[str(a) for a in arguments]])
     assert "Traceback" not in result.output
     return result.exit_code, " ".join(result.output.split())
 
