@@ -141,6 +141,30 @@ def test_a_long_walk(plan, exact):
     assert moved > 15
 
 
+def test_maps_of_float16_follow():
+    plan, big = network(replace(LOOSE, cache_dtype="float16")), scene(3)
+    session = Session(plan, exact=True)
+    for n in range(4):
+        frame = look(big, HEIGHT + 32 * n, WIDTH - 32 * (n // 2))
+        found = session.push(frame)
+        assert n == 0 or found.reason.startswith("picture moved")
+        assert same_as_whole(session, frame, found)
+
+
+def test_after_a_move_that_broke_off_the_next_frame_is_whole(plan, monkeypatch):
+    session, big = Session(plan, exact=True), scene(4)
+    session.push(look(big, HEIGHT, WIDTH))
+    with monkeypatch.context() as broken:
+        broken.setattr("cache.state.clear_borders", lambda *_: 1 / 0)
+        broken.setattr("cache.sliding.clear_borders", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            session.push(look(big, HEIGHT + 32, WIDTH))
+    frame = look(big, HEIGHT + 64, WIDTH)
+    found = session.push(frame)
+    assert (found.decision, found.reason) == ("keyframe", "no stored frame")
+    assert same_as_whole(session, frame, found)
+
+
 SMALL = replace(LOOSE, tile=4)
 
 
