@@ -55,6 +55,17 @@ class MapInfo:
         return Map(origin, self.plane, self.row, self.pixel)
 
     @property
+    def zeros(self) -> tuple[int, int]:
+        """Elements of the border before the first pixel of a block, and after the last one."""
+        top, left, bottom, right = self.border
+        return top * self.row + left * self.pixel, bottom * self.row + right * self.pixel
+
+    @property
+    def extent(self) -> int:
+        """Elements from the first pixel of the first block to the end of the last pixel of the last one."""
+        return (max(self.blocks, 1) - 1) * self.plane + (self.height - 1) * self.row + self.width * self.pixel
+
+    @property
     def is_interleaved(self) -> bool:
         """Whether channels of a pixel lie side by side, without blocks."""
         return self.blocks == 0

@@ -19,8 +19,9 @@ import numpy.typing as npt
 
 from cache.arena import LANES, MapInfo, aligned_zeros
 from cache.change import Frame
+from cache.moving import move_pixels
 from cache.state import Needs, State, Workspace
-from cache.steps import Floats, Method, Step
+from cache.steps import Floats, Method, Step, Words
 from kernels.atomic import call_entry
 from kernels.constants import STORE
 from kernels.emit_half import LARGEST
@@ -211,7 +212,7 @@ def half_method(layout: HalfLayout, step: Step, method: Method) -> Method:
         step.target, int(any(index == step.target for _, index in layout.fresh)),
         np.array(reads, np.int64).reshape(-1, 18),
     )  # fmt: skip
-    return replace(method, entry=half_step, words=words, kept=(*kept, method, step))
+    return replace(method, entry=half_step, words=words, kept=(*kept, method, step), maps=())
 
 
 class Staging:
@@ -263,6 +264,7 @@ class HalfState(State):
 
     def enter(self) -> None:
         """Work in the calling thread's staging arena, from now on."""
+        super().enter()
         self._staging = staging(self.layout)
         self.arena = self._staging.arena
         self.words[[ARENA, ARENA_SIZE]] = self.arena.ctypes.data, self.arena.size
@@ -272,6 +274,12 @@ class HalfState(State):
         super().borrow(space, needs, workers)
         self._inner[:] = self.words[:STATE_WORDS]
         self._inner[MASKS] = self._staging.marks.ctypes.data
+
+    def _move_pixels(self, moves: Words) -> None:
+        """None of the stored maps has a border."""
+        for info, (down, right, _) in zip(self.layout.stored[1:], moves[1:].tolist(), strict=True):
+            if self.layout.is_stored[info.index]:
+                move_pixels(self.store, info, down, right)
 
     def show(self, frame: Frame, table: Floats) -> None:
         """Store the image where this frame wrote it. frame : uint8[H, W, C]. table : float32[256, C]."""

@@ -16,6 +16,8 @@ from cache.change import Frame, TileGrid
 from cache.exposure import Exposure
 from cache.forecast import Forecast
 from cache.half import HalfState
+from cache.motion import Motion, mark_strips
+from cache.moving import mover_of
 from cache.noise import NoiseModel
 from cache.plan import Plan
 from cache.state import State, Workspace, workspace
@@ -44,7 +46,7 @@ Decision = Literal["keyframe", "partial", "reuse"]
 DECISIONS: tuple[Decision, ...] = ("reuse", "partial", "keyframe")
 """As `kernels.frame` numbers them."""
 SUSPICIOUS = 0.3
-"""Share of changed tiles from which a frame may be of another exposure."""
+"""Share of changed tiles from which a frame may be of another exposure, or of a picture that has moved."""
 HELPED = 0.7
 """Share of those tiles that may still differ where it was."""
 
@@ -79,6 +81,8 @@ class Opening:
         self._exposure = Exposure(exposure, plan.channels)
         self._forecast = Forecast(len(self.grid), plan.whole_from, policy.keyframe_fraction)
         self._settled = False
+        self._mover = mover_of(plan, state, self.grid, exact)
+        self._motion: Motion | None = None
         self._image: tuple[Workspace, Floats] | None = None
         self.shows = plan.maps[0].outside or not isinstance(state, HalfState)
         image = plan.maps[0]
@@ -126,29 +130,49 @@ class Opening:
         if whole or self._settled:
             exposure.forget()
         asks = exposure.is_worth_trying and not self._settled
-        self._open(exposure.show(frame), int(SUSPICIOUS * tiles) if asks else tiles)
+        follows, shown = self._mover.can_follow, exposure.show(frame)
+        self._open(shown, int(SUSPICIOUS * tiles) if asks or follows else tiles)
+        self._follow(shown)
         if words[DECISION] == ASK:
             most = int(HELPED * words[CHANGED])
-            if exposure.match(frame, self.reference):
+            if asks and exposure.match(frame, self.reference):
                 self._open(exposure.show(frame), most)
             if words[DECISION] == ASK:
-                exposure.fail()
+                if asks:
+                    exposure.fail()
                 self._open(frame, tiles)
         if not whole:
             self._noise.advance(self.reference)
         exposure.advance()
         return time.perf_counter_ns() - begun
 
+    def _follow(self, frame: Frame) -> None:
+        """Where much of a frame changed, move what is stored if the picture has moved, and take the frame in."""
+        self._motion = None
+        if self._words[DECISION] != ASK:
+            self._mover.rest()
+            return
+        found = self._mover.look(frame, self.reference, self.tiles, self._noise.limits)
+        if found is not None:
+            self._motion = found
+            self._state.move(self._mover.moves)
+            self.reference[:] = found.reference
+            self._words[SEEN], self._words[SEEN_END] = 0, 0  # what came in says nothing of noise
+            self._open(frame, len(self.grid))
+            mark_strips(self.tiles, self.grid, found.down, found.right)
+
     def learn(self, fraction: float) -> None:
         """The last frame has done so much of a dense frame's work."""
         if self.decision == "keyframe":
             self._forecast.fade()
-        elif self._words[PARTS] == 0:
+        elif self._words[PARTS] == 0 and self._motion is None:
             self._forecast.learn(self.changed, fraction)
 
     def reason(self, whole: bool) -> str:
         """Why the last frame was decided so. whole : it had to be recomputed, whatever it shows."""
         said = reason_of(self.decision, whole, self.changed, len(self.grid), self._forecast.limit)
+        if self._motion is not None:
+            said = f"picture moved by ({self._motion.down}, {self._motion.right}) px, {said}"
         if self._settled:
             return f"{said}, exposure settled"
         return f"{said}, exposure brought back" if self._exposure.active else said

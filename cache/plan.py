@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from cache.bfloat16 import bfloat16_convolution
 from cache.builder import Builder, element_offsets
 from cache.graph import QUANTISED_OPS, Graph, Node
 from cache.half import HalfLayout, half_layout
+from cache.moving import Pitches, pitches_of
 from cache.normalisation import line
 from cache.onnx_import import ModelError, OnnxModel, extract, import_graph, native_shape
 from cache.ops import separable
@@ -30,6 +31,7 @@ from cache.partition import Partition, partition
 from cache.passes.merge_siblings import merge_siblings
 from cache.policy import Level, Policy
 from cache.program import Program, assemble, packed_words
+from cache.sliding import Records, Room, find_records, group_maps, with_room
 from cache.state import Needs
 from cache.steps import Step
 from cache.tail import TailRunner
@@ -88,7 +90,8 @@ class Plan:
     arena. steps : in order. taps : cached tensors to hand out. tails : run when one of their inputs was written.
     constants : outputs that depend on no input. whole_from : share of a dense frame's work at which a partial
     frame, in blocks that are compared, takes as long as a dense one (`cache.tuning` measures it).
-    half : where maps kept as float16 lie; the arena is then a thread's, and holds what one step needs.
+    half : where maps kept as float16 lie; the arena is then a thread's, and holds what one step needs. room : where
+    maps may go without being copied.
     """
 
     name: str
@@ -109,6 +112,7 @@ class Plan:
     tails: tuple[TailRunner, ...]
     constants: Mapping[str, npt.NDArray[Any]]
     half: HalfLayout | None = None
+    room: Room | None = None
     whole_from: float = 0.9
 
     @classmethod
@@ -155,6 +159,16 @@ class Plan:
     def total_macs(self) -> int:
         """Multiply-accumulates of a dense frame, tails left out."""
         return sum(s.step.macs for s in self.steps)
+
+    @cached_property
+    def pitches(self) -> Pitches:
+        """How maps follow a picture that moves as a whole."""
+        return pitches_of(self.maps, [s.step for s in self.steps])
+
+    @cached_property
+    def records(self) -> Records | None:
+        """The records of all steps, where they can follow maps that move without being copied."""
+        return None if self.room is None else find_records((s.step for s in self.steps), self.maps, self.room.of)
 
     @property
     def bfloat16_nodes(self) -> int:
@@ -214,6 +228,12 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
         refuse_bytes(model, parts.cached)
         half = half_layout(maps, [finish(maps) for finish in builder.steps])  # who meets whom does not depend on places
         maps, elements = half.maps, half.elements
+    wanted = [n for n in graph.outputs if n in builder.values]
+    wanted += [n for tail in parts.tails for n in tail.inputs]
+    room = None
+    if policy.motion and policy.motion_room_px and half is None and not has_bytes(parts.cached):
+        values = [builder.values[name] for name in wanted]
+        maps, elements, room = make_room(maps, elements, [finish(maps) for finish in builder.steps], values, policy)
     steps = tuple(plan_step(finish(maps), maps, policy, builder.live) for finish in builder.steps)
     check_arena(model, elements + (maps[0].room if maps[0].outside else 0))
     unknown = sorted(set(policy.nodes) - {s.step.name for s in steps})
@@ -221,8 +241,6 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
         raise ValueError(f"expected rules for nodes that are cached, got {', '.join(unknown)}")
     steps = without_idle_thresholds(steps, policy)
     tails = tuple(make_tail(model, graph, tail) for tail in parts.tails)
-    wanted = [n for n in graph.outputs if n in builder.values]
-    wanted += [n for tail in parts.tails for n in tail.inputs]
     places = maps if half is None else half.stored
     taps = {name: make_tap(name, builder.values[name], places, graph) for name in dict.fromkeys(wanted)}
     methods = [m for s in steps for m in (s.step.method, s.step.few) if m is not None]
@@ -240,8 +258,19 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
         line=line(np.asarray(table, np.float32)), maps=maps, arena_elements=elements, needs=needs, steps=steps,
         program=assemble(steps, maps, half), taps=taps,
         tails=tails, constants={n: graph.constants[n] for n in graph.outputs if n in graph.constants},
-        half=half,
+        half=half, room=room,
     )  # fmt: skip
+
+
+def make_room(
+    maps: tuple[MapInfo, ...], elements: int, steps: Sequence[Step], handed: Sequence[Value], policy: Policy
+) -> tuple[tuple[MapInfo, ...], int, Room | None]:
+    """Maps placed with room for moves, where all steps and what is handed out can follow; as they were where not."""
+    pitches = pitches_of(maps, steps)
+    of = group_maps(maps, pitches)
+    if of is None or find_records(steps, maps, of) is None or any(np.unique(of[v.maps]).size > 1 for v in handed):
+        return maps, elements, None
+    return with_room(maps, of, pitches.pitches, policy.motion_room_px)
 
 
 def without_idle_thresholds(steps: tuple[PlannedStep, ...], policy: Policy) -> tuple[PlannedStep, ...]:
@@ -263,8 +292,13 @@ def is_light(step: Step) -> bool:
 
 def refuse_bytes(model: OnnxModel, nodes: Sequence[Node]) -> None:
     """Refuse to keep maps of bytes as float16. Raises ModelError."""
-    if any(node.op in QUANTISED_OPS for node in nodes):
+    if has_bytes(nodes):
         raise ModelError(f'{model.name}: expected a cache_dtype of "float32" for a quantised model, got "float16"')
+
+
+def has_bytes(nodes: Sequence[Node]) -> bool:
+    """Whether any map is one of bytes."""
+    return any(node.op in QUANTISED_OPS for node in nodes)
 
 
 def image_reach(steps: Sequence[PlannedStep], tile: int) -> int:

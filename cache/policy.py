@@ -46,6 +46,8 @@ class Policy:
     never).
     refresh_frames : frames of a turn in which the image and then every map is looked at again, step after step, so that
     no error below a threshold outlives it by much (rounded up to a multiple of 50; 0 for never).
+    motion : whether maps follow a picture that moves as a whole by a multiple of the network's stride. motion_room_px :
+    how far it may go, px of the image either way, before maps are copied; takes memory with every stream.
     keyframe_fraction : share of changed tiles from which a frame is recomputed whole. precision : "fast" takes
     Winograd's method where it pays (a few 1e-6 of a layer's largest output); "strict" computes every product directly.
     cache_dtype : what feature maps are kept as; "float16" takes half the memory, and rounds every stored value to 11
@@ -64,6 +66,8 @@ class Policy:
     exposure: float = 20.0
     keyframe_fraction: float = 0.95
     refresh_frames: int = 250
+    motion: bool = True
+    motion_room_px: int = 0
     precision: Literal["fast", "strict"] = "fast"
     cache_dtype: Literal["float32", "float16"] = "float32"
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -84,6 +88,8 @@ class Policy:
                 raise ValueError(f"expected {name} of 0 or more, got {getattr(self, name)}")
         if self.refresh_frames < 0:
             raise ValueError(f"expected refresh_frames of 0 or more, got {self.refresh_frames}")
+        if self.motion_room_px < 0:
+            raise ValueError(f"expected motion_room_px of 0 or more, got {self.motion_room_px}")
         if self.precision not in ("fast", "strict"):
             raise ValueError(f'expected a precision of "fast" or "strict", got {self.precision!r}')
         if self.cache_dtype not in ("float32", "float16"):

@@ -24,6 +24,7 @@ from cache.change import Frame
 from cache.half import HalfState
 from cache.opening import Decision, Opening, reason_of
 from cache.plan import Plan, Tap
+from cache.sliding import Slider
 from cache.state import State, workspace
 from cache.steps import Words
 from cache.team import helpers
@@ -75,7 +76,12 @@ class FrameResult:
 
 def new_state(plan: Plan) -> State:
     """Memory for the maps of one stream."""
-    return State(plan.maps, aligned_zeros(plan.arena_elements)) if plan.half is None else HalfState(plan.half)
+    if plan.half is not None:
+        return HalfState(plan.half)
+    state = State(plan.maps, aligned_zeros(plan.arena_elements))
+    if plan.room is not None and plan.records is not None:
+        state.slider = Slider(plan, plan.room, plan.records)
+    return state
 
 
 def tap_table(taps: Sequence[Tap], tensors: Mapping[str, Array]) -> tuple[Words, Words]:
@@ -121,8 +127,10 @@ class Session:
         self._handed = self._views({**plan.constants, **self._tensors})
         self._tail_outputs: dict[str, Array] = {}
         apart = isinstance(self._state, HalfState)
-        self._straight = () if apart else tuple(t for t in plan.taps.values() if t.dtype == np.float32)
-        self._unpacked = tuple(t for t in plan.taps.values() if t not in self._straight)
+        slider = self._state.slider
+        taps = tuple(plan.taps.values()) if slider is None else slider.taps
+        self._straight = () if apart else tuple(t for t in taps if t.dtype == np.float32)
+        self._unpacked = tuple(t for t in taps if t not in self._straight)
         self._taps, self._tap_maps = tap_table(self._straight, self._tensors)
         self._running, self._kept_run = self._run_record()
         self._tensor = aligned_zeros(0)  # the image of `push_tensor`, where that lies outside the arena
@@ -170,6 +178,7 @@ class Session:
         start, opening = time.perf_counter_ns(), self._opening
         fresh, whole = not self._valid, not (self._valid and self._reference_valid)
         self._state.enter()
+        self._state.mend()
         self._valid, self._done = False, 0.0
         compare_ns = opening.take(frame, whole, fresh, *self._turn())
         decision = opening.decision
@@ -240,9 +249,10 @@ class Session:
     def _run_record(self) -> tuple[Words, tuple[Any, ...]]:
         """The record of `kernels.frame.run_frame`; the thread's work space is told before each frame."""
         program, state = self.plan.program, self._state
+        places = program if state.slider is None else state.slider
         nothing, no_list = np.zeros(0, np.uint64), np.zeros((0, 2), np.int32)
         words, kept = encode(
-            program.steps, program.reads, program.maps, program.costs, self._epsilons, self._spread, state.words,
+            places.steps, program.reads, places.maps, program.costs, self._epsilons, self._spread, state.words,
             state.touched, nothing, nothing, no_list, self._jobs, self._ticket, 1, 0, int(self.exact), NO_SPREAD,
             program.turn, 0, 0, self._shares, NO_CLOCK, self._taps, self._tap_maps,
             self._macs,

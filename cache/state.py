@@ -10,14 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.arena import MapInfo, aligned_zeros
+from cache.moving import move_pixels, places_of
+from cache.sliding import Slider
 from cache.steps import Floats, Method, Pixels, Words
 from kernels.layout import Test
+from kernels.motion import clear_borders
 from kernels.program import JOB_WORDS
 from kernels.record import (
     ARENA,
     ARENA_SIZE,
     IMAGE,
     MASKS,
+    MOVES,
     SCRATCH,
     SCRATCH_SIZE,
     STATE_WORDS,
@@ -119,7 +123,7 @@ class State:
 
     arena : float32[:], every stored feature map. written : per map uint8[H, W], 1 where this frame wrote.
     touched : uint8[maps], whether anything of it was written this frame. mask_table : int64[maps, 3], address and size
-    of each of `written`. words : what entries are given.
+    of each of `written`. words : what entries are given. slider : where maps lie that move without being copied.
     """
 
     maps: Sequence[MapInfo]
@@ -128,6 +132,8 @@ class State:
     touched: Mask = field(init=False)
     mask_table: Words = field(init=False)
     words: Words = field(init=False)
+    slider: Slider | None = field(init=False, default=None)
+    _torn: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self.written = [np.zeros((m.height, m.width), np.uint8) for m in self.maps]
@@ -139,6 +145,7 @@ class State:
 
     def enter(self) -> None:
         """A thread begins a frame."""
+        self.words[MOVES] = 0
 
     def borrow(self, space: Workspace, needs: Needs, workers: int = 1) -> None:
         """Work in a thread's space until another is borrowed."""
@@ -169,6 +176,31 @@ class State:
     def clear(self, everything: bool) -> None:
         """Forget what the last frame wrote; `everything` after an error, which may have left marks untold."""
         clear_masks(self.mask_table, self.touched, everything)
+
+    def move(self, moves: Words) -> None:
+        """Move what is stored, until the frame ends: int64[maps, 3], as `kernels.program` has them.
+
+        The array must stay as it is until the frame is done.
+        """
+        self.words[MOVES] = moves.ctypes.data
+        self._torn = True
+        self._move_pixels(moves)
+        self._torn = False
+
+    def _move_pixels(self, moves: Words) -> None:
+        """Move every map but the image, which is made anew."""
+        if self.slider is not None:
+            self.slider.move(self.arena, moves)
+            return
+        for info, (down, right, _) in zip(self.maps[1:], moves[1:].tolist(), strict=True):
+            move_pixels(self.arena, info, down, right)
+        clear_borders(self.arena, places_of(self.maps[1:]))
+
+    def mend(self) -> None:
+        """After a move that was broken off: forget everything, and make all borders zero again."""
+        if self._torn:
+            self.arena[:] = 0
+            self._torn = False
 
     @property
     def nbytes(self) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from cache.geometry import Span
-from kernels.layout import CHUNK, Act
+from kernels.layout import CHUNK, Act, Map
 from kernels.record import Entry, encode
 
 Pixels = npt.NDArray[np.int32]
@@ -45,6 +46,7 @@ class Method:
     kept : the arrays behind the addresses in `words`. grain : pixels of the smallest square block that it can compute
     (1, or 4 for Winograd tiles). unit : pixels below which a list is not cut for several threads.
     work_elements : float32 elements of work space that it needs. cost : what it takes on this machine, or may take.
+    maps : the maps among its arguments, each with the word where it begins.
     """
 
     entry: Entry
@@ -54,6 +56,7 @@ class Method:
     unit: int = CHUNK
     work_elements: int = 0
     cost: Cost = field(default_factory=lambda: Cost(GUESSED_CALL_NS, 0.0))
+    maps: tuple[tuple[int, Map], ...] = ()
 
     @property
     def weight_bytes(self) -> int:
@@ -67,7 +70,9 @@ def method(entry: Entry, *arguments: Any, macs_px: float = 0.0, channels: int = 
     macs_px, channels : multiply-accumulates and channels of a pixel, for a first guess of the cost.
     """
     words, kept = encode(*arguments)
-    return Method(entry, words, kept, cost=Cost(GUESSED_CALL_NS, guessed_pixel_ns(macs_px, channels)))
+    starts = [0, *accumulate(encode(argument)[0].size for argument in arguments)]
+    maps = tuple((at, found) for at, found in zip(starts, arguments, strict=False) if isinstance(found, Map))
+    return Method(entry, words, kept, cost=Cost(GUESSED_CALL_NS, guessed_pixel_ns(macs_px, channels)), maps=maps)
 
 
 GUESSED_CALL_NS = 500.0
@@ -86,7 +91,8 @@ class Step:
     channels : logical output channels (the mean of the threshold's mean square is over these).
     tested : whether a threshold applies; steps that only move values pass every change on. method : how its pixels are
     computed; few : another way, cheaper for short lists, or None. In exact mode it is always `method`, so that the
-    choice never shows in the bits.
+    choice never shows in the bits. anywhere : whether what a pixel becomes depends on what its windows hold, and not on
+    where it lies.
     """
 
     name: str
@@ -98,6 +104,7 @@ class Step:
     tested: bool
     method: Method
     few: Method | None = None
+    anywhere: bool = True
 
 
 def act(kind: int, alpha: float = 0.0, beta: float = 0.0) -> Act:

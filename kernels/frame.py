@@ -12,8 +12,10 @@ from kernels.atomic import now_ns
 from kernels.ingest import grow_tiles, show_tiles, take_tiles
 from kernels.jit import jit
 from kernels.noise import count_differences
+from kernels.program import TOUCHED as WAS_WRITTEN
 from kernels.program import hand_out, run, share_of_turn, work_done
 from kernels.record import (
+    MOVES,
     bytes_3d_at,
     bytes_at,
     clear_masks,
@@ -67,7 +69,8 @@ def open_frame(r: np.ndarray) -> None:
     started = now_ns()
     frame, reference = bytes_3d_at(r, FRAME), bytes_3d_at(r, REFERENCE)
     tiles = mask_at(r[TILES], r[TILES + 1], r[TILES + 2])
-    changed = tiles.size
+    state, changed = ints_at(r, STATE), tiles.size
+    moved = state[MOVES] != 0
     if r[VALID]:
         sums = index_2d_at(r, SUMS)
         changed = changed_tiles(frame, reference, r[TILE], index_2d_at(r, LIMITS), sums, tiles)
@@ -83,20 +86,23 @@ def open_frame(r: np.ndarray) -> None:
     elif r[PARTS] > 0:
         first, end = share_of_turn(0.0, doubles_at(r, IMAGE_END)[0], r[PART], r[PARTS])
         differing_tiles(frame, reference, r[TILE], int(tiles.size * first), int(tiles.size * end), tiles)
-    elif changed == 0:
+    elif changed == 0 and not moved:
         decision = REUSE
     r[CHANGED], r[DECISION], r[DIFF_NS] = changed, decision, now_ns() - started
     touched = bytes_at(r, TOUCHED)
     clear_masks(ints_2d_at(r, MASKS), touched, r[EVERYTHING] != 0)
     if decision == REUSE:
         return
-    take_tiles(frame, tiles, r[TILE], reference, mask_of(ints_at(r, STATE), 0))
+    take_tiles(frame, tiles, r[TILE], reference, mask_of(state, 0))
     touched[0] = 1
     if r[SHOWS]:
         shown = tiles
         if r[REACH] > 0:
             shown = mask_at(r[GROWN], r[GROWN + 1], r[GROWN + 2])
             grow_tiles(tiles, r[REACH], shown)
+        if moved:
+            shown = mask_at(r[GROWN], r[GROWN + 1], r[GROWN + 2])
+            shown[:] = 1
         show_tiles(
             reference, floats_2d_at(r, TABLE), floats_at(r, SLOPE), floats_at(r, SHIFT), shown, r[TILE],
             floats_at(r, IMAGE), map_at(r, PLACE), r[IMAGE_LANES],
@@ -119,5 +125,8 @@ def run_frame(r: np.ndarray) -> float:
         ints_at(r, TICKET), r[WORKERS], r[WHOLE] != 0, r[EXACT] != 0, r[MEASURED],
         doubles_at(r, TURN), r[RUN_PART], r[RUN_PARTS], done, ints_at(r, CLOCK),
     )  # fmt: skip
-    hand_out(ints_2d_at(r, TAPS), ints_at(r, TAP_MAPS), state, touched, r[WHOLE] != 0)
+    whole = r[WHOLE] != 0 or state[MOVES] != 0
+    if state[MOVES]:
+        touched[:] = WAS_WRITTEN  # what is handed out is another picture, even where no step wrote
+    hand_out(ints_2d_at(r, TAPS), ints_at(r, TAP_MAPS), state, touched, whole)
     return work_done(doubles_at(r, MACS), done)

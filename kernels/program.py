@@ -28,7 +28,8 @@ from kernels.image import unpack_rows
 from kernels.jit import jit
 from kernels.layout import Map
 from kernels.masks import list_packed, list_part, marked_rows, pack_mask, project_packed
-from kernels.record import arena_of, indices_at, mask_of, tensor_at, words_at
+from kernels.motion import mark_moved
+from kernels.record import MOVES, arena_of, indices_at, mask_of, tensor_at, words_at
 from kernels.simd import address_of
 from kernels.spread import spread
 
@@ -52,6 +53,9 @@ HEIGHT, WIDTH, ORIGIN, PLANE, ROW, PIXEL, BLOCKS, PACKED, MAP_WORDS = range(9)
 # Columns of a tap, a tensor that is handed out: addresses of the arena elements int64[C] of its channels and of its
 # float32[C, H, W], strides in elements, size, and which of the maps in a list it lies in.
 T_OFFSETS, T_ROW, T_PIXEL, T_OUT, T_CHANNELS, T_HEIGHT, T_WIDTH, T_FIRST_MAP, T_MAPS, TAP_WORDS = range(10)
+
+# Columns of a move: how far a map was moved, in px of its own, and whether it is to be recomputed whole.
+DOWN, RIGHT, WHOLLY, MOVE_WORDS = range(4)
 
 # What is known of a map in a frame.
 UNTOUCHED, TOUCHED, IS_PACKED = range(3)
@@ -195,6 +199,22 @@ def _mark_stale(
 
 
 @jit
+def _mark_moved(step: np.ndarray, reads: np.ndarray, maps: np.ndarray, state: np.ndarray, stale: np.ndarray) -> None:
+    """Add to stale what a move of the maps leaves stale of the step's target."""
+    target, count = step[TARGET], maps.shape[0]
+    moves = words_at(state[MOVES], count * MOVE_WORDS).reshape((count, MOVE_WORDS))
+    height, width, down, right = maps[target, HEIGHT], maps[target, WIDTH], moves[target, DOWN], moves[target, RIGHT]
+    if moves[target, WHOLLY]:
+        down = height  # as if all of it came in
+    for r in range(step[FIRST_READ], step[FIRST_READ] + step[READS]):
+        read = reads[r]
+        mark_moved(
+            indices_at(read[ROW_LOW], height), indices_at(read[ROW_HIGH], height), indices_at(read[COLUMN_LOW], width),
+            indices_at(read[COLUMN_HIGH], width), moves[read[MAP], DOWN], moves[read[MAP], RIGHT], down, right, stale,
+        )  # fmt: skip
+
+
+@jit
 def _is_touched(step: np.ndarray, reads: np.ndarray, touched: np.ndarray) -> bool:
     seen = False
     for r in range(step[FIRST_READ], step[FIRST_READ] + step[READS]):
@@ -307,9 +327,10 @@ def _run_stale(
     int, done: np.ndarray, clock: np.ndarray,
 ) -> None:  # fmt: skip
     """What was written to one map makes stale of the next, step by step; and a part of all is looked at again."""
+    moved = state[MOVES] != 0
     for index in range(steps.shape[0]):
         step, cost = steps[index], costs[index]
-        is_touched, written = _is_touched(step, reads, touched), 0
+        is_touched, written = moved or _is_touched(step, reads, touched), 0
         begins, ends = share_of_turn(turn[index], turn[index + 1], part, parts)
         if not is_touched and begins == ends:
             continue
@@ -323,6 +344,8 @@ def _run_stale(
         if is_touched:
             mask = stale[: height * words].reshape((height, words))
             _mark_stale(step, reads, maps, touched, state, masks, mask)
+            if moved:
+                _mark_moved(step, reads, maps, state, mask)
             method, count, distinct = _choose(step, cost, mask, height, width, pixels, exact)
             if count > 0:
                 expected = cost[1] * count if method == METHOD else cost[3] * count

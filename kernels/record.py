@@ -29,8 +29,9 @@ SIGNATURE = _I(_I, _I, _I, _I, _I, types.float64, _I, _I)
 
 # Words of a stream's state. ARENA, ARENA_SIZE : feature maps, float32. MASKS : int64[maps, 3], address, height and
 # width of the mask of each map. SCRATCH, WORK : of the first worker, the next one's so many float32 further. IMAGE :
-# float32 elements from the arena to the image, where that lies outside it.
-ARENA, ARENA_SIZE, MASKS, SCRATCH, SCRATCH_SIZE, WORK, WORK_SIZE, IMAGE, STATE_WORDS = range(9)
+# float32 elements from the arena to the image, where that lies outside it. MOVES : int64[maps, 3], how the maps were
+# moved since the last frame (`kernels.program`); 0 where they were not.
+ARENA, ARENA_SIZE, MASKS, SCRATCH, SCRATCH_SIZE, WORK, WORK_SIZE, IMAGE, MOVES, STATE_WORDS = range(10)
 
 
 def encode(*arguments: Any) -> tuple[Words, tuple[Any, ...]]:

@@ -15,6 +15,7 @@ from kernels.jit import jit
 from kernels.layout import Test, unchanged
 from kernels.masks import any_in_row
 from kernels.record import (
+    MOVES,
     STATE_WORDS,
     arena_of,
     entry,
@@ -29,8 +30,8 @@ from kernels.record import (
 
 @jit
 def _stale_rows(state: np.ndarray, reads: np.ndarray, height: int, everything: bool) -> np.ndarray:
-    """uint8[height], the rows of which this frame wrote a pixel in one of the maps read."""
-    rows = np.full(height, np.uint8(everything), np.uint8)
+    """uint8[height], the rows of which this frame wrote a pixel in one of the maps read; all where these were moved."""
+    rows = np.full(height, np.uint8(everything or state[MOVES] != 0), np.uint8)
     for i in range(reads.size):
         mask = mask_of(state, reads[i])
         for y in range(height):

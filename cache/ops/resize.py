@@ -56,6 +56,13 @@ def axis(node: Node, inputs: int, outputs: int, scale: float) -> tuple[Index, Fl
     return np.stack([low, high], axis=1), weight
 
 
+def is_periodic(weights: Floats, inputs: int) -> bool:
+    """Whether the weights along an axis are the same over every input, but for the ends."""
+    period, rest = divmod(weights.size, inputs)
+    inner = weights[period : weights.size - period]
+    return not weights.any() or (rest == 0 and np.array_equal(inner[period:], inner[: max(inner.size - period, 0)]))
+
+
 def lower(node: Node, builder: Builder) -> None:
     """Add a resize to the plan."""
     value, blocks = builder.dense_blocks(node.inputs[0])
@@ -65,6 +72,7 @@ def lower(node: Node, builder: Builder) -> None:
     columns, column_weights = axis(node, value.width, width, node.attrs["scales"][1])
     spans = gather(rows[:, 0], rows[:, 1]), gather(columns[:, 0], columns[:, 1])
     reads = tuple(Read(int(m), *spans) for m in np.unique(value.maps))
+    anywhere = is_periodic(row_weights, value.height) and is_periodic(column_weights, value.width)
 
     def finish(maps: Maps) -> Step:
         info, planes = block_offsets(maps, blocks)
@@ -72,6 +80,6 @@ def lower(node: Node, builder: Builder) -> None:
             resizing, info.layout, planes, rows, row_weights, columns, column_weights,
             aligned_zeros(len(blocks) * LANES), maps[target].layout, target,
         )  # fmt: skip
-        return Step(node.name, node.op, target, reads, 0, channels, False, made)
+        return Step(node.name, node.op, target, reads, 0, channels, False, made, anywhere=anywhere)
 
     builder.emit(finish)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from cache.arena import MapInfo, aligned_zeros
@@ -10,6 +12,7 @@ from cache.plan import every_pixel
 from cache.session import Session
 from cache.state import State, Workspace
 from kernels.layout import Test
+from kernels.program import ORIGIN
 from kernels.simd import STORE
 
 
@@ -21,6 +24,19 @@ def image_of(session: Session) -> np.ndarray:
     image = aligned_zeros(layout.room)
     session._opening.show(image)
     return image
+
+
+def arena_of(session: Session) -> np.ndarray:
+    """A copy of a session's maps, each at the place that the plan gives it."""
+    plan, state = session.plan, session._state
+    arena = aligned_zeros(state.arena.size)
+    if state.slider is None:
+        arena[:] = state.arena
+        return arena
+    for info, origin in zip(plan.maps, state.slider.maps[:, ORIGIN].tolist(), strict=True):
+        if not info.outside:
+            info.view(arena)[...] = replace(info, origin=origin).view(state.arena)
+    return arena
 
 
 def values(info: MapInfo, op: str, arena: np.ndarray) -> np.ndarray:
@@ -36,16 +52,16 @@ def largest_excess(session: Session) -> float:
 
     Each step is recomputed whole from the stored inputs on a copy of the arena. In units of the step's spread.
     """
-    plan, state, worst = session.plan, session._state, -np.inf
-    copy, space = State(plan.maps, aligned_zeros(state.arena.size)), Workspace()
-    copy.arena[:] = state.arena
+    plan, worst = session.plan, -np.inf
+    held = arena_of(session)
+    copy, space = State(plan.maps, held.copy()), Workspace()
     copy.borrow(space, plan.needs)
     copy.look_at(image_of(session))
     for index, planned in enumerate(plan.steps):
         step, info = planned.step, plan.maps[planned.step.target]
         for read in step.reads:
             copy.written[read.map][:] = 1
-        stored, found = (values(info, step.op, arena) for arena in (state.arena, copy.arena))
+        stored, found = (values(info, step.op, arena) for arena in (held, copy.arena))
         distances = []
         for method in (step.method, step.few):  # what is stored was computed by one of them
             if method is not None:

@@ -13,6 +13,7 @@ import byte_cases  # noqa: F401
 import cell_cases  # noqa: F401
 import half_cases  # noqa: F401
 import kernel_cases
+import motion_cases  # noqa: F401
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
