@@ -37,20 +37,22 @@ Line = tuple[float, float]
 class Exposure:
     """How one stream's frames are brought back to the exposure of its reference frame.
 
-    most : mean change of a pixel, in levels, that is still brought back. channels : bytes of a pixel, a divisor of 48.
+    most : mean change of a pixel, in levels, that is still brought back; 0 for never. shape : (H, W, C) of its frames;
+    of C that do not divide 48 none is brought back.
     """
 
-    def __init__(self, most: float, channels: int) -> None:
-        self._most, self._channels = most, channels
+    def __init__(self, most: float, shape: tuple[int, int, int]) -> None:
+        self._channels = shape[2]
+        self._most = most if PATTERN % self._channels == 0 else 0.0
         self._slope = np.zeros(PATTERN, np.int32)
         self._shift = np.zeros(PATTERN, np.int32)
-        self._shown: Frame = np.zeros((0, 0, channels), np.uint8)
+        self._shown: Frame = np.empty(shape if self._most > 0 else (0, 0, 0), np.uint8)
         self._frames = self._steady = self._failures = self._wait = 0
         self.active = False
 
     @property
     def nbytes(self) -> int:
-        """Memory held: a frame, once there was something to bring back."""
+        """Memory held: a frame."""
         return self._shown.nbytes
 
     @property
@@ -61,7 +63,12 @@ class Exposure:
     @property
     def is_worth_trying(self) -> bool:
         """Whether a frame of which much has changed should be matched."""
-        return self.active or (self._most > 0 and PATTERN % self._channels == 0 and self._wait == 0)
+        return self.active or (self._most > 0 and self._wait == 0)
+
+    def reset(self) -> None:
+        """Take frames as they are, and forget what did not help."""
+        self.forget()
+        self._failures = self._wait = 0
 
     def forget(self) -> None:
         """Take frames as they are."""
@@ -77,8 +84,6 @@ class Exposure:
         """The frame as it would be at the reference's exposure: itself, or uint8[H, W, C] until the next call."""
         if not self.active:
             return frame
-        if self._shown.shape != frame.shape:
-            self._shown = np.empty_like(frame)
         apply_levels(frame, self._slope, self._shift, self._shown)
         return self._shown
 

@@ -24,6 +24,10 @@ class Forecast:
         self._tiles, self._whole_from, self._most = tiles, whole_from, most
         self._work_per_share = 0.0  # compute fraction over the share of changed tiles; 0 for unknown
 
+    def reset(self) -> None:
+        """Forget what frames have cost."""
+        self._work_per_share = 0.0
+
     @property
     def most_changed(self) -> int:
         """Changed tiles above which a frame is recomputed whole."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from cache.graph import Graph
 from cache.half import Staging
 from cache.plan import Plan
+from kernels.levels import PATTERN
 from kernels.noise import SHADES, STEPS
 from kernels.program import JOB_WORDS
 
@@ -27,7 +28,8 @@ class Memory:
 
     weights, tables : of the plan, shared by all its streams: packed weights and their tables of addresses; lists of
     every pixel and the program's tables.
-    feature_maps : a stream's arena, borders and idle lanes included. reference_frame : its uint8 frame. masks : what
+    feature_maps : a stream's arena, borders and idle lanes included. reference_frame : its uint8 frame, and
+    room for one more, brought back to that one's exposure. masks : what
     tells which pixels a frame wrote. outputs : tensors that it hands out or gives to tails.
     thread : work space of each thread that pushes frames, whatever the number of streams and models.
     activations : for comparison, one set of activations: the input and the output of every cached node that is no
@@ -73,14 +75,14 @@ def memory_of(plan: Plan) -> Memory:
     tables += [program.steps, program.reads, program.maps, program.costs, program.epsilons, plan.table]
     tile = plan.policy.tile
     tiles = -(-plan.height // tile) * -(-plan.width // tile)
-    frames = 2 if plan.policy.exposure > 0 else 1  # one as it would be at another exposure, once that was needed
+    frames = 2 if plan.policy.exposure > 0 and PATTERN % plan.channels == 0 else 1
     pixels = sum(m.height * m.width for m in plan.maps)
     return Memory(
         weights=_once([a for m in methods for a in m.kept]),
         tables=_once(tables),
         feature_maps=plan.arena_bytes,
         reference_frame=frames * plan.height * plan.width * plan.channels,
-        masks=pixels + len(plan.maps) * 3 * 8 + tiles * 9 + SHADES * STEPS * 4 + len(plan.steps) * JOB_WORDS * 8,
+        masks=pixels + len(plan.maps) * 3 * 8 + tiles * 13 + SHADES * STEPS * 4 + len(plan.steps) * JOB_WORDS * 8,
         outputs=_outputs(plan),
         thread=plan.needs.nbytes + (0 if plan.half is None else Staging.nbytes(plan.half)),
         activations=_activations(plan),

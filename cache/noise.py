@@ -34,7 +34,8 @@ class NoiseModel:
 
     def __init__(self, grid: TileGrid, channels: int, difference: float, times: float) -> None:
         self._grid, self._difference, self._times = grid, difference, times
-        self.limits: npt.NDArray[np.int32] = grid.limits(difference, channels)
+        self._clean = grid.limits(difference, channels)
+        self.limits: npt.NDArray[np.int32] = self._clean.copy()
         self.sums: npt.NDArray[np.int32] = np.zeros(grid.shape, np.int32)
         self.counts: npt.NDArray[np.int32] = np.zeros((SHADES, STEPS), np.int32)
         self._part = 0
@@ -42,7 +43,11 @@ class NoiseModel:
     @property
     def nbytes(self) -> int:
         """Memory held."""
-        return self.limits.nbytes + self.sums.nbytes + self.counts.nbytes
+        return self._clean.nbytes + self.limits.nbytes + self.sums.nbytes + self.counts.nbytes
+
+    def reset(self) -> None:
+        """Forget what was counted."""
+        self.limits[:], self.counts[:], self._part = self._clean, 0, 0
 
     def next_part(self) -> tuple[int, int]:
         """First and end of the tiles that are counted in this frame, row by row; none where limits are fixed."""

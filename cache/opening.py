@@ -78,7 +78,7 @@ class Opening:
             (0.0, 0.0, 0.0) if exact else (policy.tile_difference, policy.tile_noise, policy.exposure)
         )
         self._noise = NoiseModel(self.grid, plan.channels, difference, noise)
-        self._exposure = Exposure(exposure, plan.channels)
+        self._exposure = Exposure(exposure, self.reference.shape)
         self._forecast = Forecast(len(self.grid), plan.whole_from, policy.keyframe_fraction)
         self._settled = False
         self._mover = mover_of(plan, state, self.grid, exact)
@@ -160,6 +160,12 @@ class Opening:
             self._words[SEEN], self._words[SEEN_END] = 0, 0  # what came in says nothing of noise
             self._open(frame, len(self.grid))
             mark_strips(self.tiles, self.grid, found.down, found.right)
+
+    def reset(self) -> None:
+        """Forget all that was learnt from the frames so far."""
+        self._noise.reset()
+        self._exposure.reset()
+        self._forecast.reset()
 
     def learn(self, fraction: float) -> None:
         """The last frame has done so much of a dense frame's work."""

@@ -351,8 +351,9 @@ def plan_step(
     """Give a step its threshold and block."""
     target = maps[step.target]
     level: Level = policy.level(step.name, target.stride, target.height * target.width == 1)
-    block = max(level.block, step.method.grain)
-    few_block = max(level.block, step.few.grain) if step.few is not None else 0
+    wanted = policy.blocks.get(step.name, level.block)
+    block = max(wanted, step.method.grain)
+    few_block = max(wanted, step.few.grain) if step.few is not None else 0
     everything = every_pixel(target.height, target.width, step.method.grain)
     epsilon = level.epsilon * policy.factors.get(step.name, 1.0) if step.tested else 0.0
     return PlannedStep(step, epsilon, block, few_block, live[step.target], everything)

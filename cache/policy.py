@@ -38,7 +38,8 @@ class Policy:
 
     levels : by stride, ascending. global_epsilon : for pooled vectors (1 x 1 maps), whose change makes a whole map
     stale. nodes : a Level for a node by name, before any other rule. factors : factor on the threshold of a step, by
-    its name in the plan; names that it does not have are passed over, as another precision joins other nodes.
+    its name in the plan; names that it does not have are passed over, as another precision joins other nodes. blocks :
+    likewise, the block of a step, which decides more finely or more coarsely than its level does.
     tile : differencing tile, px (4, 8 or 16). tile_difference : mean absolute difference of a tile's values (0-255)
     above which it has changed, in a stream without noise; tile_noise : times the stream's own noise that is added to it
     (`cache.noise`; 0 for never). exposure : levels by which the exposure of a frame may differ on average from that of
@@ -60,6 +61,7 @@ class Policy:
     global_epsilon: float = 0.05
     nodes: Mapping[str, Level] = field(default_factory=dict)
     factors: Mapping[str, float] = field(default_factory=dict)
+    blocks: Mapping[str, int] = field(default_factory=dict)
     tile: int = 8
     tile_difference: float = 2.0
     tile_noise: float = 1.5
@@ -75,9 +77,10 @@ class Policy:
     def __post_init__(self) -> None:
         if self.tile not in (4, 8, 16):
             raise ValueError(f"expected a tile of 4, 8 or 16 px, got {self.tile}")
+        for block in (*(level.block for level in (*self.levels, *self.nodes.values())), *self.blocks.values()):
+            if block not in (1, 2, 4):
+                raise ValueError(f"expected a block of 1, 2 or 4 px, got {block}")
         for level in (*self.levels, *self.nodes.values()):
-            if level.block not in (1, 2, 4):
-                raise ValueError(f"expected a block of 1, 2 or 4 px, got {level.block}")
             if not level.epsilon >= 0:
                 raise ValueError(f"expected a threshold of 0 or more, got {level.epsilon}")
         for name, factor in self.factors.items():

@@ -149,8 +149,9 @@ class Session:
         return self._state.nbytes + self._opening.nbytes + sum(a.nbytes for a in arrays)
 
     def reset(self) -> None:
-        """Forget the stored frame: the next one is a keyframe."""
-        self._valid = False
+        """Forget the stored frame, and what was learnt of the stream: the next one is a keyframe, as the first was."""
+        self._valid, self._keyframes = False, 0
+        self._opening.reset()
 
     def scale_thresholds(self, factors: float | npt.NDArray[np.float64]) -> None:
         """From the next frame on, take the plan's thresholds times these factors.

@@ -30,9 +30,9 @@ class OpenedModel:
 
     @property
     def policy(self) -> Policy:
-        """The default one with its thresholds times the specification's tolerance, and the profile's factors."""
-        factors = {} if self.profile is None else self.profile.factors
-        return replace(Policy().scaled(self.spec.tolerance), factors=factors)
+        """The default one with its thresholds times the specification's tolerance, and what the profile says."""
+        policy, profile = Policy().scaled(self.spec.tolerance), self.profile
+        return policy if profile is None else replace(policy, factors=profile.factors, blocks=profile.blocks)
 
     def compile(self, policy: Policy | None = None) -> Plan:
         """The plan, tuned to this machine; takes a moment. Raises ModelError or GraphError with the reason.

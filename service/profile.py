@@ -19,7 +19,8 @@ class ProfileError(ValueError):
 
 class Profile(BaseModel):
     """model : SHA-256 of the model file. size : (W, H) that it was found at. budget : what it keeps. factors : on the
-    default threshold of each step of the plan, by name. measured : what came of it, for people."""
+    default threshold of each step of the plan, by name. blocks : block of those steps that decide more finely than they
+    do by default, px. measured : what came of it, for people."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,6 +29,7 @@ class Profile(BaseModel):
     size: tuple[int, int]
     budget: str
     factors: dict[str, _Factor]
+    blocks: dict[str, Literal[1, 2, 4]] = {}
     measured: dict[str, Any] = {}
 
     def write(self, path: Path) -> None:

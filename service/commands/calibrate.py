@@ -17,7 +17,7 @@ from service.bench.machine import installed
 from service.calibration.budget import Budget
 from service.calibration.footage import Footage, look
 from service.calibration.report import agreement, page
-from service.calibration.search import Found, Point, Probes, figures, search, search_key
+from service.calibration.search import Found, Point, Probes, figures, finer_blocks, search, search_key
 from service.catalogue import find_model
 from service.commands.common import (
     SOURCE_HELP,
@@ -71,7 +71,9 @@ def command(
         opened = open_model(path, parse_size(size), spec, profile="")
         with Progress(console=err, transient=True) as progress:
             # Without the turns of refresh, which take the same whatever the thresholds.
-            session = Session(opened.compile(replace(opened.policy, refresh_frames=0)))
+            policy = replace(opened.policy, refresh_frames=0)
+            session = Session(opened.compile(policy))
+            finer = Session(opened.compile(replace(policy, blocks=finer_blocks(session.plan))))
             footages = _look(opened, session, clips, start, frames, every, progress)
             kept = target.with_name(target.name + ".probes")
             if fresh:
@@ -79,12 +81,17 @@ def command(
             probes = Probes(kept, search_key(opened, footages))
             bar = progress.add_task("thresholds", total=1.0)
             found = search(
-                opened, session, footages, allowed, probes,
+                opened, session, finer, footages, allowed, probes,
                 lambda name, share: progress.update(bar, description=name, completed=share),
             )  # fmt: skip
         report = _report(opened, allowed, footages, found)
         Profile(
-            model=opened.model.sha256, size=opened.size, budget=str(allowed), factors=found.factors, measured=report
+            model=opened.model.sha256,
+            size=opened.size,
+            budget=str(allowed),
+            factors=found.factors,
+            blocks=found.blocks,
+            measured=report,
         ).write(target)
         probes.done()
         if html is not None:
@@ -124,6 +131,7 @@ def _report(opened: OpenedModel, budget: Budget, footages: Sequence[Footage], fo
     return {
         "model": opened.model.name, "size": list(opened.size), "budget": str(budget),
         "clips": [{"name": f.name, "frames": len(f.frames)} for f in footages],
+        "finer_blocks": bool(found.blocks),
         "compute_fraction": found.chosen.fraction, "compute_fraction_default": found.default.fraction,
         "calibrated": figures(found.chosen), "default": figures(found.default),
         "noise_floor": figures(Point(1.0, tuple(f.noise for f in footages))),

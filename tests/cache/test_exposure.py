@@ -129,7 +129,7 @@ def test_a_drift_of_daylight_costs_a_frame_now_and_then():
 
 def test_a_camera_that_moves_is_soon_left_in_peace():
     """No exposure explains another picture: it is tried less and less often."""
-    state = Exposure(20.0, 3)
+    state = Exposure(20.0, SCENE.shape)
     tried = 0
     for _ in range(200):
         if state.is_worth_trying:
@@ -151,8 +151,8 @@ def test_exact_sessions_take_every_frame_as_it_is():
 
 
 def test_other_channel_counts_are_passed_over():
-    assert not Exposure(20.0, 5).is_worth_trying
-    assert not Exposure(0.0, 3).is_worth_trying
+    assert not Exposure(20.0, (48, 64, 5)).is_worth_trying
+    assert not Exposure(0.0, SCENE.shape).is_worth_trying
 
 
 @pytest.mark.parametrize("name", ["exposure", "tile_noise", "tile_difference"])

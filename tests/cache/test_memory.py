@@ -39,7 +39,7 @@ def test_a_set_of_activations_is_what_must_be_stored():
     assert found.activations == 4 * (3 * pixels + 32 * pixels + 16 * pixels + 16 * pixels // 4)
     assert 0.9 * found.activations < found.feature_maps < 1.07 * found.activations
     assert found.ratio == (found.stream - found.reference_frame) / found.activations
-    assert found.reference_frame == 3 * pixels
+    assert found.reference_frame == 2 * 3 * pixels, "and room for one of another exposure"
     assert found.outputs == 4 * 2 * 16 * pixels // 4, "the tail's input, which is an output too, and its output"
 
 

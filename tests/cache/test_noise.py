@@ -125,4 +125,4 @@ def test_a_thin_edge_that_moves_by_a_pixel_is_seen(tile: int, contrast: int):
 
 def test_memory_is_counted():
     model = NoiseModel(TileGrid(64, 64, 8), 3, 2.0, 1.5)
-    assert model.nbytes == 64 * 4 * 2 + 16 * 64 * 4
+    assert model.nbytes == 64 * 4 * 3 + 16 * 64 * 4

@@ -193,3 +193,18 @@ def test_only_rows_that_were_written_are_handed_out(row, first, end):
     assert np.isnan(found[:, :, end:]).all()
     assert fresh[:, :, :first].tobytes() == whole[:, :, :first].tobytes()
     assert fresh[:, :, end:].tobytes() == whole[:, :, end:].tobytes()
+
+
+def test_after_a_reset_a_stream_is_as_new():
+    """The same frames again give the same results, whatever was learnt of noise, exposure and cost meanwhile."""
+    session, rng = Session(small_network()), np.random.default_rng(7)
+    scene = rng.integers(30, 200, (48, 64, 3)).astype(np.float64)
+    frames = [
+        np.clip(np.rint(scene + 5 * np.sin(n) + rng.standard_normal(scene.shape) * 3), 0, 255).astype(np.uint8)
+        for n in range(80)
+    ]
+    runs = []
+    for _ in range(2):
+        session.reset()
+        runs.append([(r.compute_fraction, r.reason, r.outputs["t14"].tobytes()) for r in map(session.push, frames)])
+    assert runs[0] == runs[1]

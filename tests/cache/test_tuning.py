@@ -15,7 +15,7 @@ from cache.plan import Plan
 from cache.policy import Level, Policy
 from cache.session import Session
 from cache.steps import Cost
-from cache.tuning import choose, measure, tuned
+from cache.tuning import ALL_STEPS, BLOCKS, ROWS, choose, measure, tuned
 from cache.winograd import winograd_convolution
 from tests.cache.closed_loop import largest_excess
 from tests.cache.onnx_models import build, node, weights
@@ -35,7 +35,8 @@ def plan(precision: str = "fast") -> Plan:
 
 def costs(fast: Cost, direct: Cost) -> tuning.Costs:
     """The same for both convolutions."""
-    return {name: {FAST: fast, DIRECT: direct} for name in ("first", "second")}
+    of_convolutions = {name: {FAST: fast, DIRECT: direct} for name in ("first", "second")}
+    return of_convolutions | {ALL_STEPS: {ROWS: Cost(0, 80), BLOCKS: Cost(0, 100)}}
 
 
 def methods(made: Plan) -> list[tuple[str, str | None]]:
@@ -75,7 +76,8 @@ def test_short_lists_take_the_cheaper_one_and_exact_sessions_always_the_first(di
 
 
 def test_costs_are_measured_for_nodes_with_two_methods():
-    found = measure(plan())
+    found = dict(measure(plan()))
+    assert set(found.pop(ALL_STEPS)) == {ROWS, BLOCKS}
     assert set(found) == {"first", "second"}
     for ways in found.values():
         assert set(ways) == {FAST, DIRECT}
@@ -89,7 +91,9 @@ def test_the_file_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (file,) = tmp_path.iterdir()
     monkeypatch.setattr(tuning, "measure", lambda plan: pytest.fail("it was measured already"))
     assert methods(tuned(plan(), "a" * 64, tmp_path)) == [(DIRECT, None)] * 2
-    quick = {name: {FAST: [0, 1], DIRECT: [0, 9]} for name in ("first", "second")}
+    quick = {name: {FAST: [0, 1], DIRECT: [0, 9]} for name in ("first", "second")} | {
+        "": {"rows": [0, 7], "blocks": [0, 8]}
+    }
     file.write_text(json.dumps(quick))
     assert methods(tuned(plan(), "a" * 64, tmp_path)) == [(FAST, DIRECT)] * 2, "single pixels may still be cheaper"
 
@@ -115,7 +119,14 @@ def test_a_folder_that_cannot_be_written_is_warned_of(tmp_path: Path):
         tuned(plan(), "c" * 64, blocked)
 
 
-def test_nothing_to_choose_measures_nothing(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tuning, "measure", lambda plan: pytest.fail("there is nothing to measure"))
+def test_without_two_methods_only_rows_and_blocks_are_measured(tmp_path: Path):
     strict = plan("strict")
-    assert tuned(strict, "d" * 64) is strict
+    assert set(measure(strict)) == {ALL_STEPS}
+    assert methods(tuned(strict, "d" * 64, tmp_path)) == methods(strict)
+
+
+@pytest.mark.parametrize(("rows", "blocks", "expected"), [(80, 100, 0.8), (100, 80, 1.0), (10, 100, 0.5), (0, 0, 0.5)])
+def test_from_which_share_of_the_work_a_whole_frame_is_cheaper(rows: float, blocks: float, expected: float):
+    found = {ALL_STEPS: {ROWS: Cost(0, rows), BLOCKS: Cost(0, blocks)}}
+    assert choose(plan("strict"), found).whole_from == expected
+    assert choose(plan("strict"), {}).whole_from == 0.9

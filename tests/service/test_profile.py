@@ -25,6 +25,7 @@ def test_what_is_written_is_read(tmp_path):
 
 @pytest.mark.parametrize(("change", "said"), [
     ({"factors": {"a": -1}}, "factors.a"), ({"size": [1]}, "size"), ({"version": 2}, "version"), ({"more": 1}, "more"),
+    ({"blocks": {"a": 3}}, "blocks.a"),
     ({"model": "cd" * 32}, "made for another model"),
 ])  # fmt: skip
 def test_what_is_wrong_is_said(tmp_path, change, said):
@@ -57,3 +58,15 @@ def test_a_model_opens_with_the_profile_beside_it(tmp_path):
     scaled = next(s for s in opened.compile().steps if s.step.name == step.step.name)
     assert scaled.epsilon == pytest.approx(2 * step.epsilon)
     assert open_model(path, (64, 64), profile="").profile is None
+
+
+def test_blocks_of_a_profile_reach_the_plan(tmp_path):
+    plain = open_model(find_model("people"), (64, 64), profile="")
+    before = plain.compile().steps[0]
+    name = before.step.name
+    found = Profile(model=plain.model.sha256, size=(64, 64), budget="noise", factors={}, blocks={name: 2, "gone": 1})
+    path = tmp_path / "people.profile.json"
+    found.write(path)
+    after = open_model(find_model("people"), (64, 64), profile=path).compile().steps[0]
+    assert after.block == max(2, after.step.method.grain)
+    assert before.block == 4

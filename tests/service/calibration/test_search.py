@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from cache.session import Session
 from service.calibration.budget import Budget
 from service.calibration.footage import Footage, look, replay
-from service.calibration.search import CalibrationError, Found, Probes, search, search_key
+from service.calibration.search import CalibrationError, Found, Probes, finer_blocks, search, search_key
 from service.catalogue import find_model
 from service.opened import OpenedModel, open_model
 from service.sources import open_source
@@ -35,6 +36,12 @@ def session(opened: OpenedModel) -> Session:
 
 
 @pytest.fixture(scope="module")
+def finer(opened: OpenedModel, session: Session) -> Session:
+    """The same in half the blocks."""
+    return Session(opened.compile(replace(opened.policy, blocks=finer_blocks(session.plan))))
+
+
+@pytest.fixture(scope="module")
 def footage(opened: OpenedModel, session: Session) -> Footage:
     """A few frames of the built-in scene."""
     with open_source("scene", frames=FRAMES) as source:
@@ -44,9 +51,9 @@ def footage(opened: OpenedModel, session: Session) -> Footage:
 
 
 @pytest.fixture(scope="module")
-def found(opened: OpenedModel, session: Session, footage: Footage) -> Found:
+def found(opened: OpenedModel, session: Session, finer: Session, footage: Footage) -> Found:
     """A search with a budget on outputs, as few frames hold few boxes."""
-    return search(opened, session, [footage], Budget("error", 0.02), Probes(None, ""), quiet)
+    return search(opened, session, finer, [footage], Budget("error", 0.02), Probes(None, ""), quiet)
 
 
 def test_footage_is_the_dense_run(session, footage):
@@ -72,15 +79,13 @@ def test_the_budget_is_kept_and_work_saved(footage, found):
 
 
 def test_a_profile_gives_what_was_measured(opened, footage, found):
-    from dataclasses import replace
-
-    plan = opened.compile(replace(opened.policy, factors=found.factors))
+    plan = opened.compile(replace(opened.policy, factors=found.factors, blocks=found.blocks))
     again = replay(opened, Session(plan), footage)
     assert again.fraction == pytest.approx(found.chosen.fraction, abs=0.01)
     assert again.error == pytest.approx(found.chosen.clips[0].error, rel=0.1)
 
 
-def test_a_search_that_was_stopped_goes_on_and_ends_alike(opened, session, footage, found, tmp_path):
+def test_a_search_that_was_stopped_goes_on_and_ends_alike(opened, session, finer, footage, found, tmp_path):
     path = tmp_path / "p.probes"
     key = search_key(opened, [footage])
 
@@ -92,12 +97,12 @@ def test_a_search_that_was_stopped_goes_on_and_ends_alike(opened, session, foota
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        search(opened, session, [footage], Budget("error", 0.02), Probes(path, key), stop)
+        search(opened, session, finer, [footage], Budget("error", 0.02), Probes(path, key), stop)
     kept = Probes(path, key)
     assert 0 < len(kept.found) < len(session.plan.steps)
     assert Probes(path, "another").found == {}
-    again = search(opened, session, [footage], Budget("error", 0.02), kept, quiet)
-    assert again.factors == found.factors
+    again = search(opened, session, finer, [footage], Budget("error", 0.02), kept, quiet)
+    assert (again.factors, again.blocks) == (found.factors, found.blocks)
     kept.done()
     assert not path.exists()
 
@@ -109,11 +114,11 @@ def test_a_broken_file_of_probes_is_begun_anew(tmp_path: Path):
         assert Probes(path, "k").found == {}
 
 
-def test_a_budget_that_cannot_be_kept_is_said(opened, session, footage):
+def test_a_budget_that_cannot_be_kept_is_said(opened, session, finer, footage):
     session_known = Probes(None, "")
     session_known.found = {s.step.name: (0.01, 0.1) for s in session.plan.steps}
     with pytest.raises(CalibrationError, match="expected thresholds that keep the budget error=1e-12"):
-        search(opened, session, [footage], Budget("error", 1e-12), session_known, quiet)
+        search(opened, session, finer, [footage], Budget("error", 1e-12), session_known, quiet)
 
 
 def test_thresholds_scale_from_the_next_frame_on(session, footage):
@@ -127,3 +132,20 @@ def test_thresholds_scale_from_the_next_frame_on(session, footage):
         fractions.append(np.mean([stream.push(frame).compute_fraction for frame in footage.frames][1:]))
     assert fractions == sorted(fractions, reverse=True)
     assert fractions[0] > fractions[2]
+
+
+def test_finer_blocks_are_half_of_those_that_can_be_halved(session, finer):
+    blocks = finer_blocks(session.plan)
+    assert blocks
+    for coarse, fine in zip(session.plan.steps, finer.plan.steps, strict=True):
+        assert coarse.step.name == fine.step.name
+        halved = coarse.step.name in blocks
+        assert fine.block == (max(blocks[coarse.step.name], fine.step.method.grain) if halved else coarse.block)
+
+
+def test_finer_blocks_leave_less_work(opened, session, finer, footage):
+    fractions = []
+    for stream in (session, finer):
+        stream.scale_thresholds(1.0)
+        fractions.append(replay(opened, stream, footage).fraction)
+    assert fractions[1] < fractions[0]
