@@ -7,7 +7,7 @@ MODEL ?=
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
-.PHONY: setup run test lint format bench lock clean
+.PHONY: setup run test test-aarch64 lint format bench lock clean
 
 setup: $(READY)
 
@@ -23,6 +23,19 @@ run: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# Kernels and exact streams as aarch64 code, in emulation. Takes about an hour and two packages of the system, see the script.
+AARCH64 := tests/emulated/aarch64.sh
+AARCH64_TEST := -m pytest -p no:cacheprovider --timeout 3600
+AARCH64_BYTES := tests/kernels/test_twins.py tests/kernels/test_emit_int8.py -k "quantised or exact"
+AARCH64_MODELS := people $(wildcard ../shared/data/models/yunet_n_320_320.onnx)
+test-aarch64: setup
+	$(AARCH64) build
+	$(AARCH64) cortex-a76 $(AARCH64_TEST) tests/kernels/test_twins.py
+	for cpu in cortex-a53 cortex-a76 neoverse-v1; do $(AARCH64) $$cpu $(AARCH64_TEST) $(AARCH64_BYTES) || exit 1; done
+	mkdir -p build
+	$(BIN)/python -m tests.emulated.streams write build/streams.npz $(AARCH64_MODELS)
+	$(AARCH64) cortex-a76 -m tests.emulated.streams compare build/streams.npz
 
 lint: setup
 	$(BIN)/ruff check .

@@ -57,6 +57,22 @@ def cpu_features() -> frozenset[str]:
     return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
 
 
+def unread_features(cpuinfo: str) -> list[str]:
+    """LLVM's names of the products of bytes that Linux lists for an ARM CPU; LLVM itself does not look for them."""
+    listed = {word for line in cpuinfo.splitlines() if line.startswith("Features") for word in line.split()}
+    return [name for word, name in (("asimddp", "dotprod"), ("i8mm", "i8mm")) if word in listed]
+
+
+def complete_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
+    """Tell numba what LLVM overlooks on an ARM CPU, before it compiles anything. `NUMBA_CPU_FEATURES` comes first."""
+    if VARIANT != "neon" or numba.config.CPU_FEATURES is not None or not cpuinfo.exists():
+        return
+    unread = [f"+{name}" for name in unread_features(cpuinfo.read_text(encoding="utf-8", errors="replace"))]
+    if unread:
+        found = llvm.get_host_cpu_features().flatten()
+        numba.config.CPU_FEATURES = ",".join([*filter(None, [found]), *unread])
+
+
 def variant(features: frozenset[str], triple: str) -> str:
     """Name of the blocking for a machine with these LLVM features and target triple."""
     if triple.startswith(("aarch64", "arm64")):
@@ -82,6 +98,7 @@ def source_key() -> str:
 
 
 VARIANT = variant(cpu_features(), llvm.get_default_triple())
+complete_features()
 HOST = BLOCKINGS[VARIANT]
 PIXELS = HOST.pixels
 HALF_PIXELS = HOST.half

@@ -6,6 +6,7 @@ import ctypes
 import re
 
 import llvmlite.binding as llvm
+import numba
 import numpy as np
 import pytest
 from assembly import compile_for, innermost_loops
@@ -52,7 +53,7 @@ PRODUCTS = {
 }  # fmt: skip
 NEEDS = {
     "vnni512": {"avx512vnni"}, "vnni256": {"avxvnni"}, "madd512": {"avx512bw"}, "madd256": {"avx2"},
-    "madd128": {"sse2"}, "plain": set(),
+    "madd128": {"sse2"}, "usdot": {"i8mm"}, "sdot": {"dotprod"}, "plain": set(),
 }  # fmt: skip
 
 
@@ -137,8 +138,9 @@ KINDS = [ctypes.c_int64] * 7 + [ctypes.c_float] * 2 + [ctypes.c_int64] * 4
 
 def run(source: str, arguments: list[int | float], kinds: list[type] = KINDS) -> None:
     """Compile LLVM IR for this machine and call it."""
+    features = ",".join(f"+{name}" for name in sorted(cpu_features()))
     machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
+        cpu=numba.config.CPU_NAME or llvm.get_host_cpu_name(), features=features, opt=3
     )
     module = llvm.parse_assembly(source.replace('"unknown-unknown-unknown"', f'"{llvm.get_default_triple()}"'))
     with llvm.create_mcjit_compiler(module, machine) as engine:
@@ -169,9 +171,7 @@ def requantised(sums: np.ndarray) -> np.ndarray:
     return (np.clip(np.rint(sums.astype(np.float32) * np.float32(2.0**-12)), -128, 127) + 128).astype(np.uint8)
 
 
-HERE = [
-    name for name, needed in NEEDS.items() if needed <= cpu_features() and not llvm.get_default_triple().startswith("a")
-]
+HERE = [name for name, needed in NEEDS.items() if needed <= cpu_features()]
 
 
 @pytest.mark.parametrize("variant", HERE)
@@ -186,7 +186,7 @@ def test_every_form_that_runs_here_is_exact(variant: str, extreme: bool) -> None
             w = np.where(rng.random(w.shape) < 0.9, rng.choice([-128, 127]), w).astype(np.int8)
         bias = rng.integers(-(2**16), 2**16, vectors * 16).astype(np.int32)
         flat = w.transpose(0, 1, 4, 2, 3).reshape(taps * 16, vectors * 16).astype(np.int64)
-        sums = bias + x.reshape(pixels, -1).astype(np.int64) @ flat
+        sums = bias + (x.reshape(pixels, -1).astype(np.int64) - blocking.offset) @ flat
         np.testing.assert_array_equal(call(blocking, vectors, x, w, bias), requantised(sums))
 
 

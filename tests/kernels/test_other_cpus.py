@@ -1,4 +1,7 @@
-"""The kernels as compiled for lesser CPUs than this one, in a process of their own: equal to their twins there too."""
+"""The kernels as compiled for other CPUs than this one, in a process of their own: equal to their twins there too.
+
+Lesser CPUs of this one's kind run here; `tests/emulated/aarch64.sh` runs code for aarch64.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,10 @@ NAMES = [
     "convolve", "convolve_depthwise", "convolve_winograd", "pool_max", "combine", "resize", "pack_channels",
     "unpack_rows", "list_cells", "sort_by_phase", "convolve_cells",
 ]  # fmt: skip
+HERE = Path(__file__).parent
+EMULATOR = HERE.parent / "emulated" / "aarch64.sh"
+EMULATED = Path(os.environ.get("AFTERIMAGE_AARCH64", HERE.parents[1] / "build" / "aarch64"))
+EMULATED_NAMES = ["convolve_depthwise", "resize"]  # `make test-aarch64` runs every kernel
 SCRIPT = """
 import importlib, inspect, random, sys
 import numpy as np
@@ -52,13 +59,27 @@ agree()
 @pytest.mark.parametrize("variant", CPUS)
 def test_twins_agree_on_lesser_cpus(variant: str, tmp_path: Path) -> None:
     name, features = CPUS[variant]
-    here = Path(__file__).parent
-    env = os.environ | {
+    env = {
         "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features, "AFTERIMAGE_CACHE_DIR": str(tmp_path),
-        "PYTHONPATH": os.pathsep.join([str(here.parent.parent), str(here)]),
+        "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)]),
     }  # fmt: skip
+    expect_agreement([sys.executable], variant, NAMES, env, 300)
+
+
+@pytest.mark.skipif(
+    not (EMULATED / ".ready").exists(), reason="needs the emulated aarch64 that `make test-aarch64` makes"
+)
+@pytest.mark.timeout(1200)
+def test_twins_agree_on_an_emulated_cpu() -> None:
+    expect_agreement([str(EMULATOR), "cortex-a76"], "neon", EMULATED_NAMES, {"PYTHONPATH": str(HERE)}, 1200)
+
+
+def expect_agreement(
+    python: list[str], variant: str, names: list[str], environment: dict[str, str], limit_s: int
+) -> None:
+    """Run the script in another Python, where kernels are to be of this variant."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SCRIPT, variant, *NAMES], env=env, capture_output=True, text=True,
-        check=False, timeout=300,
+        [*python, "-W", "error", "-c", SCRIPT, variant, *names], env=os.environ | environment, capture_output=True,
+        text=True, check=False, timeout=limit_s,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

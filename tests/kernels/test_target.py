@@ -30,6 +30,35 @@ def test_variant(features: frozenset[str], triple: str, expected: str) -> None:
     assert target.variant(features, triple) == expected
 
 
+CPUINFO = """processor\t: 0
+Features\t: fp asimd crc32 atomics asimddp{more}
+CPU part\t: 0xd0b
+"""
+
+
+@pytest.mark.parametrize(("more", "expected"), [("", ["dotprod"]), (" bf16 i8mm", ["dotprod", "i8mm"])])
+def test_products_of_bytes_that_llvm_overlooks(more: str, expected: list[str]) -> None:
+    assert target.unread_features(CPUINFO.format(more=more)) == expected
+
+
+def test_an_arm_cpu_without_products_of_bytes() -> None:
+    assert target.unread_features("Features\t: fp asimd crc32\nflags\t: asimddp\n") == []
+
+
+def test_numba_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(CPUINFO.format(more=""))
+    monkeypatch.setattr(target, "VARIANT", "neon")
+    monkeypatch.setattr(target.numba.config, "CPU_FEATURES", None)
+    target.complete_features(tmp_path / "none")
+    assert target.numba.config.CPU_FEATURES is None
+    target.complete_features(tmp_path / "cpuinfo")
+    assert "dotprod" in target.cpu_features()
+    assert {name for name, present in target.llvm.get_host_cpu_features().items() if present} < target.cpu_features()
+    monkeypatch.setattr(target.numba.config, "CPU_FEATURES", "+neon")
+    target.complete_features(tmp_path / "cpuinfo")
+    assert target.cpu_features() == {"neon"}
+
+
 def test_host_values_come_from_its_blocking() -> None:
     assert target.BLOCKINGS[target.VARIANT] == target.HOST
     assert (target.HOST.pixels, target.HOST.vectors) == (target.PIXELS, target.MAX_VECTORS)
