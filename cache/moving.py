@@ -166,11 +166,19 @@ class Mover:
         """Whether there is any motion that maps can follow."""
         return len(self.shifts) > 0
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the next frame of which much changed should be looked at: after misses, not each one is."""
+        following = self._missed + 1
+        return self.can_follow and not (following & (following - 1) and following % MOST_PATIENCE)
+
+    def pass_over(self) -> None:
+        """Much changed in a frame that was not looked at."""
+        self._missed += 1
+
     def look(self, frame: Frame, reference: Frame, tiles: Tiles, limits: Limits) -> Motion | None:
         """The motion that maps can follow and that explains what changed, as in `find_motion`."""
         self._missed += 1
-        if self._missed & (self._missed - 1) and self._missed % MOST_PATIENCE:
-            return None
         found = find_motion(frame, reference, tiles, self._grid, limits, self.shifts, self._cost_tiles)
         if found is not None:
             self.moves[:] = self._pitches.moves(found.down, found.right)

@@ -22,7 +22,6 @@ import onnx.defs
 import onnx.inliner
 import onnx.numpy_helper
 import onnx.shape_inference
-import onnxruntime
 from onnx import helper
 
 from cache.graph import FOREIGN_PREFIX, Graph, GraphError, Node, TensorType
@@ -171,7 +170,7 @@ def _check(proto: Any) -> None:
 def _require_loads(proto: Any) -> None:
     """Raise ModelError, with the first line of its reason, where ONNX Runtime does not take a model."""
     try:
-        onnxruntime.InferenceSession(proto.SerializeToString(), _quiet(), providers=["CPUExecutionProvider"])
+        _runtime().InferenceSession(proto.SerializeToString(), _quiet(), providers=["CPUExecutionProvider"])
     except Exception as error:
         lines = str(error).strip().splitlines()
         raise ModelError(lines[0] if lines else type(error).__name__) from error
@@ -328,7 +327,7 @@ class _OnnxTyper:
         """Inference is stricter than the runtime here and there: what ONNX Runtime runs is no error."""
         try:
             piece = extract(self._model, {self._image: self._input_shape}, [node.outputs[0]])
-            session = onnxruntime.InferenceSession(piece, _quiet(), providers=["CPUExecutionProvider"])
+            session = _runtime().InferenceSession(piece, _quiet(), providers=["CPUExecutionProvider"])
             session.run(None, {self._image: np.zeros(self._input_shape, np.float32)})
         except Exception as error:
             shapes = []
@@ -367,11 +366,19 @@ class _OnnxTyper:
         return [np.asarray(named.get(name, 0)) for name in proto.output]
 
 
+def _runtime() -> Any:
+    """ONNX Runtime, imported where it is first needed: most models that are well-formed never ask for it."""
+    import onnxruntime
+
+    return onnxruntime
+
+
 def _quiet() -> Any:
-    options = onnxruntime.SessionOptions()
+    runtime = _runtime()
+    options = runtime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return options
 
 

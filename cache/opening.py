@@ -130,9 +130,15 @@ class Opening:
         if whole or self._settled:
             exposure.forget()
         asks = exposure.is_worth_trying and not self._settled
-        follows, shown = self._mover.can_follow, exposure.show(frame)
-        self._open(shown, int(SUSPICIOUS * tiles) if asks or follows else tiles)
-        self._follow(shown)
+        follows, shown, suspect = self._mover.is_due, exposure.show(frame), int(SUSPICIOUS * tiles)
+        self._open(shown, suspect if asks or follows else tiles)
+        self._motion = None
+        if whole or words[CHANGED] <= suspect:
+            self._mover.rest()
+        elif not follows:
+            self._mover.pass_over()
+        elif words[DECISION] == ASK:
+            self._follow(shown)
         if words[DECISION] == ASK:
             most = int(HELPED * words[CHANGED])
             if asks and exposure.match(frame, self.reference):
@@ -147,11 +153,7 @@ class Opening:
         return time.perf_counter_ns() - begun
 
     def _follow(self, frame: Frame) -> None:
-        """Where much of a frame changed, move what is stored if the picture has moved, and take the frame in."""
-        self._motion = None
-        if self._words[DECISION] != ASK:
-            self._mover.rest()
-            return
+        """Where a picture has moved, move what is stored, and take the frame in."""
         found = self._mover.look(frame, self.reference, self.tiles, self._noise.limits)
         if found is not None:
             self._motion = found
@@ -166,6 +168,7 @@ class Opening:
         self._noise.reset()
         self._exposure.reset()
         self._forecast.reset()
+        self._mover.rest()
 
     def learn(self, fraction: float) -> None:
         """The last frame has done so much of a dense frame's work."""

@@ -18,33 +18,23 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from cache.graph import GraphError
-from cache.onnx_import import ModelError
-from cache.tail import TailError
-from clients.python import ClientError
-from clients.wire import WireError
-from service.bench.errors import BenchError
-from service.calibration.budget import BudgetError
-from service.calibration.search import CalibrationError
-from service.catalogue import CatalogueError, NotPulled
-from service.codec import CodecError
-from service.evaluate import EvaluationError
-from service.families import FamilyError, Size
-from service.model_spec import SpecError
-from service.profile import ProfileError
-from service.recorder import RecorderError
-from service.registry import ModelFailed, UnknownModel
+from service.catalogue import NotPulled
+from service.families import Size
 from service.settings import ModelSource
-from service.sources import SourceError
 
 out = Console(emoji=False)
 err = Console(stderr=True, emoji=False)
 
-EXPECTED_ERRORS = (
-    BenchError, BudgetError, CalibrationError, CatalogueError, ClientError, CodecError, EvaluationError, FamilyError,
-    GraphError, ModelError, ModelFailed, OSError, ProfileError, RecorderError, SourceError, SpecError, TailError,
-    UnknownModel, WireError,
-)  # fmt: skip
+EXPECTED_ERRORS = {
+    "cache.graph": ("GraphError",), "cache.onnx_import": ("ModelError",), "cache.tail": ("TailError",),
+    "clients.python": ("ClientError",), "clients.wire": ("WireError",), "service.bench.errors": ("BenchError",),
+    "service.calibration.budget": ("BudgetError",), "service.calibration.search": ("CalibrationError",),
+    "service.catalogue": ("CatalogueError",), "service.codec": ("CodecError",), "service.evaluate":
+    ("EvaluationError",), "service.families": ("FamilyError",), "service.model_spec": ("SpecError",), "service.profile":
+    ("ProfileError",), "service.recorder": ("RecorderError",), "service.registry": ("ModelFailed", "UnknownModel"),
+    "service.sources": ("SourceError",),
+}  # fmt: skip
+"""By module, so that a command imports only those that it can run into: a server needs no video decoder."""
 
 
 def parse_size(text: str | None) -> Size | None:
@@ -123,9 +113,20 @@ def plain_errors() -> Iterator[None]:
     """Turn what can be expected to go wrong into one line on stderr and exit status 1."""
     try:
         yield
-    except EXPECTED_ERRORS as error:
+    except Exception as error:
+        if not is_expected(error):
+            raise
         err.print(f"[bold red]error:[/] {_say(error)}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
+
+
+def is_expected(error: Exception) -> bool:
+    """Whether an error is the operating system's or one of `EXPECTED_ERRORS`."""
+    known = [
+        getattr(sys.modules[module], name)
+        for module, names in EXPECTED_ERRORS.items() if module in sys.modules for name in names
+    ]  # fmt: skip
+    return isinstance(error, (OSError, *known))
 
 
 _ANSWER_S = 10.0
