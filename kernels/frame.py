@@ -35,9 +35,9 @@ from kernels.tile_diff import changed_tiles, differing_tiles
 
 # Words of the record of `open_frame`; arrays take their address and shape.
 # FRAME, REFERENCE : uint8[H, W, C]. TILES, GROWN : uint8[rows, columns], the latter scratch. TILE : edge, px.
-# LIMITS, SUMS : as `changed_tiles` takes them. COUNTS, SEEN, SEEN_END : which tiles `count_differences` adds to what;
-# none of a frame that is recomputed whole. SUSPECT : changed tiles above which nothing is done yet: the answer is ASK.
-# MOST : changed tiles above which all is recomputed. VALID : whether the maps were made from the reference frame.
+# LIMITS, SUMS : as `changed_tiles` takes them. COUNTS, SEEN, SEEN_END : which tiles `count_differences` adds to what:
+# also where all has changed, it may be noise. SUSPECT : changed tiles above which nothing is done yet, the answer is
+# ASK. MOST : changed tiles above which all is recomputed. VALID : whether the maps were made from the reference frame.
 # EVERYTHING : clear all marks. STATE, TOUCHED, MASKS : of the stream (`kernels.record`).
 # TABLE, SLOPE, SHIFT : normalisation (`show_tiles`). IMAGE : float32[n] that map 0 lies in, PLACE where, IMAGE_LANES
 # its channels side by side. REACH : tiles around the changed ones that are made too. SHOWS : 0 where others do that.
@@ -77,8 +77,7 @@ def open_frame(r: np.ndarray) -> None:
         if changed > r[SUSPECT]:
             r[CHANGED], r[DECISION], r[DIFF_NS] = changed, ASK, now_ns() - started
             return
-        if changed <= r[MOST]:
-            count_differences(reference, r[TILE], sums, r[SEEN], r[SEEN_END], index_2d_at(r, COUNTS))
+        count_differences(reference, r[TILE], sums, r[SEEN], r[SEEN_END], index_2d_at(r, COUNTS))
     decision = PARTIAL
     if not r[VALID] or changed > r[MOST]:
         decision = KEYFRAME

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -39,8 +40,9 @@ def verify(
     dense run that frames are compared with is in float32, so that agreement tells what the precision costs too (but for
     `exact`, which compares like with like); "onnxruntime_error" is that of a dense frame in the policy's precision.
     "bfloat16_nodes" : nodes computed so on this machine. "budget" : that of the model's profile, "default" without one.
-    "decisions" : frames by what was done with them. "audit" : what audits find on a second stream of the same frames,
-    whose thresholds follow them (`service.audits.clip`); None for `exact`, which has none.
+    "decisions" : frames by what was done with them; "reasons" : by why, numbers left out. "audit" : what audits find on
+    a second stream of the same frames, whose thresholds follow them (`service.audits.clip`); None for `exact`, which
+    has none.
     """
     policy = policy or opened.policy
     plan, spec, size = opened.compile(policy), opened.spec, opened.size
@@ -52,6 +54,7 @@ def verify(
     audits = None if exact else ClipAudits(Session(plan), Measure(opened, Budget.parse(kept)))
     first: list[Image] = []
     decisions: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
     runtime = TailRunner(
         extract(opened.model, {plan.input_name: plan.input_shape}, plan.output_names),
         [plan.input_name],
@@ -66,6 +69,7 @@ def verify(
             first.append(frame.copy())
         result = stream.push(prepared(frame))
         decisions[result.decision] += 1
+        reasons[kind_of(result.reason)] += 1
         return Incremental(result.outputs, result.compute_fraction)
 
     def dense(frame: Image) -> Any:
@@ -90,5 +94,12 @@ def verify(
     budget = "exact" if exact else "default" if opened.profile is None else opened.profile.budget
     return {
         **report, "bfloat16_nodes": plan.bfloat16_nodes, "budget": budget, "decisions": dict(decisions),
+        "reasons": dict(reasons),
         "audit": None if audits is None else audits.report(),
     }  # fmt: skip
+
+
+def kind_of(reason: str) -> str:
+    """A frame's reason without its numbers: "12 of 3840 tiles changed" is "tiles changed"."""
+    plain = re.sub(r"-?\d+( of \d+)? |\(-?\d+, -?\d+\) px", "", reason)
+    return " ".join(plain.split()).replace(" ,", ",")

@@ -270,23 +270,26 @@ def _video_table(found: dict[str, Any]) -> Table:
 
 def _clips_table(reports: Sequence[dict[str, Any]]) -> Table:
     """A row for each clip: how much work was left, at what agreement, and how much faster that was."""
-    table = Table(title="clips: work left, agreement with dense (IoU .5 / .75), speed from decoded frame to boxes")
-    names = ("clip", "frames", "work", "median", "agreement", "noise floor", "speed", "against", "of saved work")
+    table = Table(title="from a decoded frame to boxes: work left, agreement with dense (IoU .5/.75), speed")
+    names = ("clip", "frames", "work", "median", "agreement", "noise floor", "speed", "saved")
     for name in names:
-        table.add_column(name, justify="left" if name in ("clip", "against") else "right", overflow="fold")
+        table.add_column(name, justify="left" if name == "clip" else "right", overflow="fold")
     for found in reports:
         work, efficiency = found["compute_fraction"], found["conversion_efficiency"]["all"]["efficiency"]
-        best = "–" if found["best"] is None else report.NAMES[found["best"]]
         table.add_row(
-            f"{found['clip']}@{found['start']}", f"{found['frames']}/{found['every']}", f"{work['mean']:.1%}",
-            f"{work['median']:.1%}", _pair(found["agreement"]), _pair(found["noise_floor"]), _number(found["ratio"]),
-            best, "–" if efficiency is None else f"{efficiency:.0%}",
+            f"{Path(found['clip']).stem}@{found['start']}", f"{found['frames']}/{found['every']}",
+            f"{work['mean']:.1%}", f"{work['median']:.1%}", _pair(found["agreement"]), _pair(found["noise_floor"]),
+            _number(found["ratio"]), "–" if efficiency is None else f"{efficiency:.0%}",
         )  # fmt: skip
+    others = sorted({report.NAMES[found["best"]] for found in reports if found["best"] is not None})
+    table.caption = f"speed: over {' or '.join(others)}; saved: of the work that was left out, how much became time"
     return table
 
 
 def _pair(found: dict[str, float] | None) -> str:
-    return "no boxes" if found is None else f"{found['iou50']:.3f} / {found['iou75']:.3f}"
+    if found is None:
+        return "no boxes"
+    return "/".join("1.0" if share == 1 else f"{share:.3f}".lstrip("0") for share in (found["iou50"], found["iou75"]))
 
 
 def _streams_table(found: dict[str, Any]) -> Table:

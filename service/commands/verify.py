@@ -100,6 +100,7 @@ def _table(report: dict[str, Any]) -> Table:
     table.add_row("frames by decision", ", ".join(f"{name} {count}" for name, count in report["decisions"].items()))
     if report["audit"] is not None:
         table.add_row("audits of a second stream", _audits(report["audit"]))
+    table.add_row("for reasons", ", ".join(f"{name} {count}" for name, count in report["reasons"].items()))
     table.add_row("bit for bit the same", "yes" if report["bit_identical"] else "no")
     return table
 

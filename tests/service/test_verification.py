@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from service.opened import OpenedModel, open_model
-from service.verification import verify
+from service.verification import kind_of, verify
 from tests.cache.random_models import ModelMaker
 
 
@@ -78,3 +78,23 @@ def test_a_second_stream_is_audited_and_the_first_is_left_alone(opened: OpenedMo
 
 def test_without_thresholds_there_is_nothing_to_audit(opened: OpenedModel) -> None:
     assert verify(opened, frames(), exact=True)["audit"] is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("no stored frame", "no stored frame"),
+        ("12 of 3840 tiles changed", "tiles changed"),
+        ("2728 of 3840 tiles changed: cheaper whole", "tiles changed: cheaper whole"),
+        ("picture moved by (-32, 0) px, 12 of 3840 tiles changed", "picture moved by, tiles changed"),
+        ("5 of 48 tiles changed, exposure brought back", "tiles changed, exposure brought back"),
+    ],
+)
+def test_reasons_are_counted_by_kind(reason, kind):
+    assert kind_of(reason) == kind
+
+
+def test_reasons_and_decisions_are_counted(opened: OpenedModel) -> None:
+    report = verify(opened, [*frames(), frames()[-1]])
+    assert report["decisions"] == {"keyframe": 1, "partial": 2, "reuse": 1}
+    assert report["reasons"] == {"no stored frame": 1, "tiles changed": 2, "nothing changed": 1}
