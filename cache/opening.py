@@ -46,8 +46,10 @@ Decision = Literal["keyframe", "partial", "reuse"]
 DECISIONS: tuple[Decision, ...] = ("reuse", "partial", "keyframe")
 """As `kernels.frame` numbers them."""
 SUSPICIOUS = 0.3
-"""Share of changed tiles from which a frame may be of another exposure, or of a picture that has moved."""
-HELPED = 0.7
+"""Share of changed tiles from which a picture may have moved."""
+EXPOSED = 0.5
+"""Share of changed tiles from which a frame may be of another exposure than those before."""
+HELPED = 0.5
 """Share of those tiles that may still differ where it was."""
 
 
@@ -140,6 +142,7 @@ class Opening:
         elif words[DECISION] == ASK:
             self._follow(shown)
         if words[DECISION] == ASK:
+            asks = asks and (exposure.active or words[CHANGED] > EXPOSED * tiles)
             most = int(HELPED * words[CHANGED])
             if asks and exposure.match(frame, self.reference):
                 self._open(exposure.show(frame), most)
