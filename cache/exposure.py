@@ -78,7 +78,7 @@ class Exposure:
         """It did not help: take frames as they are, and for longer each time before it is tried again."""
         self.forget()
         self._failures += 1
-        self._wait = min(1 << self._failures, LONGEST_WAIT)
+        self._wait = min(1 << min(self._failures, 6), LONGEST_WAIT)
 
     def show(self, frame: Frame) -> Frame:
         """The frame as it would be at the reference's exposure: itself, or uint8[H, W, C] until the next call."""

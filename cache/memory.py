@@ -65,8 +65,8 @@ class Memory:
         return {**asdict(self), "shared": self.shared, "stream": self.stream, "ratio": round(self.ratio, 3)}
 
 
-def memory_of(plan: Plan) -> Memory:
-    """Count a plan's memory. Makes no session."""
+def memory_of(plan: Plan, exact: bool = False) -> Memory:
+    """Count a plan's memory, in exact sessions if so. Makes no session."""
     methods = [m for s in plan.steps for m in (s.step.method, s.step.few) if m is not None]
     reads = [r for s in plan.steps for r in s.step.reads]
     program = plan.program
@@ -75,7 +75,7 @@ def memory_of(plan: Plan) -> Memory:
     tables += [program.steps, program.reads, program.maps, program.costs, program.epsilons, plan.table]
     tile = plan.policy.tile
     tiles = -(-plan.height // tile) * -(-plan.width // tile)
-    frames = 2 if plan.policy.exposure > 0 and PATTERN % plan.channels == 0 else 1
+    frames = 2 if plan.policy.exposure > 0 and PATTERN % plan.channels == 0 and not exact else 1
     pixels = sum(m.height * m.width for m in plan.maps)
     return Memory(
         weights=_once([a for m in methods for a in m.kept]),

@@ -92,7 +92,7 @@ class Opening:
             self.reference, self.reference, self.tiles, np.empty_like(self.tiles), self.grid.tile, self._noise.limits,
             self._noise.sums, self._noise.counts, 0, 0, len(self.grid), len(self.grid), 0, 0, state.words,
             state.touched, state.mask_table, plan.table, *plan.line, state.arena, image.layout, self._lanes,
-            plan.needs.image_reach_tiles if image.outside else 0, int(self.shows), plan.program.turn, 0, 0, 0, 0, 0,
+            plan.needs.image_reach_tiles if image.outside else 0, int(self.shows), plan.program.turn, 0, 0, 0, 0,
         )  # fmt: skip
         assert self._words.size == OPEN_WORDS
 

@@ -86,9 +86,9 @@ class Policy:
         for name, factor in self.factors.items():
             if not 0 <= factor < float("inf"):
                 raise ValueError(f"expected a factor of 0 or more for {name}, got {factor}")
-        for name in ("tile_difference", "tile_noise", "exposure"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"expected {name} of 0 or more, got {getattr(self, name)}")
+        for name, most in (("tile_difference", 255.0), ("tile_noise", 255.0), ("exposure", 255.0)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"expected {name} of 0 to {most:g}, got {getattr(self, name)}")
         if self.refresh_frames < 0:
             raise ValueError(f"expected refresh_frames of 0 or more, got {self.refresh_frames}")
         if self.motion_room_px < 0:

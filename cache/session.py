@@ -61,7 +61,8 @@ class FrameResult:
     compute_fraction : multiply-accumulates done over those of a dense frame (0 where a model has none cached).
     changed_tiles : tiles that differed from the reference frame. tiles : bool[rows, columns], those recomputed from
     (all of them for a keyframe).
-    decision, reason : what was done and why. diff_ns, infer_ns : time spent.
+    decision, reason : what was done and why. diff_ns, infer_ns : time spent comparing the frame and taking it in, and
+    on the network.
     """
 
     outputs: Mapping[str, Array]
@@ -204,6 +205,7 @@ class Session:
         self._running[RUN_PARTS], self._done = 0, 0.0
         valid, seen, self._valid, self._reference_valid = self._valid, self._reference_valid, False, False
         self._state.enter()
+        self._state.mend()
         self._state.clear(not valid)
         image, mask, place = self.plan.maps[0], self._state.written[0], self._state.arena
         if image.outside:

@@ -67,6 +67,8 @@ def measure(plan: Plan) -> Costs:
     """Costs of the methods of steps that have two, from a list of a few pixels and of the whole map; and of all."""
     state = State(plan.maps, aligned_zeros(plan.arena_elements))
     state.borrow(workspace(), plan.needs)
+    if plan.maps[0].outside:
+        state.look_at(workspace().image(plan.maps[0]))
     times: dict[tuple[str, str, bool], list[int]] = {}
     sizes: dict[tuple[str, str, bool], int] = {}
     begun = time.perf_counter_ns()

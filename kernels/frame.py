@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.atomic import now_ns
 from kernels.ingest import grow_tiles, show_tiles, take_tiles
 from kernels.jit import jit
 from kernels.noise import count_differences
@@ -43,14 +42,14 @@ from kernels.tile_diff import changed_tiles, differing_tiles
 # its channels side by side. REACH : tiles around the changed ones that are made too. SHOWS : 0 where others do that.
 # IMAGE_END : float64[1 or more], where in a turn (see `run`) the image ends. PART, PARTS : which of so many parts of a
 # turn is due: tiles in it are taken in where any byte differs. 0 parts for none.
-# Answers: CHANGED tiles, DECISION, nanoseconds of the comparison.
+# Answers: CHANGED tiles, DECISION.
 FRAME, REFERENCE, TILES, GROWN = 0, 4, 8, 11
 TILE, LIMITS, SUMS, COUNTS = 14, 15, 18, 21
 SEEN, SEEN_END, SUSPECT, MOST, VALID, EVERYTHING = range(24, 30)
 STATE, TOUCHED, MASKS, TABLE, SLOPE, SHIFT = 30, 32, 34, 37, 40, 42
 IMAGE, PLACE, IMAGE_LANES, REACH, SHOWS = 44, 46, 50, 51, 52
 IMAGE_END, PART, PARTS = 53, 55, 56
-CHANGED, DECISION, DIFF_NS, OPEN_WORDS = range(57, 61)
+CHANGED, DECISION, OPEN_WORDS = range(57, 60)
 REUSE, PARTIAL, KEYFRAME, ASK = range(4)
 
 # Words of the record of `run_frame`: the arguments of `run` in order, then those of `hand_out` and `work_done`.
@@ -66,7 +65,6 @@ def open_frame(r: np.ndarray) -> None:
 
     r : int64[OPEN_WORDS], as above.
     """
-    started = now_ns()
     frame, reference = bytes_3d_at(r, FRAME), bytes_3d_at(r, REFERENCE)
     tiles = mask_at(r[TILES], r[TILES + 1], r[TILES + 2])
     state, changed = ints_at(r, STATE), tiles.size
@@ -75,7 +73,7 @@ def open_frame(r: np.ndarray) -> None:
         sums = index_2d_at(r, SUMS)
         changed = changed_tiles(frame, reference, r[TILE], index_2d_at(r, LIMITS), sums, tiles)
         if changed > r[SUSPECT]:
-            r[CHANGED], r[DECISION], r[DIFF_NS] = changed, ASK, now_ns() - started
+            r[CHANGED], r[DECISION] = changed, ASK
             return
         count_differences(reference, r[TILE], sums, r[SEEN], r[SEEN_END], index_2d_at(r, COUNTS))
     decision = PARTIAL
@@ -87,7 +85,7 @@ def open_frame(r: np.ndarray) -> None:
         differing_tiles(frame, reference, r[TILE], int(tiles.size * first), int(tiles.size * end), tiles)
     elif changed == 0 and not moved:
         decision = REUSE
-    r[CHANGED], r[DECISION], r[DIFF_NS] = changed, decision, now_ns() - started
+    r[CHANGED], r[DECISION] = changed, decision
     touched = bytes_at(r, TOUCHED)
     clear_masks(ints_2d_at(r, MASKS), touched, r[EVERYTHING] != 0)
     if decision == REUSE:

@@ -195,7 +195,7 @@ def load(name: str, source: ModelSource, engine: Engine = FLOAT32) -> Model:
             plan = opened.compile(engine.policy(opened))
         except (ModelError, FamilyError, GraphError, TailError) as error:
             raise ModelFailed(f"{name}: {error}") from error
-        return PlanSessions(plan, engine, memory_of(plan))
+        return PlanSessions(plan, engine, memory_of(plan, engine.exact))
 
     budget = "noise" if opened.profile is None else opened.profile.budget
     return Model(name, opened.spec, opened.family, opened.size, compile_plan, budget)

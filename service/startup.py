@@ -16,5 +16,6 @@ def pause_collector() -> None:
 def resume_collector() -> None:
     """Collect again, if that was paused, and leave out what has been made so far."""
     if not gc.isenabled():
+        gc.collect()
         gc.freeze()
         gc.enable()

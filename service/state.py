@@ -75,6 +75,7 @@ class Service:
         """Take no more work, finish what is under way within the settings' time, close every connection."""
         if self._drained is None:
             self.draining = True
+            self.auditor.close()
             self._drained = asyncio.create_task(self._drain(), name="afterimage-drain")
         await asyncio.shield(self._drained)
 

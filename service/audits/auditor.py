@@ -106,6 +106,7 @@ class Auditor:
         self._busy = False  # a look waits or is under way
         self._drawn = 0.0  # when
         self._step: Callable[[], None] | None = None
+        self._closed = False
 
     def stream(self, model: Model) -> StreamAudits | None:
         """Audits for a new stream of a model; None where they are off, or there is nothing to audit."""
@@ -126,7 +127,12 @@ class Auditor:
         """What a worker with nothing else to do may do now. Never blocks for long."""
         with self._lock:
             step, self._step = self._step, None
-            return step
+            return None if self._closed else step
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        with self._lock:
+            self._closed = True
 
     def sweep(self) -> None:
         """Free the sessions of models that were not looked at for long."""
@@ -155,7 +161,7 @@ class Auditor:
         if whole:
             return True
         with self._lock:
-            if self._busy or not self.ledger.affords(shared.cost_s):
+            if self._closed or self._busy or not self.ledger.affords(shared.cost_s):
                 return False
             self._busy, self._drawn = True, self._clock()
             return True
@@ -165,6 +171,8 @@ class Auditor:
         job = None
         try:
             job = _Job(stream, Look(shared.measure, outputs), frame, shared)
+        except Exception:  # the frame is computed already, and an answer
+            log.exception("a look at a stream could not begin")
         finally:
             spent = self._clock() - self._drawn
             self.ledger.charge(spent)

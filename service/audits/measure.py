@@ -20,6 +20,8 @@ from service.model_spec import ModelSpec
 
 Image = NDArray[np.uint8]
 
+LEAST_ROOM = 0.005
+"""What a frame without error counts below the budget, where that allows none: else nothing could be made up for."""
 WORST_BOXES = 2.0
 """Damage of a frame whose boxes have no partners (`service.calibration.damage.box_damage`)."""
 WORST_SHARE = 8.0
@@ -73,7 +75,7 @@ class Measure:
     def faultless(self) -> float:
         """The largest excess that a frame without any error can have."""
         if self.budget.kind == "agreement":
-            return self.budget.value - 1
+            return min(self.budget.value - 1, -LEAST_ROOM)
         return -min(SLACK / WORST_BOXES, 1 / (WORST_SHARE - 1))
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ class StreamAudits:
         self._lock = threading.Lock()
         self._factor = 1.0  # that the session has
         self._afresh = False  # what is stored is above its budget: forget it
-        self._frames = self._looked = 0
+        self._frames = self._looked = self._seen = 0  # frames; which one is looked at; which one the last look was at
         self._measured = self._violations = 0
         self._error = self._allowed = 0.0
         self._last: Measured | None = None
@@ -108,7 +109,7 @@ class StreamAudits:
 
     def finish(self, measured: Measured | None) -> None:
         """A look is over. measured : None where the frame said nothing, or the look failed."""
-        if measured is None:
+        if measured is None or not math.isfinite(measured.excess):
             return
         with self._lock:
             self.controller.add(measured.excess)
@@ -117,7 +118,7 @@ class StreamAudits:
             self._violations += measured.violation
             self._error += measured.error
             self._allowed += measured.allowed
-            self._last, self._untold = measured, True
+            self._last, self._untold, self._seen = measured, True, self._looked
         self._told(measured)
 
     def news(self) -> Report | None:
@@ -137,7 +138,7 @@ class StreamAudits:
             return None
         bound = self.controller.bound.upper * last.span
         return Report(
-            last.error, last.allowed, last.violation, self._frames - self._looked, count, self._violations,
+            last.error, last.allowed, last.violation, self._frames - self._seen, count, self._violations,
             self._error / count, self._allowed / count, bound, self.controller.bound.confidence, self.controller.factor,
         )  # fmt: skip
 

@@ -156,7 +156,7 @@ def test_other_channel_counts_are_passed_over():
 
 
 @pytest.mark.parametrize("name", ["exposure", "tile_noise", "tile_difference"])
-@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [-1.0, 256.0, float("nan"), float("inf")])
 def test_bad_values_are_refused(name: str, value: float):
-    with pytest.raises(ValueError, match=f"expected {name} of 0 or more, got"):
+    with pytest.raises(ValueError, match=f"expected {name} of 0 to 255, got"):
         Policy(**{name: value})  # type: ignore[arg-type]

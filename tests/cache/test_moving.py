@@ -151,7 +151,8 @@ def test_maps_of_float16_follow():
         assert same_as_whole(session, frame, found)
 
 
-def test_after_a_move_that_broke_off_the_next_frame_is_whole(plan, monkeypatch):
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_after_a_move_that_broke_off_the_next_frame_is_whole(plan, monkeypatch, as_tensor):
     session, big = Session(plan, exact=True), scene(4)
     session.push(look(big, HEIGHT, WIDTH))
     with monkeypatch.context() as broken:
@@ -160,7 +161,7 @@ def test_after_a_move_that_broke_off_the_next_frame_is_whole(plan, monkeypatch):
         with pytest.raises(ZeroDivisionError):
             session.push(look(big, HEIGHT + 32, WIDTH))
     frame = look(big, HEIGHT + 64, WIDTH)
-    found = session.push(frame)
+    found = session.push_tensor(plan.tensor(frame)) if as_tensor else session.push(frame)
     assert (found.decision, found.reason) == ("keyframe", "no stored frame")
     assert same_as_whole(session, frame, found)
 

@@ -19,6 +19,7 @@ from cache.tuning import ALL_STEPS, BLOCKS, ROWS, choose, measure, tuned
 from cache.winograd import winograd_convolution
 from tests.cache.closed_loop import largest_excess
 from tests.cache.onnx_models import build, node, weights
+from tests.cache.random_models import ModelMaker
 
 FAST, DIRECT = winograd_convolution.name, convolution.name
 
@@ -130,3 +131,12 @@ def test_from_which_share_of_the_work_a_whole_frame_is_cheaper(rows: float, bloc
     found = {ALL_STEPS: {ROWS: Cost(0, rows), BLOCKS: Cost(0, blocks)}}
     assert choose(plan("strict"), found).whole_from == expected
     assert choose(plan("strict"), {}).whole_from == 0.9
+
+
+def test_an_image_larger_than_the_arena_is_measured_in_its_own_place():
+    """One convolution that takes patches: the image lies outside the arena, which is much smaller."""
+    m = ModelMaker(2, 3, 640, 640)
+    patches = Plan.compile(load_model(m.finish([m.conv("image", 3, 16, 16, strides=[16, 16])])))
+    assert patches.maps[0].outside
+    assert patches.maps[0].room > 4 * patches.arena_elements
+    assert set(measure(patches)) == {ALL_STEPS}

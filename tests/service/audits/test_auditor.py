@@ -246,3 +246,10 @@ def test_thresholds_that_are_far_too_loose_come_inside_the_budget(tmp_path, monk
     assert np.mean(excess["audited"]) < SLACK / 2, "inside the budget, but for the luck of 120 frames"
     assert report.violations > 0
     assert 0 < report.factor < 0.7
+
+
+def test_a_closed_auditor_begins_nothing():
+    auditor = Auditor(0.5, 0.95)
+    auditor._step = lambda: None
+    auditor.close()
+    assert auditor.spare() is None

@@ -126,3 +126,21 @@ def test_a_frame_that_says_nothing_is_no_audit():
     assert stream.audits.report() is None
     assert stream.told == []
     assert stream.frame(GOOD) == []
+
+
+def test_age_is_that_of_the_look_that_ended_though_another_has_begun():
+    stream = Stream(iter([True, False, True]))
+    stream.frame()
+    stream.frame()
+    (look,) = stream.offered
+    look[0].finish(GOOD)
+    stream.frame()
+    assert len(stream.offered) == 2, "frame 3 is looked at already"
+    assert stream.audits.news().age == 2
+
+
+def test_what_is_no_number_says_nothing():
+    stream = Stream()
+    stream.frame(Measured(float("nan"), 0.06, 2.0))
+    assert stream.audits.report() is None
+    assert stream.audits.factor == 1.0
