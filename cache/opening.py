@@ -83,6 +83,11 @@ class Opening:
         self._exposure = Exposure(exposure, self.reference.shape)
         self._forecast = Forecast(len(self.grid), plan.whole_from, policy.keyframe_fraction)
         self._settled = False
+        turn = plan.program.turn
+        self._seen_in_turn = [
+            (turn[i], turn[i + 1])
+            for i, planned in enumerate(plan.steps) if any(read.map == 0 for read in planned.step.reads)
+        ]  # fmt: skip
         self._mover = mover_of(plan, state, self.grid, exact)
         self._motion: Motion | None = None
         self._image: tuple[Workspace, Floats] | None = None
@@ -150,10 +155,18 @@ class Opening:
                 if asks:
                     exposure.fail()
                 self._open(frame, tiles)
+        if self._image is not None and self._is_read_again(part, parts) and self.decision == "partial":
+            self.show(self._image[1])  # which other streams of this thread have used meanwhile
         if not whole:
             self._noise.advance(self.reference)
         exposure.advance()
         return time.perf_counter_ns() - begun
+
+    def _is_read_again(self, part: int, parts: int) -> bool:
+        """Whether this part of a turn recomputes pixels of a step that reads the image, wherever they are."""
+        return parts > 0 and any(
+            start * parts < part + 1 and end * parts > part for start, end in self._seen_in_turn
+        )  # fmt: skip
 
     def _follow(self, frame: Frame) -> None:
         """Where a picture has moved, move what is stored, and take the frame in."""

@@ -106,3 +106,17 @@ def test_twenty_thousand_frames_end_no_worse_than_a_hundred(plan):
             session.push(frame)
     assert np.mean(errors[True]) <= 1.5 * np.mean(errors[False])
     assert largest_excess(session) < 1e-4
+
+
+def test_streams_of_one_thread_do_not_see_each_others_pictures(plan):
+    """The image lies in the thread's work space: what a turn looks at again must be this stream's own."""
+    assert plan.maps[0].outside
+    streams, pictures = [Session(plan), Session(plan)], [picture(1), picture(2)]
+    for stream, shown in zip(streams, pictures, strict=True):
+        stream.push(shown)
+    before = [stream.push(shown).outputs["y"].copy() for stream, shown in zip(streams, pictures, strict=True)]
+    for _ in range(TURN + 3):
+        for stream, shown, expected in zip(streams, pictures, before, strict=True):
+            found = stream.push(shown).outputs["y"]
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert max(map(largest_excess, streams)) < 1e-4
