@@ -26,12 +26,17 @@ SPREAD = 25.0
 SLOPES = (0.5, 2.0)
 SETTLED = 25
 """Frames without a new line after which a camera has settled."""
-LONGEST_WAIT = 64
-"""Frames after a run of failures in which nothing is tried: of a camera that moves."""
+DOUBLINGS = 6
+"""Of the wait after a failure, for each that follows: of a camera that moves, at last one frame in 64 is tried."""
 MOST_FRAMES = 250
 """Frames after which it counts as settled, whatever happens: what is shown must not stay another exposure's."""
 
 Line = tuple[float, float]
+
+
+def can_be_brought_back(most: float, channels: int) -> bool:
+    """Whether frames of so many channels are, of up to `most` levels: 48 bytes must be whole pixels."""
+    return most > 0 and PATTERN % channels == 0
 
 
 class Exposure:
@@ -43,7 +48,7 @@ class Exposure:
 
     def __init__(self, most: float, shape: tuple[int, int, int]) -> None:
         self._channels = shape[2]
-        self._most = most if PATTERN % self._channels == 0 else 0.0
+        self._most = most if can_be_brought_back(most, self._channels) else 0.0
         self._slope = np.zeros(PATTERN, np.int32)
         self._shift = np.zeros(PATTERN, np.int32)
         self._shown: Frame = np.empty(shape if self._most > 0 else (0, 0, 0), np.uint8)
@@ -77,8 +82,8 @@ class Exposure:
     def fail(self) -> None:
         """It did not help: take frames as they are, and for longer each time before it is tried again."""
         self.forget()
-        self._failures += 1
-        self._wait = min(1 << min(self._failures, 6), LONGEST_WAIT)
+        self._failures = min(self._failures + 1, DOUBLINGS)
+        self._wait = 1 << self._failures
 
     def show(self, frame: Frame) -> Frame:
         """The frame as it would be at the reference's exposure: itself, or uint8[H, W, C] until the next call."""

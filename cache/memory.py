@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cache.exposure import can_be_brought_back
 from cache.graph import Graph
 from cache.half import Staging
 from cache.plan import Plan
-from kernels.levels import PATTERN
 from kernels.noise import SHADES, STEPS
 from kernels.program import JOB_WORDS
 
@@ -75,7 +75,7 @@ def memory_of(plan: Plan, exact: bool = False) -> Memory:
     tables += [program.steps, program.reads, program.maps, program.costs, program.epsilons, plan.table]
     tile = plan.policy.tile
     tiles = -(-plan.height // tile) * -(-plan.width // tile)
-    frames = 2 if plan.policy.exposure > 0 and PATTERN % plan.channels == 0 and not exact else 1
+    frames = 2 if can_be_brought_back(plan.policy.exposure, plan.channels) and not exact else 1
     pixels = sum(m.height * m.width for m in plan.maps)
     return Memory(
         weights=_once([a for m in methods for a in m.kept]),

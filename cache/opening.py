@@ -40,6 +40,7 @@ from kernels.frame import (
     open_frame,
 )
 from kernels.ingest import show_tiles
+from kernels.program import share_of_turn
 from kernels.record import encode
 
 Decision = Literal["keyframe", "partial", "reuse"]
@@ -84,7 +85,7 @@ class Opening:
         self._forecast = Forecast(len(self.grid), plan.whole_from, policy.keyframe_fraction)
         self._settled = False
         turn = plan.program.turn
-        self._seen_in_turn = [
+        self._read_in_turn = [
             (turn[i], turn[i + 1])
             for i, planned in enumerate(plan.steps) if any(read.map == 0 for read in planned.step.reads)
         ]  # fmt: skip
@@ -164,9 +165,8 @@ class Opening:
 
     def _is_read_again(self, part: int, parts: int) -> bool:
         """Whether this part of a turn recomputes pixels of a step that reads the image, wherever they are."""
-        return parts > 0 and any(
-            start * parts < part + 1 and end * parts > part for start, end in self._seen_in_turn
-        )  # fmt: skip
+        shares = (share_of_turn(start, end, part, parts) for start, end in self._read_in_turn)
+        return parts > 0 and any(first < last for first, last in shares)
 
     def _follow(self, frame: Frame) -> None:
         """Where a picture has moved, move what is stored, and take the frame in."""

@@ -29,6 +29,11 @@ class OpenedModel:
     profile: Profile | None = None
 
     @property
+    def budget(self) -> str:
+        """What caching may cost: the profile's budget, "noise" without one."""
+        return "noise" if self.profile is None else self.profile.budget
+
+    @property
     def policy(self) -> Policy:
         """The default one with its thresholds times the specification's tolerance, and what the profile says."""
         policy, profile = Policy().scaled(self.spec.tolerance), self.profile

@@ -197,8 +197,7 @@ def load(name: str, source: ModelSource, engine: Engine = FLOAT32) -> Model:
             raise ModelFailed(f"{name}: {error}") from error
         return PlanSessions(plan, engine, memory_of(plan, engine.exact))
 
-    budget = "noise" if opened.profile is None else opened.profile.budget
-    return Model(name, opened.spec, opened.family, opened.size, compile_plan, budget)
+    return Model(name, opened.spec, opened.family, opened.size, compile_plan, opened.budget)
 
 
 def load_built_in(engine: Engine = FLOAT32) -> Model:

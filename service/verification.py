@@ -50,8 +50,7 @@ def verify(
     is_reduced = full != policy and not exact
     # `whole` recomputes every frame in full: thresholds play no part, and exact saves measuring spreads.
     stream, whole = Session(plan, exact=exact), Session(opened.compile(full) if is_reduced else plan, exact=True)
-    kept = "noise" if opened.profile is None else opened.profile.budget
-    audits = None if exact else ClipAudits(Session(plan), Measure(opened, Budget.parse(kept)))
+    audits = None if exact else ClipAudits(Session(plan), Measure(opened, Budget.parse(opened.budget)))
     first: list[Image] = []
     decisions: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
