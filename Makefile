@@ -14,7 +14,7 @@ setup: $(READY)
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "expected Python 3.11 or newer, got " + sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(READY)
 
@@ -68,10 +68,12 @@ bench: setup
 	done
 	$(BIN)/python -m service.bench.document docs/performance.md $(BENCH)/dense-*.json $(BENCH)/video-*.json
 
-# Refresh the lock file from pyproject.toml (the only target that resolves versions).
+# Refresh the lock file from pyproject.toml (the only target that resolves versions). Left out is the build of OpenCV that
+# `trackers` asks for: it needs a graphical desktop's libraries, and lies where the headless one does.
 lock: setup
 	$(BIN)/python -m pip install --quiet pip-tools
-	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra bench --extra dev \
+	$(BIN)/pip-compile --quiet --generate-hashes --unsafe-package opencv-python --strip-extras \
+		--extra bench --extra dev --extra tracking --extra telemetry \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 		--output-file requirements.lock pyproject.toml
 
