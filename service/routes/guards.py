@@ -19,6 +19,18 @@ async def own_origin(request: Request) -> None:
         raise Problem(403, "forbidden_origin", detail)
 
 
+async def require_infer(request: Request) -> None:
+    """Refuse requests that may not have frames computed."""
+    await own_origin(request)
+
+
+async def require_admin(request: Request) -> None:
+    """Refuse requests that may not change what is served: others than those to a server on loopback."""
+    await own_origin(request)
+    if not is_loopback(service_of(request).settings.host):
+        raise Problem(403, "forbidden", "admin requests are off where the server listens beyond loopback")
+
+
 def bearer_token(authorization: str | None) -> str | None:
     """The token of an Authorization header; None if there is none or it is of another scheme."""
     scheme, _, token = (authorization or "").partition(" ")
