@@ -149,6 +149,12 @@ class Settings(BaseSettings):
         le=100,
         description="quality of annotated JPEGs",
     )
+    track_lost_s: float = Field(
+        default=2.0,
+        ge=0.1,
+        le=60,
+        description="how long an object that is not seen keeps its id, where ids are asked for, seconds",
+    )
 
     anonymous_streams: bool | None = Field(
         default=None,
@@ -183,6 +189,12 @@ class Settings(BaseSettings):
         ge=0,
         le=86_400,
         description="how long a stream without a connection keeps its cache, seconds",
+    )
+    max_resume_s: float = Field(
+        default=3600.0,
+        ge=0,
+        le=86_400,
+        description="longest `resume_s` that a stream may ask for, seconds; below `resume_s`: that",
     )
     drain_s: float = Field(
         default=5.0,
