@@ -1,15 +1,18 @@
-"""Every setting of the service, with unit, bound and default; from the environment as AFTERIMAGE_NAME."""
+"""Every setting of the service, with unit, bound and default. Where they come from: `service/configuration.py`."""
 
 from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cache.team import available_cores
+
+ENV_PREFIX = "AFTERIMAGE_"
 
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 _Side = Annotated[int, Field(ge=8, le=8192)]
@@ -33,10 +36,38 @@ class ModelSource(BaseModel):
     )
 
 
-class Settings(BaseSettings):
-    """Settings of one server process. Maps and lists are JSON in the environment."""
+class _Layers(PydanticBaseSettingsSource):
+    """Arguments over the environment, each key whole: pydantic would mix the maps of both."""
 
-    model_config = SettingsConfigDict(env_prefix="AFTERIMAGE_", extra="forbid", frozen=True)
+    def __init__(self, settings: type[BaseSettings], *layers: PydanticBaseSettingsSource) -> None:
+        super().__init__(settings)
+        self._layers = layers
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return self().get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for layer in reversed(self._layers):
+            merged |= layer()
+        return merged
+
+
+class Settings(BaseSettings):
+    """Settings of one server process. Arguments win over the environment, where maps and lists are JSON."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (_Layers(settings_cls, init_settings, env_settings),)
 
     host: str = Field(
         default="127.0.0.1",
@@ -78,12 +109,14 @@ class Settings(BaseSettings):
 
     workers: int = Field(
         default_factory=lambda: min(8, available_cores()),
+        json_schema_extra={"shown_default": "as many as there are cores, 8 at most"},
         ge=1,
         le=64,
         description="inference threads: streams that are computed at the same time",
     )
     threads: int = Field(
         default_factory=lambda: min(8, available_cores()),
+        json_schema_extra={"shown_default": "as many as there are cores, 8 at most"},
         ge=1,
         le=64,
         description="cores that one frame may use while no other frame is under way",
