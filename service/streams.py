@@ -292,11 +292,15 @@ class StreamManager:
         expired = [
             stream
             for stream in self._streams.values()
-            if stream.attachment is None and moment - stream.detached_at >= stream.resume_s
+            if stream.attachment is None and moment - stream.detached_at >= self._patience_s(stream)
         ]
         for stream in expired:
             self.remove(stream, ResumeReason.EXPIRED)
         return expired
+
+    def _patience_s(self, stream: Stream) -> float:
+        """How long it may be without a connection; one that was just made has time to be connected to."""
+        return stream.resume_s if stream.state is StreamState.KEPT else max(stream.resume_s, self._resume_s)
 
     def _add(self, stream: Stream) -> Stream:
         if len(self._streams) >= self._max_streams:

@@ -57,8 +57,12 @@ def load(lost_s: float) -> Tracker:
     if not is_available():
         raise TrackingUnavailable(MISSING)
     warm = Tracker(lost_s)
-    for number in (1, 2):
-        warm.update([Detection(xyxy=(0.0, 0.0, 9.0, 9.0), score=1.0, class_id=0, label="")], (9, 9), 0, number, number)
+    box = Detection(xyxy=(0.0, 0.0, 9.0, 9.0), score=1.0, class_id=0, label="")
+    try:
+        for number in (1, 2):
+            warm.update([box], (9, 9), 0, number, number)
+    except ImportError as error:
+        raise TrackingUnavailable(f"{MISSING} ({error})") from error
     return Tracker(lost_s)
 
 

@@ -231,19 +231,23 @@ def run(
 
 @contextmanager
 def _losses_said(client: StreamClient, tally: Tally) -> Iterator[None]:
-    """Say on stderr that the connection is lost, once until results come again.
+    """Say on stderr that the connection is lost, once until results come again; and if the stream then starts afresh.
 
     From a thread of its own: the client's calls do not return while it tries to come back.
     """
     done, known = Flag(), client.reconnections
 
     def watch() -> None:
-        seen, results_when_said = known, -1
+        seen, results_when_said, ready = known, -1, client.ready
         while not done.wait(_WATCH_S):
             if client.reconnections > seen and tally.results != results_when_said:
                 err.print("the connection to the server was lost; trying again", highlight=False)
                 results_when_said = tally.results
             seen = client.reconnections
+            before, ready = ready, client.ready
+            if ready is not None and ready is not before and ready.resume_reason is not None:
+                why = ready.resume_reason.value.replace("_", " ")
+                err.print(f"the server has nothing to resume ({why}); the stream starts afresh", highlight=False)
 
     watcher = Thread(target=watch, name="losses", daemon=True)
     watcher.start()

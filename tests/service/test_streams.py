@@ -159,8 +159,16 @@ def test_each_stream_may_be_kept_for_a_time_of_its_own() -> None:
     assert [stream.resume_s for stream in (short, long, plain)] == [5, 600, 60]
     manager.keep_for(plain, None)
     assert plain.resume_s == 60
-    clock.now += 60
-    assert manager.sweep() == [short, plain]
+    clock.now += 59
+    assert manager.sweep() == [], "there is time to connect to a stream that was just made"
+    for stream in (short, long, plain):
+        attachment = Attachment()
+        manager.attach(stream, attachment)
+        manager.detach(stream, attachment)
+    clock.now += 5
+    assert manager.sweep() == [short]
+    clock.now += 55
+    assert manager.sweep() == [plain]
     clock.now += 540
     assert manager.sweep() == [long]
     assert StreamManager(max_streams=4, resume_s=60, max_resume_s=1).create("m", 50)[0].resume_s == 50

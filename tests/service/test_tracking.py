@@ -257,6 +257,15 @@ def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
         load(2.0)
 
 
+def test_a_package_that_cannot_be_imported_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Tracker) -> None:
+        raise ImportError("libGL.so.1 is missing")
+
+    monkeypatch.setattr(Tracker, "_make", broken)
+    with pytest.raises(TrackingUnavailable, match=r"afterimage\[tracking\].*libGL\.so\.1 is missing"):
+        load(2.0)
+
+
 @pytest.mark.data
 @pytest.mark.skipif(not CLIP.exists(), reason="the real clips are not beside the checkout")
 def test_a_real_person_keeps_one_id() -> None:

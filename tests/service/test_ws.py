@@ -487,6 +487,24 @@ def test_a_deleted_stream_closes(make_client) -> None:
         assert closed(socket).code == 1000
 
 
+def test_a_stream_deleted_while_a_frame_is_computed(make_client, engine: FakeEngine, caplog) -> None:
+    client = make_client()
+    with connect(client) as socket:
+        resume = hello(socket)["resume"]
+        engine.gate.clear()
+        socket.send_bytes(frame(1))
+        assert engine.entered.acquire(timeout=5)
+        assert client.delete("/v1/streams/door").status_code == 204
+        assert closed(socket).code == 1000
+    engine.gate.set()
+    assert client.get("/v1/streams/door").status_code == 404
+    with connect(client) as socket:
+        assert hello(socket, resume=resume)["resume_reason"] == "deleted"
+        socket.send_bytes(frame(1))
+        assert socket.receive_json()["decision"] == "keyframe"
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 def test_every_truncation_of_every_golden_vector(make_client) -> None:
     messages = [encode_frame(vector) for vector in vectors.FRAMES.values()]
     messages += [vectors.encode_message(m, Encoding.MSGPACK) for m in vectors.CLIENT_MESSAGES.values()]

@@ -130,3 +130,4 @@ def test_a_lost_connection_is_said_and_counted(tmp_path: Path) -> None:
     assert summary["reconnections"] >= 1
     assert summary["results"] > 0
     assert said.count("the connection to the server was lost; trying again") == 1
+    assert said.count("the server has nothing to resume (unknown); the stream starts afresh") == 1
