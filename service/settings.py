@@ -6,7 +6,17 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -15,6 +25,20 @@ from cache.team import available_cores
 ENV_PREFIX = "AFTERIMAGE_"
 
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+
+
+def _bytes(value: object) -> object:
+    """Bytes of a text such as "8 MiB"; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(value))
+    except ValidationError:
+        raise ValueError(f"expected bytes, or a size such as 8 MiB, got {value[:80]!r}") from None
+
+
+AS_SIZE = BeforeValidator(_bytes)
+Bytes = Annotated[int, AS_SIZE]
 _Side = Annotated[int, Field(ge=8, le=8192)]
 
 
@@ -164,7 +188,7 @@ class Settings(BaseSettings):
         description="requests of POST /v1/detect that wait, per model",
     )
 
-    max_message_bytes: int = Field(
+    max_message_bytes: Bytes = Field(
         default=8 << 20,
         ge=1 << 10,
         le=256 << 20,

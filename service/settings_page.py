@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from service.configuration import DEFAULT_FILE, FILE_VARIABLE, OTHER_VARIABLES
-from service.settings import ModelSource, Settings
+from service.settings import AS_SIZE, ModelSource, Settings
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 _HEAD = f"""# Configuration
@@ -43,6 +43,7 @@ afterimage config show --source                # what is in force, and who said 
 ```
 
 A key or a variable `AFTERIMAGE_...` that does not exist is an error, and the nearest one that does is named.
+The variables that Kubernetes sets in pods beside a Service called `afterimage` are left alone.
 """
 _NAMES = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path"}
 _SIGNS = {"ge": "from {}", "gt": "above {}", "le": "to {}", "lt": "below {}"}
@@ -60,7 +61,7 @@ def render() -> str:
 def table(model: type[BaseModel]) -> str:
     """A Markdown table of a model's fields: name, what it may be, default, description."""
     rows = [
-        f"| `{name}` | {_escape(_kind(field.annotation) + bounds(field))} | {_escape(shown_default(field))} "
+        f"| `{name}` | {_escape(kind(field) + bounds(field))} | {_escape(shown_default(field))} "
         f"| {_escape((field.description or '').replace('None:', 'null:'))} |\n"
         for name, field in model.model_fields.items()
     ]
@@ -85,6 +86,11 @@ def shown_default(field: FieldInfo) -> str:
         return "none: must be said"
     value = field.get_default(call_default_factory=True)
     return f"`{json.dumps(value, default=str)}`"
+
+
+def kind(field: FieldInfo) -> str:
+    """What its values are, in words."""
+    return "bytes, or a size such as 8 MiB" if AS_SIZE in field.metadata else _kind(field.annotation)
 
 
 def _kind(annotation: Any) -> str:

@@ -44,6 +44,7 @@ def test_a_map_of_the_arguments_replaces_that_of_the_environment(monkeypatch: py
     monkeypatch.setenv("AFTERIMAGE_MODELS", '{"door": {"path": "x"}}')
     assert list(Settings(models={"gate": ModelSource(path=Path("y"))}).models) == ["gate"]
     monkeypatch.setenv("AFTERIMAGE_PORT", "")
+    assert Settings(max_message_bytes="4 MiB").max_message_bytes == 4 << 20
     assert Settings().port == 8000, "an empty variable counts as not set"
 
 
@@ -51,6 +52,9 @@ def test_a_map_of_the_arguments_replaces_that_of_the_environment(monkeypatch: py
     ("fields", "message"),
     [
         ({"port": 70_000}, "less than or equal to 65535"),
+        ({"max_message_bytes": "8 XB"}, "expected bytes, or a size such as 8 MiB, got '8 XB'"),
+        ({"max_message_bytes": 1.5}, "valid integer"),
+        ({"max_message_bytes": "1 GiB"}, "less than or equal to 268435456"),
         ({"window": 0}, "greater than or equal to 1"),
         ({"drain_s": 0}, "greater than 0"),
         ({"prot": 1}, "Extra inputs"),
