@@ -50,7 +50,8 @@ def annotate(
                 cv2.circle(image, (round(x), round(y)), line + 1, colour, -1)
     for detection in strongest_first:
         left, top, _, bottom = (round(value) for value in detection.xyxy)
-        text = f"{detection.label} {detection.score:.0%}"
+        number = "" if detection.track_id is None else f"#{detection.track_id} "
+        text = f"{number}{detection.label} {detection.score:.0%}"
         tall = captions.height(text) + line
         captions.add(text, left, (top, top + tall, bottom + tall), colour_of(detection.class_id))
     captions.draw()

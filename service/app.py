@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from service import errors, ws
+from service import configuration, errors, ws
 from service.registry import ModelRegistry
 from service.routes import detect, health, metrics, models, streams
 from service.settings import Settings
@@ -19,9 +19,10 @@ TITLE = "Afterimage"
 def create_app(settings: Settings | None = None, registry: ModelRegistry | None = None) -> FastAPI:
     """The application; its `state.service` is the running Service.
 
-    settings : None reads the environment; registry : None makes one of the settings' models
+    settings : None reads the environment and the file of settings, if there is one
+    registry : None makes one of the settings' models
     """
-    chosen = settings if settings is not None else Settings()
+    chosen = settings if settings is not None else configuration.load().settings
     known = registry if registry is not None else ModelRegistry.from_settings(chosen)
 
     @asynccontextmanager

@@ -26,6 +26,7 @@ from service.download import (
     file_sha256,
     size_of,
 )
+from service.explain import first_problem
 from service.model_spec import ModelSpec
 from service.settings import ModelName
 
@@ -88,7 +89,7 @@ class Entry(BaseModel):
         try:
             ModelSpec.model_validate(spec)
         except ValidationError as error:
-            raise ValueError(_first_problem(error)) from None
+            raise ValueError(first_problem(error, ModelSpec)) from None
         return spec
 
     @property
@@ -252,16 +253,7 @@ def _entry(file: Path, name: str, table: object) -> Entry:
     try:
         return Entry.model_validate({**table, "name": name})
     except ValidationError as error:
-        raise CatalogueError(f"{file}: {name}: {_first_problem(error)}") from error
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    came = problem["input"]
-    got = f", got {came!r}" if isinstance(came, str | int | float) and "got " not in message else ""
-    return f"{where}: {message}{got}" if where else message
+        raise CatalogueError(f"{file}: {name}: {first_problem(error, Entry)}") from error
 
 
 def _from_environment(variable: str) -> Path | None:

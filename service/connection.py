@@ -25,6 +25,7 @@ from clients.wire import (
     Output,
     Policy,
     Ready,
+    ResumeReason,
     ServerProtocol,
     WireError,
 )
@@ -34,6 +35,7 @@ from service.outbox import Outbox
 from service.registry import ModelFailed, UnknownModel
 from service.state import Service
 from service.streams import NotAuthorised, Stream, StreamBusy, TooManyStreams
+from service.tracking import MISSING, TrackingUnavailable, is_available, load
 
 log = logging.getLogger("afterimage.ws")
 
@@ -214,6 +216,8 @@ class StreamConnection:
             raise self._refuse(ErrorCode.UNKNOWN_MODEL, str(error), CloseCode.UNAUTHORIZED) from None
         except ModelFailed as error:
             raise self._refuse(ErrorCode.MODEL_FAILED, str(error), CloseCode.UNAUTHORIZED) from None
+        except TrackingUnavailable as error:
+            raise self._refuse(ErrorCode.UNSUPPORTED_OUTPUT, str(error), CloseCode.UNAUTHORIZED) from None
         except (StreamBusy, TooManyStreams) as error:
             raise self._refuse(ErrorCode.OVERLOADED, str(error), CloseCode.OVERLOADED) from None
 
@@ -235,6 +239,8 @@ class StreamConnection:
         service, settings = self._service, self._service.settings
         known = service.streams.get(self._stream_id)
         model = service.registry.resolve(hello.model or (known.model if known else None))
+        if Output.TRACKS in hello.outputs and not is_available():
+            raise TrackingUnavailable(MISSING)
         stream, resumes = service.streams.open(
             self._stream_id, token=self._token, resume=hello.resume, anonymous=settings.anonymous_allowed
         )
@@ -243,6 +249,8 @@ class StreamConnection:
             previous.end(CloseCode.UNAUTHORIZED, "a newer connection has taken the stream over")
         self._stream = stream
         resumed = resumes and stream.model == model
+        reason = service.streams.reason(stream, hello.resume, model)
+        service.streams.keep_for(stream, hello.resume_s)
         self._reset_next = not resumed
         self._use_lane(stream, hello)
         if stream.pipeline is None or stream.model != model:
@@ -253,7 +261,9 @@ class StreamConnection:
                     service.streams.remove(stream)
                 raise
             stream.pipeline, stream.model = pipeline, model
-        self._say_ready(stream, resumed)
+        if Output.TRACKS in hello.outputs and stream.tracker is None:
+            stream.tracker = await asyncio.to_thread(load, settings.track_lost_s)
+        self._say_ready(stream, resumed, reason)
         return stream
 
     def _use_lane(self, stream: Stream, hello: Hello) -> None:
@@ -266,7 +276,7 @@ class StreamConnection:
             stream.lane.policy = hello.policy
         stream.lane.taken = lambda: self._on_loop(self._space.set)
 
-    def _say_ready(self, stream: Stream, resumed: bool) -> None:
+    def _say_ready(self, stream: Stream, resumed: bool, reason: ResumeReason | None) -> None:
         settings = self._service.settings
         assert stream.pipeline is not None
         self._protocol.opened()
@@ -280,6 +290,8 @@ class StreamConnection:
                 resume=stream.resume.mint(),
                 resumed=resumed,
                 size=stream.pipeline.model.size,
+                resume_reason=reason,
+                resume_s=stream.resume_s,
             )
         )
 
@@ -333,6 +345,7 @@ class StreamConnection:
             reset=reset,
             min_confidence=self._hello.min_confidence,
             annotate_quality=self._service.settings.jpeg_quality if wants_image else None,
+            tracker=stream.tracker if Output.TRACKS in self._hello.outputs else None,
         )
 
     def _deliver(self, job: FrameJob, answer: Answer) -> None:

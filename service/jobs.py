@@ -14,6 +14,7 @@ from service.annotate import annotate
 from service.audits.stream import Report, rounded
 from service.errors import new_error_id
 from service.pipeline import FramePipeline, Outcome
+from service.tracking import Tracker, weakest
 
 log = logging.getLogger("afterimage.frames")
 
@@ -56,6 +57,7 @@ class FrameJob:
     reset: bool
     min_confidence: float | None = None
     annotate_quality: int | None = None  # JPEG quality; None: no annotated frame
+    tracker: Tracker | None = None  # None: boxes get no ids
 
 
 def compute(job: FrameJob) -> None:
@@ -67,7 +69,7 @@ def compute(job: FrameJob) -> None:
 def _answer(job: FrameJob) -> Answer:
     queue_ns = time.perf_counter_ns() - job.received_ns
     try:
-        outcome = job.pipeline.run(job.frame.payload, min_confidence=job.min_confidence, reset=job.reset)
+        outcome = _tracked(job)
         return Computed(outcome, queue_ns, _annotated(job, outcome))
     except codec.CodecError as error:
         return Refused(code_of(error), str(error))
@@ -76,6 +78,18 @@ def _answer(job: FrameJob) -> Answer:
         log.exception("stream %s: frame %d failed, error_id=%s", job.stream_id, job.frame.seq, error_id)
         detail = f"the frame failed and the stream starts afresh; the log has it as {error_id}"
         return Refused(ErrorCode.INTERNAL, detail, error_id)
+
+
+def _tracked(job: FrameJob) -> Outcome:
+    """The frame's outcome, with ids on its boxes where they are asked for; tracking needs weak boxes too."""
+    tracker, shown = job.tracker, job.min_confidence
+    if tracker is None:
+        return job.pipeline.run(job.frame.payload, min_confidence=shown, reset=job.reset)
+    if job.reset:
+        tracker.reset()
+    shown = job.pipeline.model.spec.min_confidence if shown is None else shown
+    outcome = job.pipeline.run(job.frame.payload, min_confidence=weakest(shown), reset=job.reset)
+    return tracker.follow(outcome, shown, job.frame.capture_ts_us, job.received_ns)
 
 
 def _annotated(job: FrameJob, outcome: Outcome) -> bytes | None:

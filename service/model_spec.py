@@ -5,7 +5,6 @@ The specification is guessed from the file and overridden field by field by `NAM
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from service import labels as label_lists
+from service.explain import first_problem, unknown
 from service.families.recognise import ModelFacts, read_facts, recognise
 
 if TYPE_CHECKING:
@@ -187,11 +187,11 @@ def _build(facts: ModelFacts, given: Mapping[str, Any]) -> ModelSpec:
     """Defaults of the family (the given one, else the guessed one), then the guess, then what was given."""
     for key in given:
         if key not in ModelSpec.model_fields:
-            raise SpecError(_unknown(key, list(ModelSpec.model_fields), "field"))
+            raise SpecError(unknown(key, list(ModelSpec.model_fields), "field"))
     guessed = recognise(facts)
     family = given.get("family", guessed["family"])
     if family not in _DEFAULTS:
-        raise SpecError(_unknown(str(family), list(_DEFAULTS), "family"))
+        raise SpecError(unknown(str(family), list(_DEFAULTS), "family"))
     fields = dict(_DEFAULTS[family])
     if family == guessed["family"]:
         fields |= _by_facts(family, facts) | guessed
@@ -205,7 +205,7 @@ def _build(facts: ModelFacts, given: Mapping[str, Any]) -> ModelSpec:
     try:
         return ModelSpec.model_validate({**fields, "family": family})
     except ValidationError as error:
-        raise SpecError(_first_problem(error)) from error
+        raise SpecError(first_problem(error, ModelSpec)) from error
 
 
 def _by_facts(family: str, facts: ModelFacts) -> dict[str, Any]:
@@ -217,17 +217,3 @@ def _by_facts(family: str, facts: ModelFacts) -> dict[str, Any]:
     # PaddleOCR applies the RGB constants to its BGR images, and the model is trained so.
     text = {"colour": "BGR", "labels": "text", "mask_threshold": 0.3, "min_confidence": 0.6}
     return {**text, "unclip_ratio": 1.5, "fit": "letterbox", "stride": 32}
-
-
-def _unknown(key: str, known: list[str], kind: str) -> str:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
-    return f"unknown {kind} {key!r}; {hint}"
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    got = f", got {problem['input']!r}" if problem["loc"] else ""
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}{got}" if where else message

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from service.explain import first_problem
+
 SUFFIX = ".profile.json"
 
 _Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -61,9 +63,7 @@ def load_profile(path: str | Path | None, model: str | Path, sha256: str) -> Pro
     except OSError as error:
         raise ProfileError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise ProfileError(f"{path}: not a profile: {where}: {problem['msg']}") from error
+        raise ProfileError(f"{path}: not a profile: {first_problem(error, Profile)}") from error
     except ValueError as error:
         raise ProfileError(f"{path}: not a profile: {error}") from error
     if found.model != sha256:

@@ -1,17 +1,44 @@
-"""Every setting of the service, with unit, bound and default; from the environment as AFTERIMAGE_NAME."""
+"""Every setting of the service, with unit, bound and default. Where they come from: `service/configuration.py`."""
 
 from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cache.team import available_cores
 
+ENV_PREFIX = "AFTERIMAGE_"
+
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+
+
+def _bytes(value: object) -> object:
+    """Bytes of a text such as "8 MiB"; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(value))
+    except ValidationError:
+        raise ValueError(f"expected bytes, or a size such as 8 MiB, got {value[:80]!r}") from None
+
+
+AS_SIZE = BeforeValidator(_bytes)
+Bytes = Annotated[int, AS_SIZE]
 _Side = Annotated[int, Field(ge=8, le=8192)]
 
 
@@ -33,10 +60,38 @@ class ModelSource(BaseModel):
     )
 
 
-class Settings(BaseSettings):
-    """Settings of one server process. Maps and lists are JSON in the environment."""
+class _Layers(PydanticBaseSettingsSource):
+    """Arguments over the environment, each key whole: pydantic would mix the maps of both."""
 
-    model_config = SettingsConfigDict(env_prefix="AFTERIMAGE_", extra="forbid", frozen=True)
+    def __init__(self, settings: type[BaseSettings], *layers: PydanticBaseSettingsSource) -> None:
+        super().__init__(settings)
+        self._layers = layers
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return self().get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for layer in reversed(self._layers):
+            merged |= layer()
+        return merged
+
+
+class Settings(BaseSettings):
+    """Settings of one server process. Arguments win over the environment, where maps and lists are JSON."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (_Layers(settings_cls, init_settings, env_settings),)
 
     host: str = Field(
         default="127.0.0.1",
@@ -78,12 +133,14 @@ class Settings(BaseSettings):
 
     workers: int = Field(
         default_factory=lambda: min(8, available_cores()),
+        json_schema_extra={"shown_default": "as many as there are cores, 8 at most"},
         ge=1,
         le=64,
         description="inference threads: streams that are computed at the same time",
     )
     threads: int = Field(
         default_factory=lambda: min(8, available_cores()),
+        json_schema_extra={"shown_default": "as many as there are cores, 8 at most"},
         ge=1,
         le=64,
         description="cores that one frame may use while no other frame is under way",
@@ -131,7 +188,7 @@ class Settings(BaseSettings):
         description="requests of POST /v1/detect that wait, per model",
     )
 
-    max_message_bytes: int = Field(
+    max_message_bytes: Bytes = Field(
         default=8 << 20,
         ge=1 << 10,
         le=256 << 20,
@@ -148,6 +205,12 @@ class Settings(BaseSettings):
         ge=1,
         le=100,
         description="quality of annotated JPEGs",
+    )
+    track_lost_s: float = Field(
+        default=2.0,
+        ge=0.1,
+        le=60,
+        description="how long an object that is not seen keeps its id, where ids are asked for, seconds",
     )
 
     anonymous_streams: bool | None = Field(
@@ -183,6 +246,12 @@ class Settings(BaseSettings):
         ge=0,
         le=86_400,
         description="how long a stream without a connection keeps its cache, seconds",
+    )
+    max_resume_s: float = Field(
+        default=3600.0,
+        ge=0,
+        le=86_400,
+        description="longest `resume_s` that a stream may ask for, seconds; below `resume_s`: that",
     )
     drain_s: float = Field(
         default=5.0,

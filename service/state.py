@@ -41,7 +41,12 @@ class Service:
         self.registry = registry
         self.auditor = Auditor(settings.audit_share, settings.audit_confidence)
         self.scheduler = Scheduler(settings.workers, self.auditor.spare)
-        self.streams = StreamManager(max_streams=settings.max_streams, resume_s=settings.resume_s, freed=self._free)
+        self.streams = StreamManager(
+            max_streams=settings.max_streams,
+            resume_s=settings.resume_s,
+            max_resume_s=settings.max_resume_s,
+            freed=self._free,
+        )
         self.connections: set[Connection] = set()
         self.detect_lanes: dict[str, Lane[Callable[[], None]]] = {}
         self.detect_pipelines: dict[str, FramePipeline] = {}

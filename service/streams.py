@@ -1,5 +1,10 @@
 """Streams: who may use one, what it has cached, and how long that is kept without a connection.
 
+A stream's life is a machine of four states; `LEGAL` is the whole of it:
+
+    made  --connect-->  live  --connection lost-->  kept  --connect-->  live
+      any of them  --expired, deleted, bye-->  gone
+
 Tokens are stored as SHA-256 hashes and compared in constant time. Lives on the event loop; only
 `Stream.pipeline` is touched by worker threads, one at a time, in the stream's lane.
 """
@@ -14,13 +19,41 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Protocol
 
+from clients.wire import ResumeReason
 from service.audits.stream import rounded
 from service.pipeline import FramePipeline
 from service.scheduler import Lane
+from service.tracking import Tracker
 
 STREAM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+
+
+GONE_KEPT = 256  # streams that are gone, remembered so that a client can be told why
+
+
+class StreamState(StrEnum):
+    """Where a stream is in its life."""
+
+    MADE = "made"  # by POST /v1/streams; nobody has connected yet
+    LIVE = "live"  # a connection has it
+    KEPT = "kept"  # without a connection; what is cached waits for a resume, for `resume_s`
+    GONE = "gone"  # expired, deleted, or ended by bye; its id may be used again
+
+
+LEGAL = MappingProxyType({
+    StreamState.MADE: frozenset({StreamState.LIVE, StreamState.GONE}),
+    StreamState.LIVE: frozenset({StreamState.LIVE, StreamState.KEPT, StreamState.GONE}),  # LIVE: taken over
+    StreamState.KEPT: frozenset({StreamState.LIVE, StreamState.GONE}),
+    StreamState.GONE: frozenset[StreamState](),
+})  # fmt: skip
+
+
+class IllegalTransition(RuntimeError):
+    """A stream was to go where its state does not lead: a fault of the server."""
 
 
 class TooManyStreams(RuntimeError):
@@ -91,10 +124,20 @@ class Stream:
     resume: Secrets = field(default_factory=lambda: Secrets(keep=2))
     counters: Counters = field(default_factory=Counters)
     pipeline: FramePipeline | None = None
+    tracker: Tracker | None = None
+    state: StreamState = StreamState.MADE
+    resume_s: float = 0.0
     lane: Lane[Any] | None = None
     attachment: Attachment | None = None
-    detached_at: float = field(default_factory=time.monotonic)
+    detached_at: float = 0.0
     created_at: float = field(default_factory=time.time)
+
+    def move(self, state: StreamState) -> None:
+        """Go on to a state. Raises IllegalTransition."""
+        if state not in LEGAL[self.state]:
+            legal = ", ".join(sorted(LEGAL[self.state])) or "nothing"
+            raise IllegalTransition(f"stream {self.id!r}: expected {legal} after {self.state}, got {state}")
+        self.state = state
 
     @property
     def memory_bytes(self) -> int:
@@ -111,6 +154,8 @@ class Stream:
         return {
             "stream_id": self.id,
             "model": self.model,
+            "state": self.state.value,
+            "resume_s": self.resume_s,
             "connected": self.attachment is not None,
             "anonymous": self.token is None,
             "created_at": self.created_at,
@@ -122,6 +167,7 @@ class Stream:
                 "failed": counters.failed,
             },
             "compute_fraction_mean": mean,
+            "objects": None if self.tracker is None else self.tracker.given,
             "memory_bytes": self.memory_bytes,
             "audit": None if report is None else rounded(report),
         }
@@ -130,16 +176,28 @@ class Stream:
 class StreamManager:
     """All streams of the process, bounded in number and in time. Use on the event loop only.
 
+    resume_s : how long a stream without a connection is kept, seconds, if it asks for nothing else
+    max_resume_s : the most it may ask for; None: resume_s
     freed : called with a stream that is gone, to take its lane out of service
+    clock : seconds that only grow
     """
 
     def __init__(
-        self, *, max_streams: int, resume_s: float, freed: Callable[[Stream], None] = lambda stream: None
+        self,
+        *,
+        max_streams: int,
+        resume_s: float,
+        max_resume_s: float | None = None,
+        freed: Callable[[Stream], None] = lambda stream: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_streams = max_streams
         self._resume_s = resume_s
+        self._max_resume_s = max(resume_s, max_resume_s or 0.0)
         self._freed = freed
+        self._clock = clock
         self._streams: dict[str, Stream] = {}
+        self._gone: dict[str, tuple[Secrets, ResumeReason]] = {}
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -148,11 +206,17 @@ class StreamManager:
         """Every stream, oldest first."""
         return list(self._streams.values())
 
-    def create(self, model: str | None) -> tuple[Stream, str]:
-        """A new stream under a random id, and its token. Raises TooManyStreams."""
+    def create(self, model: str | None, resume_s: float | None = None) -> tuple[Stream, str]:
+        """A new stream under a random id, and its token; `resume_s` as in `keep_for`. Raises TooManyStreams."""
         token = Secrets(keep=1)
         stream = self._add(Stream(secrets.token_urlsafe(9), model, token))
+        self.keep_for(stream, resume_s)
         return stream, token.mint()
+
+    def keep_for(self, stream: Stream, resume_s: float | None) -> None:
+        """Have the stream kept so long without a connection, within the bound; None leaves it as it is."""
+        if resume_s is not None:
+            stream.resume_s = min(resume_s, self._max_resume_s)
 
     def get(self, stream_id: str) -> Stream | None:
         """The stream of that id, if it is there."""
@@ -163,7 +227,9 @@ class StreamManager:
         stream = self._streams.get(stream_id)
         if stream is None:
             if token is not None or not anonymous:
-                raise NotAuthorised(f"no stream {stream_id!r} for this token; make one with POST /v1/streams")
+                _, why = self._gone.get(stream_id, (None, None))
+                was = f"; it was {why.value}" if why is not None and token is not None else ""
+                raise NotAuthorised(f"no stream {stream_id!r} for this token{was}; make one with POST /v1/streams")
         elif stream.token is not None and not stream.token.matches(token):
             raise NotAuthorised(f"expected the token of stream {stream_id!r}")
 
@@ -181,8 +247,23 @@ class StreamManager:
             raise StreamBusy(f"stream {stream_id!r} has a connection already; use another id, or resume it")
         return stream, resumes
 
+    def reason(self, stream: Stream, resume: str | None, model: str) -> ResumeReason | None:
+        """Why a connection to the stream, with this model, does not resume; None if it does, or never asked.
+
+        To be asked before the stream is given what the connection wants.
+        """
+        if resume is None:
+            return None
+        if not stream.resume.matches(resume):
+            known, why = self._gone.get(stream.id, (None, ResumeReason.UNKNOWN))
+            return why if known is not None and known.matches(resume) else ResumeReason.UNKNOWN
+        if stream.pipeline is None:
+            return ResumeReason.NOT_CACHED
+        return None if stream.model == model else ResumeReason.OTHER_MODEL
+
     def attach(self, stream: Stream, attachment: Attachment) -> Attachment | None:
         """Give the stream to a connection; returns the one that had it."""
+        stream.move(StreamState.LIVE)
         previous, stream.attachment = stream.attachment, attachment
         return previous
 
@@ -190,25 +271,36 @@ class StreamManager:
         """The connection is gone; what is cached is kept for a resume, for a time."""
         if stream.attachment is attachment:
             stream.attachment = None
-            stream.detached_at = time.monotonic()
+            stream.detached_at = self._clock()
+            if stream.state is StreamState.LIVE:
+                stream.move(StreamState.KEPT)
 
-    def remove(self, stream: Stream) -> None:
-        """Forget the stream and what it cached."""
+    def remove(self, stream: Stream, why: ResumeReason = ResumeReason.DELETED) -> None:
+        """Forget the stream and what it cached; for a while it is known why."""
         if self._streams.get(stream.id) is stream:
             del self._streams[stream.id]
+            stream.move(StreamState.GONE)
+            self._gone.pop(stream.id, None)
+            self._gone[stream.id] = (stream.resume, why)
+            while len(self._gone) > GONE_KEPT:
+                del self._gone[next(iter(self._gone))]
             self._freed(stream)
 
     def sweep(self, now: float | None = None) -> list[Stream]:
         """Remove and return the streams that were without a connection for too long."""
-        moment = time.monotonic() if now is None else now
+        moment = self._clock() if now is None else now
         expired = [
             stream
             for stream in self._streams.values()
-            if stream.attachment is None and moment - stream.detached_at >= self._resume_s
+            if stream.attachment is None and moment - stream.detached_at >= self._patience_s(stream)
         ]
         for stream in expired:
-            self.remove(stream)
+            self.remove(stream, ResumeReason.EXPIRED)
         return expired
+
+    def _patience_s(self, stream: Stream) -> float:
+        """How long it may be without a connection; one that was just made has time to be connected to."""
+        return stream.resume_s if stream.state is StreamState.KEPT else max(stream.resume_s, self._resume_s)
 
     def _add(self, stream: Stream) -> Stream:
         if len(self._streams) >= self._max_streams:
@@ -216,4 +308,5 @@ class StreamManager:
         if len(self._streams) >= self._max_streams:
             raise TooManyStreams(f"expected at most {self._max_streams} streams, they are all in use")
         self._streams[stream.id] = stream
+        stream.resume_s, stream.detached_at = self._resume_s, self._clock()
         return stream

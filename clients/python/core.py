@@ -32,6 +32,8 @@ class StreamOptions:
     """How to stream. The fields of the same names in `PROTOCOL.md` say more.
 
     token : of `POST /v1/streams`, or an API key; None on servers that take anonymous streams
+    tracks : detections get a `track_id` that stays with an object from frame to frame
+    resume_s : how long the server keeps what is cached while the connection is lost, seconds; None: its default
     open_timeout_s : seconds for the handshake
     ready_timeout_s : seconds from the handshake to `ready`; a model's first use compiles it
     proxy : of `websockets.connect`: None goes direct, True uses the environment's proxy
@@ -44,6 +46,8 @@ class StreamOptions:
     min_confidence: float | None = None
     max_fps: float | None = None
     annotated: bool = False
+    tracks: bool = False
+    resume_s: float | None = None
     encoding: Encoding = Encoding.JSON
     reconnect: Reconnect = field(default_factory=Reconnect)
     open_timeout_s: float = 10.0
@@ -55,14 +59,15 @@ class StreamOptions:
         content_type = self.content_type
         if content_type not in ("image/jpeg", "image/png", "image/webp"):
             raise ValueError(f"expected image/jpeg, image/png or image/webp, got {content_type!r}")
-        outputs = (Output.DETECTIONS, Output.ANNOTATED) if self.annotated else (Output.DETECTIONS,)
+        wanted = {Output.DETECTIONS: True, Output.ANNOTATED: self.annotated, Output.TRACKS: self.tracks}
         return Hello(
             model=self.model,
             content_type=content_type,  # type: ignore[arg-type]  # narrowed by the test above
             policy=self.policy,
             max_fps=self.max_fps,
             min_confidence=self.min_confidence,
-            outputs=outputs,
+            outputs=tuple(output for output, asked in wanted.items() if asked),
+            resume_s=self.resume_s,
         )
 
     def subprotocols(self) -> list[str]:

@@ -25,6 +25,7 @@ class ErrorCode(StrEnum):
     HELLO_REPEATED = "hello_repeated"
     UNKNOWN_MODEL = "unknown_model"
     MODEL_FAILED = "model_failed"
+    UNSUPPORTED_OUTPUT = "unsupported_output"
     UNAUTHORIZED = "unauthorized"
     OVERLOADED = "overloaded"
     INTERNAL = "internal"

@@ -31,6 +31,17 @@ class Output(StrEnum):
 
     DETECTIONS = "detections"
     ANNOTATED = "annotated"
+    TRACKS = "tracks"  # detections carry a `track_id`
+
+
+class ResumeReason(StrEnum):
+    """Why a connection that asked to resume does not."""
+
+    EXPIRED = "expired"  # nobody was connected for longer than `resume_s`
+    DELETED = "deleted"
+    UNKNOWN = "unknown"  # no token of this stream, or one that newer ones have replaced; or the server was restarted
+    NOT_CACHED = "not_cached"  # the stream is there, and what it had cached is not
+    OTHER_MODEL = "other_model"  # this connection asks for another model
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -41,7 +52,10 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
-    """First message of a client. A `model` of None is the server's default, or the stream's own."""
+    """First message of a client. A `model` of None is the server's default, or the stream's own.
+
+    `resume_s` asks how long what is cached is kept without a connection; `ready` has the answer. None: as it is.
+    """
 
     model: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
     content_type: Literal["image/jpeg", "image/png", "image/webp"] = "image/jpeg"
@@ -50,6 +64,7 @@ class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
     min_confidence: Fraction | None = None
     outputs: Annotated[tuple[Output, ...], Meta(max_length=8)] = (Output.DETECTIONS,)
     resume: Token | None = None
+    resume_s: Annotated[float, Meta(ge=0.0, le=86_400.0)] | None = None
 
 
 class Bye(Struct, frozen=True, kw_only=True, tag="bye"):
@@ -59,8 +74,11 @@ class Bye(Struct, frozen=True, kw_only=True, tag="bye"):
     """
 
 
-class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
-    """Answer to hello. `resumed` says whether what was cached before is still there."""
+class Ready(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="ready"):
+    """Answer to hello. `resumed` says whether what was cached before is still there; `resume_reason` why not, if asked.
+
+    `resume_s`: how long `resume` will be good without a connection, seconds.
+    """
 
     stream_id: str
     model: str
@@ -70,6 +88,8 @@ class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
     resume: Token
     resumed: bool
     size: tuple[Count, Count]
+    resume_reason: ResumeReason | None = None
+    resume_s: float | None = None
 
 
 class Timing(Struct, frozen=True, kw_only=True):
@@ -85,7 +105,8 @@ class Timing(Struct, frozen=True, kw_only=True):
 class Detection(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One box in pixels of the frame as sent: (left, top, right, bottom).
 
-    `keypoints` are (x, y, visibility 0..1), for models that have them.
+    `keypoints` are (x, y, visibility 0..1), for models that have them. `track_id` is the object's number in this
+    stream, where `tracks` were asked for and the object has been seen twice.
     """
 
     xyxy: tuple[float, float, float, float]

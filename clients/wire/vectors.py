@@ -29,6 +29,7 @@ from clients.wire.messages import (
     Policy,
     Ready,
     Result,
+    ResumeReason,
     ServerMessage,
     Tensor,
     Timing,
@@ -62,7 +63,9 @@ CLIENT_MESSAGES: dict[str, ClientMessage] = {
         min_confidence=0.3,
         outputs=(Output.DETECTIONS, Output.ANNOTATED),
         resume="r3sUme-t0ken_",
+        resume_s=120.0,
     ),
+    "hello_tracks": Hello(outputs=(Output.DETECTIONS, Output.TRACKS)),
     "bye": Bye(),
 }
 
@@ -78,6 +81,18 @@ SERVER_MESSAGES: dict[str, ServerMessage] = {
         resume="r3sUme-t0ken_",
         resumed=False,
         size=(640, 384),
+    ),
+    "ready_not_resumed": Ready(
+        stream_id="door",
+        model="yolox_nano",
+        policy=Policy.ALL,
+        window=2,
+        limits=Limits(max_message_bytes=8_388_608, max_pixels=33_554_432),
+        resume="r3sUme-t0ken_",
+        resumed=False,
+        size=(640, 384),
+        resume_reason=ResumeReason.EXPIRED,
+        resume_s=60.0,
     ),
     "result_boxes": Result(
         seq=7,

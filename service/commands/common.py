@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from service.catalogue import NotPulled
+from service.explain import problems
 from service.families import Size
 from service.settings import ModelSource
 
@@ -29,10 +30,11 @@ EXPECTED_ERRORS = {
     "cache.graph": ("GraphError",), "cache.onnx_import": ("ModelError",), "cache.tail": ("TailError",),
     "clients.python": ("ClientError",), "clients.wire": ("WireError",), "service.bench.errors": ("BenchError",),
     "service.calibration.budget": ("BudgetError",), "service.calibration.search": ("CalibrationError",),
-    "service.catalogue": ("CatalogueError",), "service.codec": ("CodecError",), "service.evaluate":
-    ("EvaluationError",), "service.families": ("FamilyError",), "service.model_spec": ("SpecError",), "service.profile":
-    ("ProfileError",), "service.recorder": ("RecorderError",), "service.registry": ("ModelFailed", "UnknownModel"),
-    "service.sources": ("SourceError",),
+    "service.catalogue": ("CatalogueError",), "service.codec": ("CodecError",),
+    "service.configuration": ("ConfigurationError",), "service.evaluate": ("EvaluationError",),
+    "service.families": ("FamilyError",), "service.model_spec": ("SpecError",), "service.profile": ("ProfileError",),
+    "service.recorder": ("RecorderError",), "service.registry": ("ModelFailed", "UnknownModel"), "service.sources":
+    ("SourceError",),
 }  # fmt: skip
 """By module, so that a command imports only those that it can run into: a server needs no video decoder."""
 
@@ -52,7 +54,7 @@ def model_source(path: Path, size: Size | None, spec: Path | None = None) -> Mod
     try:
         return ModelSource(path=path, size=size, spec=spec)
     except ValidationError as error:
-        raise typer.BadParameter(error.errors()[0]["msg"], param_hint="--size") from error
+        raise typer.BadParameter(problems(error)[0].says, param_hint="--size") from error
 
 
 def own_name() -> str:
@@ -70,6 +72,14 @@ SOURCE_HELP = (
 )
 SizeOption = Annotated[
     str | None, typer.Option("--size", metavar="WxH", help="Input of the network, pixels. Default: the model's own.")
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="YAML file of settings. Default: afterimage.yaml in the current folder, if any."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any setting, as YAML; see `afterimage config show`."),
 ]
 SpecOption = Annotated[
     Path | None, typer.Option("--spec", help="TOML specification. Default: the one beside the model, or a guess.")

@@ -16,6 +16,7 @@ from service import codec
 from service.annotate import annotate
 from service.catalogue import built_in, find_model
 from service.commands.common import SizeOption, SpecOption, err, out, parse_size, plain_errors, require_server
+from service.explain import problems
 from service.pipeline import FramePipeline, Outcome
 from service.recorder import RecorderError, refuse_source, write_jpeg
 from service.registry import load
@@ -56,7 +57,7 @@ def command(
             try:
                 source = ModelSource(path=file, spec=spec, size=parse_size(size))
             except ValidationError as error:
-                raise typer.BadParameter(error.errors()[0]["msg"], param_hint="--size") from error
+                raise typer.BadParameter(problems(error)[0].says, param_hint="--size") from error
             outcome = run(source, data, min_confidence)
             reply = as_reply(outcome)
             if save is not None:

@@ -6,14 +6,22 @@ import logging
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.logging import RichHandler
 
+from service import configuration
 from service import serve as server
 from service.catalogue import BUILT_IN, built_in, find_model
-from service.commands.common import SizeOption, err, model_source, own_name, parse_size, plain_errors
+from service.commands.common import (
+    ConfigOption,
+    SetOption,
+    SizeOption,
+    err,
+    model_source,
+    own_name,
+    parse_size,
+    plain_errors,
+)
 from service.registry import ModelRegistry
-from service.settings import Settings
 
 
 def command(
@@ -29,11 +37,24 @@ def command(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="TCP port. Default: 8000.")] = None,
     size: SizeOption = None,
     exact: Annotated[bool, typer.Option("--exact", help="Thresholds zero: bit for bit a full recompute.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Streams computed at once. Default: the cores, up to 8.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Cores for a frame that is alone. Default: as workers.")] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
 ) -> None:
-    """Serve models over WebSocket and HTTP. Other settings come from the environment, as AFTERIMAGE_NAME."""
+    """Serve models over WebSocket and HTTP.
+
+    Options win over the environment (AFTERIMAGE_NAME), that over the YAML file, that over defaults.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", datefmt="%X", handlers=[RichHandler(console=err)])
     pixels = parse_size(size)
-    given: dict[str, object] = {"host": host, "port": port, "exact": exact or None}
+    given: dict[str, object] = {
+        "host": host,
+        "port": port,
+        "exact": exact or None,
+        "workers": workers,
+        "threads": threads,
+    }
     if models:
         with plain_errors():
             files = [find_model(reference) for reference in models]
@@ -42,11 +63,11 @@ def command(
         if twice is not None:
             raise typer.BadParameter(f"two models are called {twice!r}; rename one of the files")
         given["models"] = {path.stem: model_source(path, pixels) for path in files}
-    try:
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise typer.BadParameter(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+    with plain_errors():
+        effective = configuration.load(given, file=config, pairs=tuple(set_ or ()))
+    settings = effective.settings
+    if effective.file is not None:
+        logging.getLogger("afterimage.serve").info("settings of %s", effective.file)
     if not settings.models:
         with plain_errors():
             own = model_source(built_in(), pixels)

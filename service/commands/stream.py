@@ -57,6 +57,7 @@ class Tally:
     boxes: int = 0
     refused: int = 0
     lost: int = 0
+    objects: set[int] = field(default_factory=set)
     fractions: list[float] = field(default_factory=list)
     round_trips_ms: list[float] = field(default_factory=list)
     server_ms: list[float] = field(default_factory=list)
@@ -72,7 +73,9 @@ class Tally:
             self.refused += 1
         else:
             self.results += 1
-            self.boxes += len(event.result.detections or ())
+            boxes = event.result.detections or ()
+            self.boxes += len(boxes)
+            self.objects.update(box.track_id for box in boxes if box.track_id is not None)
             self.fractions.append(event.result.compute_fraction)
             self.round_trips_ms.append(event.round_trip_ms)
             self.server_ms.append(event.result.timing_ms.total)
@@ -85,6 +88,7 @@ class Tally:
             "frames": offered,
             "results": self.results,
             "boxes": self.boxes,
+            **({"objects": len(self.objects)} if self.objects else {}),
             "skipped_without_credit": self.skipped,
             "dropped_by_server": self.dropped,
             "refused": self.refused,
@@ -119,6 +123,9 @@ def command(
     ] = None,
     quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality.")] = 90,
     min_confidence: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out weaker results.")] = None,
+    tracks: Annotated[
+        bool, typer.Option("--tracks", help="Give every object a number that it keeps from frame to frame.")
+    ] = False,
     loop: Annotated[bool, typer.Option("--loop", help="Begin a file again when it ends, until stopped.")] = False,
     save: Annotated[
         Path | None, typer.Option(help="Keep the frames with what was found drawn: a video file, or a new folder.")
@@ -131,7 +138,7 @@ def command(
         chosen = policy or (Policy.LATEST if live else Policy.ALL)
         if fps is None and live and not is_camera(source):
             fps = clip.fps  # the scene can be drawn faster than its people should walk
-        options = StreamOptions(model=model, token=token, policy=chosen, min_confidence=min_confidence)
+        options = StreamOptions(model=model, token=token, policy=chosen, min_confidence=min_confidence, tracks=tracks)
         stream_id = None if "/ws" in url else f"{STREAM_ID}-{time.time_ns():x}"
         try:
             opening = StreamClient(url, stream_id, options)
@@ -224,19 +231,23 @@ def run(
 
 @contextmanager
 def _losses_said(client: StreamClient, tally: Tally) -> Iterator[None]:
-    """Say on stderr that the connection is lost, once until results come again.
+    """Say on stderr that the connection is lost, once until results come again; and if the stream then starts afresh.
 
     From a thread of its own: the client's calls do not return while it tries to come back.
     """
     done, known = Flag(), client.reconnections
 
     def watch() -> None:
-        seen, results_when_said = known, -1
+        seen, results_when_said, ready = known, -1, client.ready
         while not done.wait(_WATCH_S):
             if client.reconnections > seen and tally.results != results_when_said:
                 err.print("the connection to the server was lost; trying again", highlight=False)
                 results_when_said = tally.results
             seen = client.reconnections
+            before, ready = ready, client.ready
+            if ready is not None and ready is not before and ready.resume_reason is not None:
+                why = ready.resume_reason.value.replace("_", " ")
+                err.print(f"the server has nothing to resume ({why}); the stream starts afresh", highlight=False)
 
     watcher = Thread(target=watch, name="losses", daemon=True)
     watcher.start()
@@ -259,8 +270,10 @@ def _print_line(value: dict[str, Any]) -> None:
 def _line(event: FrameResult) -> dict[str, Any]:
     result = event.result
     boxes = [
-        {"label": d.label, "score": d.score, "xyxy": list(d.xyxy)} for d in result.detections or ()
-    ]  # fmt: skip
+        {"label": d.label, "score": d.score, "xyxy": list(d.xyxy)}
+        | ({} if d.track_id is None else {"track_id": d.track_id})
+        for d in result.detections or ()
+    ]
     return {"seq": event.seq, "compute_fraction": result.compute_fraction, "detections": boxes}
 
 

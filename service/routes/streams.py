@@ -25,6 +25,13 @@ class NewStream(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(default=None, min_length=1, max_length=128, description="None: the default model")
+    resume_s: float | None = Field(
+        default=None,
+        ge=0,
+        le=86_400,
+        description="how long to keep the stream without a connection, seconds, within the server's bound; "
+        "None: the server's default",
+    )
 
 
 class CreatedStream(BaseModel):
@@ -33,6 +40,7 @@ class CreatedStream(BaseModel):
     stream_id: str
     ws_url: str
     token: str
+    resume_s: float
 
 
 @router.post("", status_code=201, summary="Make a stream", responses={503: {"description": "Too many"}})
@@ -43,14 +51,17 @@ async def create_stream(request: Request, wanted: Annotated[NewStream | None, Bo
         raise overloaded("the server is shutting down", service.settings.retry_after_ms)
     try:
         model = service.registry.resolve(wanted.model if wanted else None)
-        stream, token = service.streams.create(model)
+        stream, token = service.streams.create(model, wanted.resume_s if wanted else None)
     except UnknownModel as error:
         raise Problem(404, "unknown_model", str(error)) from None
     except TooManyStreams as error:
         raise overloaded(str(error), service.settings.retry_after_ms) from None
     scheme = "wss" if request.url.scheme == "https" else "ws"
     return CreatedStream(
-        stream_id=stream.id, ws_url=f"{scheme}://{request.url.netloc}/v1/streams/{stream.id}/ws", token=token
+        stream_id=stream.id,
+        ws_url=f"{scheme}://{request.url.netloc}/v1/streams/{stream.id}/ws",
+        token=token,
+        resume_s=stream.resume_s,
     )
 
 

@@ -36,6 +36,12 @@ def test_bad_content_type() -> None:
         StreamOptions(content_type="video/mp4").hello()
 
 
+def test_outputs_are_what_was_asked_for() -> None:
+    assert StreamOptions().hello().outputs == ("detections",)
+    asked = StreamOptions(annotated=True, tracks=True, resume_s=5).hello()
+    assert (asked.outputs, asked.resume_s) == (("detections", "annotated", "tracks"), 5)
+
+
 def opened(**options) -> ClientCore:
     core = ClientCore(StreamOptions(**options))
     core.hello()

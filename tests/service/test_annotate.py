@@ -20,6 +20,17 @@ def test_a_box_is_drawn_on_a_copy_in_its_colour() -> None:
     assert drawn[30:50, 40:60].any(), "the caption stands on the box"
 
 
+def test_the_number_of_an_object_stands_before_its_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr("service.annotate.cv2.putText", lambda image, text, *rest: written.append(text))
+    boxes = [
+        Detection(xyxy=(10, 50, 40, 100), score=0.9, class_id=0, label="person", track_id=3),
+        Detection(xyxy=(90, 50, 120, 100), score=0.5, class_id=0, label="person"),
+    ]
+    annotate(np.zeros((200, 400, 3), np.uint8), boxes)
+    assert sorted(written) == ["#3 person 90%", "person 50%"]
+
+
 def test_nothing_to_draw() -> None:
     frame = np.full((10, 10, 3), 9, np.uint8)
     assert np.array_equal(annotate(frame), frame)

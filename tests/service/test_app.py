@@ -234,6 +234,17 @@ def test_streams_live_and_die(make_client) -> None:
     problem(client.post("/v1/streams", json={"modle": "x"}), 422, "bad_request")
 
 
+def test_a_stream_may_ask_how_long_it_is_kept(make_client) -> None:
+    client = make_client(max_resume_s=300)
+    made = [client.post("/v1/streams", json=body).json() for body in ({}, {"resume_s": 5}, {"resume_s": 3000})]
+    assert [one["resume_s"] for one in made] == [60, 5, 300]
+    headers = {"authorization": f"Bearer {made[1]['token']}"}
+    state = client.get(f"/v1/streams/{made[1]['stream_id']}", headers=headers).json()
+    assert (state["state"], state["resume_s"]) == ("made", 5)
+    for wrong in (-1, 86_401, "long"):
+        problem(client.post("/v1/streams", json={"resume_s": wrong}), 422, "bad_request")
+
+
 def test_the_list_of_streams_is_off_without_anonymous_streams(make_client) -> None:
     problem(make_client(anonymous_streams=False).get("/v1/streams"), 403, "forbidden")
 

@@ -137,9 +137,9 @@ def test_another_licence_is_refused(tmp_path: Path, licence: str) -> None:
     [
         ({"url": "http://example.com/m.onnx"}, "some: url: expected an https URL, got 'http://example.com/m.onnx'$"),
         ({"sha256": "A" * 64}, "some: sha256: .* got 'AAAA"),
-        ({"size_bytes": 0}, "some: size_bytes: .*greater than 0, got 0"),
-        ({"size_bytes": 3 << 30}, "some: size_bytes: .*less than or equal"),
-        ({"mirror": "x"}, "some: mirror: Extra inputs"),
+        ({"size_bytes": 0}, "some: size_bytes: expected more than 0, got 0"),
+        ({"size_bytes": 3 << 30}, "some: size_bytes: expected at most"),
+        ({"mirror": "x"}, "some: mirror: unknown key 'mirror'; expected one of"),
         ({"spec": {}}, "some: spec: expected at least a family"),
         ({"spec": {"family": "yolov99"}}, "some: spec: family: .*got 'yolov99'"),
         ({"spec": {"family": "yunet", "colour": "CMYK"}}, "some: spec: colour: "),
@@ -158,7 +158,7 @@ def test_a_wrong_file_is_refused(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(CatalogueError, match=reason):
             Catalogue.load(file)
-    with pytest.raises(CatalogueError, match="name: String should match"):
+    with pytest.raises(CatalogueError, match="name: expected text that matches"):
         Catalogue.load(write(file, **{'"../x"': FIELDS}))
 
 

@@ -11,6 +11,7 @@ from clients.wire import ErrorCode, Flags, FrameMessage, Op, decode_frame
 from service import codec
 from service.jobs import Computed, FrameJob, Refused, check_header, code_of, compute, result_message
 from service.pipeline import FramePipeline
+from service.tracking import Tracker
 
 
 def run(engine: FakeEngine, payload: bytes, *, abandoned: bool = False, quality: int | None = None) -> list:
@@ -39,6 +40,28 @@ def test_computed_with_an_annotated_frame(engine: FakeEngine) -> None:
     assert (message.seq, message.ack, message.dropped, message.capture_ts_us) == (3, 3, 4, 99)
     assert message.detections[0].class_id == 7
     assert message.timing_ms.total >= message.timing_ms.queue >= 0
+
+
+def test_a_tracker_sees_weak_boxes_and_numbers_those_that_are_shown(engine: FakeEngine) -> None:
+    pytest.importorskip("trackers")
+    model = engine.model(min_confidence=0.5)
+    pipeline, tracker = FramePipeline(model, model.open_session(), codec.DEFAULT_LIMITS), Tracker(2.0)
+    answers: list = []
+    for seq, shown, reset in ((1, None, False), (2, None, False), (3, 0.8, False), (4, None, False), (5, None, True)):
+        compute(
+            FrameJob(
+                stream_id="door",
+                frame=FrameMessage(Op.IMAGE, Flags.NONE, seq, seq * 40_000, image(70)),
+                pipeline=pipeline,
+                deliver=lambda job, answer: answers.append(answer.outcome.found.detections),
+                abandoned=lambda: False,
+                received_ns=0,
+                reset=reset,
+                min_confidence=shown,
+                tracker=tracker,
+            )
+        )
+    assert [[box.track_id for box in boxes] for boxes in answers] == [[None], [1], [], [1], [None]]
 
 
 def test_an_abandoned_frame_costs_nothing(engine: FakeEngine) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import get_args
+
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from service.settings import ModelSource, Settings, is_loopback
 
@@ -19,21 +23,38 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.anonymous_allowed
 
 
-def test_every_field_says_what_it_is_and_numbers_are_bounded() -> None:
-    for name, field in Settings.model_fields.items():
+UNITS = {"seconds": "_s", "ms": "_ms", "bytes": "_bytes", "pixels": "_pixels"}
+
+
+@pytest.mark.parametrize("model", [Settings, ModelSource])
+def test_every_field_says_what_it_is_with_bounds_and_a_unit_in_its_name(model: type[BaseModel]) -> None:
+    for name, field in model.model_fields.items():
         assert field.description, name
-        if field.annotation in (int, float):
+        kinds = {field.annotation, *get_args(field.annotation)}
+        if kinds & {int, float}:
             limits = {type(item).__name__ for item in field.metadata}
             assert limits & {"Ge", "Gt"}, name
-            assert "Le" in limits, name
-        if name.endswith("_s"):
-            assert "seconds" in field.description, name
+            assert limits & {"Le", "Lt"}, name
+            for word, ending in UNITS.items():
+                said = re.search(rf"\b{word}\b", field.description)
+                assert bool(said) == name.endswith(ending), (name, word)
+
+
+def test_a_map_of_the_arguments_replaces_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFTERIMAGE_MODELS", '{"door": {"path": "x"}}')
+    assert list(Settings(models={"gate": ModelSource(path=Path("y"))}).models) == ["gate"]
+    monkeypatch.setenv("AFTERIMAGE_PORT", "")
+    assert Settings(max_message_bytes="4 MiB").max_message_bytes == 4 << 20
+    assert Settings().port == 8000, "an empty variable counts as not set"
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"port": 70_000}, "less than or equal to 65535"),
+        ({"max_message_bytes": "8 XB"}, "expected bytes, or a size such as 8 MiB, got '8 XB'"),
+        ({"max_message_bytes": 1.5}, "valid integer"),
+        ({"max_message_bytes": "1 GiB"}, "less than or equal to 268435456"),
         ({"window": 0}, "greater than or equal to 1"),
         ({"drain_s": 0}, "greater than 0"),
         ({"prot": 1}, "Extra inputs"),

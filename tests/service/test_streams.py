@@ -6,7 +6,19 @@ import time
 
 import pytest
 
-from service.streams import NotAuthorised, Secrets, Stream, StreamBusy, StreamManager, TooManyStreams
+from clients.wire import ResumeReason
+from service.streams import (
+    GONE_KEPT,
+    LEGAL,
+    IllegalTransition,
+    NotAuthorised,
+    Secrets,
+    Stream,
+    StreamBusy,
+    StreamManager,
+    StreamState,
+    TooManyStreams,
+)
 
 
 class Attachment:
@@ -92,3 +104,127 @@ def test_number_is_bounded_and_expired_ones_make_room() -> None:
     manager.detach(first, attachment)
     second, _ = manager.create("m")
     assert manager.all() == [second]
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_expiry_by_the_clock_and_the_reason_afterwards() -> None:
+    clock = Clock()
+    manager = StreamManager(max_streams=4, resume_s=60, clock=clock)
+    stream, _ = ask(manager, "door")
+    attachment = Attachment()
+    manager.attach(stream, attachment)
+    stream.pipeline, stream.model = object(), "m"  # type: ignore[assignment]
+    resume = stream.resume.mint()
+    manager.detach(stream, attachment)
+    clock.now += 59.9
+    assert manager.sweep() == []
+    assert ask(manager, "door", resume=resume) == (stream, True)
+    assert manager.reason(stream, resume, "m") is None
+    clock.now += 0.1
+    assert manager.sweep() == [stream]
+    again, resumes = ask(manager, "door", resume=resume)
+    assert (again is stream, resumes) == (False, False)
+    assert manager.reason(again, resume, "m") is ResumeReason.EXPIRED
+    assert manager.reason(again, "wrong", "m") is ResumeReason.UNKNOWN
+    assert manager.reason(again, None, "m") is None, "nobody asked"
+
+
+def test_reasons_of_a_stream_that_is_there() -> None:
+    manager = StreamManager(max_streams=4, resume_s=60)
+    stream, _ = ask(manager, "door")
+    oldest, older, newest = (stream.resume.mint() for _ in range(3))
+    assert manager.reason(stream, newest, "m") is ResumeReason.NOT_CACHED
+    stream.pipeline, stream.model = object(), "m"  # type: ignore[assignment]
+    assert manager.reason(stream, newest, "other") is ResumeReason.OTHER_MODEL
+    assert [manager.reason(stream, token, "m") for token in (oldest, older, newest)] == [
+        ResumeReason.UNKNOWN,
+        None,
+        None,
+    ]
+    manager.remove(stream)
+    again, _ = ask(manager, "door")
+    assert manager.reason(again, newest, "m") is ResumeReason.DELETED
+
+
+def test_each_stream_may_be_kept_for_a_time_of_its_own() -> None:
+    clock = Clock()
+    manager = StreamManager(max_streams=4, resume_s=60, max_resume_s=600, clock=clock)
+    short, long, plain = (manager.create("m", seconds)[0] for seconds in (5, 10_000, None))
+    assert [stream.resume_s for stream in (short, long, plain)] == [5, 600, 60]
+    manager.keep_for(plain, None)
+    assert plain.resume_s == 60
+    clock.now += 59
+    assert manager.sweep() == [], "there is time to connect to a stream that was just made"
+    for stream in (short, long, plain):
+        attachment = Attachment()
+        manager.attach(stream, attachment)
+        manager.detach(stream, attachment)
+    clock.now += 5
+    assert manager.sweep() == [short]
+    clock.now += 55
+    assert manager.sweep() == [plain]
+    clock.now += 540
+    assert manager.sweep() == [long]
+    assert StreamManager(max_streams=4, resume_s=60, max_resume_s=1).create("m", 50)[0].resume_s == 50
+
+
+def test_the_token_of_a_stream_that_is_gone_says_so() -> None:
+    clock = Clock()
+    manager = StreamManager(max_streams=4, resume_s=1, clock=clock)
+    stream, token = manager.create("m")
+    clock.now += 1
+    manager.sweep()
+    with pytest.raises(NotAuthorised, match=r"no stream .* for this token; it was expired; make one"):
+        ask(manager, stream.id, token=token)
+
+
+def test_what_is_known_of_streams_that_are_gone_is_bounded() -> None:
+    manager = StreamManager(max_streams=4, resume_s=1)
+    for number in range(GONE_KEPT + 10):
+        manager.remove(ask(manager, f"s{number}")[0])
+    assert len(manager._gone) == GONE_KEPT
+    assert "s9" not in manager._gone
+    assert f"s{GONE_KEPT + 9}" in manager._gone
+
+
+def test_a_life_goes_through_its_states() -> None:
+    manager = StreamManager(max_streams=4, resume_s=60)
+    stream, _ = ask(manager, "door")
+    first, second = Attachment(), Attachment()
+    assert stream.describe()["state"] == "made"
+    manager.attach(stream, first)
+    manager.attach(stream, second)
+    manager.detach(stream, first)
+    assert stream.state is StreamState.LIVE, "taken over"
+    manager.detach(stream, second)
+    assert stream.state is StreamState.KEPT
+    manager.attach(stream, first)
+    manager.remove(stream)
+    manager.detach(stream, first)
+    assert (stream.state, stream.attachment) == (StreamState.GONE, None), "deleted while connected"
+    with pytest.raises(IllegalTransition, match="expected nothing after gone, got live"):
+        manager.attach(stream, first)
+
+
+def test_only_the_table_is_legal() -> None:
+    for state in StreamState:
+        for other in StreamState:
+            stream = Stream("x", None, None, state=state)
+            if other in LEGAL[state]:
+                stream.move(other)
+                assert stream.state is other
+            else:
+                with pytest.raises(IllegalTransition):
+                    stream.move(other)
+                assert stream.state is state
+    reachable, found = {StreamState.MADE}, {StreamState.MADE}
+    while found:
+        found = {after for state in found for after in LEGAL[state]} - reachable
+        reachable |= found
+    assert reachable == set(StreamState)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from clients.wire import (
     encode_frame,
     vectors,
 )
+from service import connection
 
 
 def connect(client, stream_id: str = "door", token: str | None = None, **kwargs: Any):
@@ -407,12 +409,100 @@ def test_two_streams_do_not_mix(make_client, engine: FakeEngine) -> None:
     assert [session.decisions[:2] for session in engine.sessions] == [["keyframe", "reuse"]] * 2
 
 
+TRACKED = {"outputs": ["detections", "tracks"]}
+
+
+def test_tracks_are_an_output_and_survive_a_resume(make_client) -> None:
+    pytest.importorskip("trackers")
+    client = make_client()
+    with connect(client) as socket:
+        resume = hello(socket, **TRACKED)["resume"]
+        ids = []
+        for seq in range(1, 5):
+            socket.send_bytes(frame(seq, 100, ts=seq * 33_000))
+            ids.append(socket.receive_json()["detections"][0].get("track_id"))
+        assert ids == [None, 1, 1, 1]
+        assert client.get("/v1/streams/door").json()["objects"] == 1
+    with connect(client) as socket:
+        assert hello(socket, resume=resume, **TRACKED)["resumed"] is True
+        socket.send_bytes(frame(1, 100, ts=9_000_000))
+        assert socket.receive_json()["detections"][0]["track_id"] == 1
+        socket.send_bytes(frame(2, 100, ts=9_033_000, reset=True))
+        assert "track_id" not in socket.receive_json()["detections"][0]
+        socket.send_bytes(frame(3, 100, ts=9_066_000))
+        assert socket.receive_json()["detections"][0]["track_id"] == 2, "a number is never used twice"
+
+
+def test_without_tracks_there_are_no_ids_and_weak_boxes_are_left_out_with_them(make_client) -> None:
+    client = make_client()
+    with connect(client, "plain") as plain, connect(client, "strict") as strict:
+        hello(plain)
+        assert hello(strict, min_confidence=0.9, **TRACKED)["type"] == "ready"
+        for seq in range(1, 4):
+            plain.send_bytes(frame(seq, 100))
+            strict.send_bytes(frame(seq, 100))
+            assert "track_id" not in plain.receive_json()["detections"][0]
+            assert strict.receive_json()["detections"] == []
+        assert client.get("/v1/streams/plain").json()["objects"] is None
+
+
+def test_a_server_that_cannot_track_says_so(make_client, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = make_client()
+    monkeypatch.setattr(connection, "is_available", lambda: False)
+    with connect(client) as socket:
+        answer = hello(socket, **TRACKED)
+        assert answer["code"] == "unsupported_output"
+        assert "afterimage[tracking]" in answer["detail"]
+        assert closed(socket).code == 1008
+    with connect(client) as socket:
+        assert hello(socket)["type"] == "ready"
+
+
+def test_a_resume_that_fails_says_why(make_client) -> None:
+    client = make_client()
+    with connect(client) as socket:
+        ready = hello(socket, resume_s=120)
+        assert (ready["resume_s"], "resume_reason" in ready) == (120, False)
+        assert client.get("/v1/streams/door").json()["state"] == "live"
+    wait_until(lambda: client.get("/v1/streams/door").json()["state"] == "kept")
+    client.app.state.service.streams.sweep(time.monotonic() + 119)
+    assert client.get("/v1/streams/door").status_code == 200
+    client.app.state.service.streams.sweep(time.monotonic() + 121)
+    with connect(client) as socket:
+        again = hello(socket, resume=ready["resume"])
+        assert (again["resumed"], again["resume_reason"]) == (False, "expired")
+        assert again["resume_s"] == 60
+    with connect(client) as socket:
+        assert hello(socket, resume="made up")["resume_reason"] == "unknown"
+    with connect(client) as socket:
+        assert client.delete("/v1/streams/door").status_code == 204
+        assert hello(socket, resume=again["resume"])["resume_reason"] == "deleted"
+
+
 def test_a_deleted_stream_closes(make_client) -> None:
     client = make_client()
     with connect(client) as socket:
         hello(socket)
         assert client.delete("/v1/streams/door").status_code == 204
         assert closed(socket).code == 1000
+
+
+def test_a_stream_deleted_while_a_frame_is_computed(make_client, engine: FakeEngine, caplog) -> None:
+    client = make_client()
+    with connect(client) as socket:
+        resume = hello(socket)["resume"]
+        engine.gate.clear()
+        socket.send_bytes(frame(1))
+        assert engine.entered.acquire(timeout=5)
+        assert client.delete("/v1/streams/door").status_code == 204
+        assert closed(socket).code == 1000
+    engine.gate.set()
+    assert client.get("/v1/streams/door").status_code == 404
+    with connect(client) as socket:
+        assert hello(socket, resume=resume)["resume_reason"] == "deleted"
+        socket.send_bytes(frame(1))
+        assert socket.receive_json()["decision"] == "keyframe"
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_every_truncation_of_every_golden_vector(make_client) -> None:

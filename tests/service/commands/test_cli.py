@@ -227,8 +227,8 @@ def test_verify_takes_the_scene(model: Path) -> None:
 def test_a_wrong_url_or_size_is_said_in_one_line(model: Path, clip: Path) -> None:
     assert "expected a URL such as" in fail("stream", clip, "--url", "foo")
     for said in (fail("serve", "--size", "4x4"), fail("serve", model, "--size", "4x4")):
-        assert "Invalid value for --size: Input should be greater than or equal to 8" in said
-    assert "greater than or equal to 8" in fail("detect", clip / "00.png", "-m", model, "--size", "4x4")
+        assert "Invalid value for --size: expected at least 8, got 4" in said
+    assert "--size: expected at least 8, got 4" in fail("detect", clip / "00.png", "-m", model, "--size", "4x4")
 
 
 def test_detect_names_a_server_that_does_not_answer_in_json(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:

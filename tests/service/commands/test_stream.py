@@ -58,6 +58,24 @@ def test_the_source_is_not_overwritten(server: RunningServer, clip: Path, tmp_pa
         assert len(list(kept)) == 12
 
 
+def test_tracks_show_numbers(server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("trackers")
+    folder = tmp_path / "still"
+    folder.mkdir()
+    for number in range(5):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((96, 128, 3), 100, np.uint8))
+    written: list[str] = []
+    monkeypatch.setattr("service.annotate.cv2.putText", lambda image, text, *rest: written.append(text))
+    saved = tmp_path / "saved"
+    code, said = stream(folder, "--tracks", "--fps", 30, "--save", saved, "--json", "--url", server.url)
+    assert code == 0, said
+    lines = [json.loads(line) for line in said.replace("} {", "}\n{").splitlines() if line.startswith("{")]
+    ids = [line["detections"][0].get("track_id") for line in lines if "seq" in line]
+    assert ids == [None, 1, 1, 1, 1]
+    assert lines[-1]["summary"]["objects"] == 1
+    assert written == ["grey10 75%", *["#1 grey10 75%"] * 4]
+
+
 @pytest.mark.parametrize("name", ["out.mp4", "out"])
 def test_nothing_to_save_is_said(server: RunningServer, clip: Path, tmp_path: Path, name: str) -> None:
     code, said = stream(clip, "--start", 99999, "--save", tmp_path / name, "--url", server.url)
@@ -112,3 +130,4 @@ def test_a_lost_connection_is_said_and_counted(tmp_path: Path) -> None:
     assert summary["reconnections"] >= 1
     assert summary["results"] > 0
     assert said.count("the connection to the server was lost; trying again") == 1
+    assert said.count("the server has nothing to resume (unknown); the stream starts afresh") == 1
