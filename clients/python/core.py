@@ -43,6 +43,7 @@ class StreamOptions:
     content_type: str = "image/jpeg"
     min_confidence: float | None = None
     max_fps: float | None = None
+    idle_fps: float | None = None
     annotated: bool = False
     encoding: Encoding = Encoding.JSON
     reconnect: Reconnect = field(default_factory=Reconnect)
@@ -61,6 +62,7 @@ class StreamOptions:
             content_type=content_type,  # type: ignore[arg-type]  # narrowed by the test above
             policy=self.policy,
             max_fps=self.max_fps,
+            idle_fps=self.idle_fps,
             min_confidence=self.min_confidence,
             outputs=outputs,
         )

@@ -24,6 +24,7 @@ class Policy(StrEnum):
 
     LATEST = "latest"  # a waiting frame is replaced by a newer one, and counted as dropped
     ALL = "all"  # nothing is dropped: the server stops reading until there is room
+    DROP_NEWEST = "drop_newest"  # a frame that finds no room is dropped and counted; those that wait keep their places
 
 
 class Output(StrEnum):
@@ -50,6 +51,7 @@ class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
     min_confidence: Fraction | None = None
     outputs: Annotated[tuple[Output, ...], Meta(max_length=8)] = (Output.DETECTIONS,)
     resume: Token | None = None
+    idle_fps: Annotated[float, Meta(gt=0.0, le=1000.0)] | None = None
 
 
 class Bye(Struct, frozen=True, kw_only=True, tag="bye"):
@@ -60,7 +62,10 @@ class Bye(Struct, frozen=True, kw_only=True, tag="bye"):
 
 
 class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
-    """Answer to hello. `resumed` says whether what was cached before is still there."""
+    """Answer to hello. `resumed` says whether what was cached before is still there.
+
+    `max_fps` is what frames are computed at, at most: the client's own, or the server's where that is lower.
+    """
 
     stream_id: str
     model: str
@@ -70,6 +75,7 @@ class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
     resume: Token
     resumed: bool
     size: tuple[Count, Count]
+    max_fps: float | None = None
 
 
 class Timing(Struct, frozen=True, kw_only=True):
@@ -154,7 +160,12 @@ class Audit(Struct, frozen=True, kw_only=True):
 
 
 class Result(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="result"):
-    """What was found in frame `seq`. Every frame up to `ack` is settled: computed, dropped or refused."""
+    """What was found in frame `seq`. Every frame up to `ack` is settled: computed, dropped or refused.
+
+    `received_ts_us` is the server's clock (microseconds since 1970) when the frame had arrived. `age_ms` is the time
+    from the frame's capture to the result's encoding, where `capture_ts_us` can be read on that clock. `evicted`: what
+    was cached had been freed for other streams, so that the frame was computed in full.
+    """
 
     seq: Seq
     ack: Seq
@@ -171,6 +182,9 @@ class Result(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="result"
     masks: tuple[Mask, ...] | None = None
     tensors: tuple[Tensor, ...] | None = None
     audit: Audit | None = None
+    received_ts_us: Count = 0
+    age_ms: float | None = None
+    evicted: bool = False
 
 
 class ErrorMessage(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="error"):
@@ -185,7 +199,7 @@ class ErrorMessage(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="e
 
 
 class Ack(Struct, frozen=True, kw_only=True, tag="ack"):
-    """Frames up to `ack` are settled, the last without a result: it came sooner than `max_fps` allows."""
+    """Frames up to `ack` are settled, the last without a result: it came too soon, or found no room."""
 
     ack: Seq
     dropped: Count
