@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -40,7 +40,7 @@ class _Entry:
 class Caches:
     """Sessions under a cap.
 
-    cap_bytes : for sessions and what `fixed` says; None: no cap. fixed : bytes that are taken anyway, as models' weights.
+    cap_bytes : for sessions and what `fixed` says; None: no cap. fixed : bytes that are taken anyway: models' weights.
     clock : seconds.
     """
 
@@ -81,20 +81,23 @@ class Caches:
         with self._lock:
             return self._total()
 
-    def room_for(self, nbytes: int, now: float | None = None, *, quiet_s: float = 0.0) -> str | None:
-        """Why a session of so many bytes would not fit, with figures; None if it would.
+    def refuse(self, nbytes: int, *, quiet_s: float, spare: Collection[Holder] = ()) -> str | None:
+        """Why one more session of so many bytes would not fit, with figures; None if it would.
 
-        quiet_s : what was used within so many seconds is not to be freed for it.
+        quiet_s : what was used within so many seconds is not to be freed for it, `spare` aside.
         """
-        if self.cap_bytes is None:
+        if self.cap_bytes is None or not nbytes:
             return None
-        moment = self._clock() if now is None else now
+        now = self._clock()
         with self._lock:
-            busy = sum(e.nbytes for e in list(self._entries.values()) if e.held or moment - e.used < quiet_s)
+            kept = [entry for holder, entry in list(self._entries.items()) if holder not in spare]
+            busy = sum(entry.nbytes for entry in kept if entry.held or now - entry.used < quiet_s)
         needed = busy + self._fixed() + nbytes
         if needed <= self.cap_bytes:
             return None
-        return f"expected at most {_mib(self.cap_bytes)} for models and streams in use, got {_mib(needed)} with this one"
+        return (
+            f"expected at most {_mib(self.cap_bytes)} for models and streams in use, got {_mib(needed)} with this one"
+        )
 
     def _take(self, holder: Holder) -> _Entry:
         nbytes = holder.nbytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -12,10 +12,16 @@ from clients.wire import Audit, ErrorCode, Flags, FrameMessage, Op, Result, Timi
 from service import codec
 from service.annotate import annotate
 from service.audits.stream import Report, rounded
+from service.caches import CacheFull
 from service.errors import new_error_id
 from service.pipeline import FramePipeline, Outcome
+from service.together import Request, run_together
 
 log = logging.getLogger("afterimage.frames")
+
+CLOCK_AHEAD_US = 50_000
+OLDEST_US = 60_000_000
+"""A capture time from a minute before a frame's arrival to 50 ms after it is taken to be on this server's clock."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class FrameJob:
     reset: bool
     min_confidence: float | None = None
     annotate_quality: int | None = None  # JPEG quality; None: no annotated frame
+    received_ts_us: int = 0  # the wall clock then, microseconds since 1970; 0: not known
 
 
 def compute(job: FrameJob) -> None:
@@ -64,13 +71,46 @@ def compute(job: FrameJob) -> None:
         job.deliver(job, _answer(job))
 
 
+def compute_together(jobs: Sequence[FrameJob]) -> list[float]:
+    """Process of a group of lanes of one model: each answer is delivered as soon as it is known; never raises.
+
+    Returns nanoseconds that each job itself took, as far as they are known.
+    """
+    wanted = [job for job in jobs if not job.abandoned()]
+    queue_ns = [time.perf_counter_ns() - job.received_ns for job in wanted]
+    took: dict[int, float] = {}
+
+    def tell(index: int, found: Outcome | Exception) -> None:
+        job = wanted[index]
+        if isinstance(found, Outcome):
+            took[id(job)] = found.decode_ns + found.diff_ns + found.infer_ns
+        job.deliver(job, _told(job, found, queue_ns[index]))
+
+    run_together([Request(j.pipeline, j.frame.payload, j.min_confidence, j.reset) for j in wanted], tell)
+    return [took.get(id(job), 0.0) for job in jobs]
+
+
 def _answer(job: FrameJob) -> Answer:
     queue_ns = time.perf_counter_ns() - job.received_ns
     try:
-        outcome = job.pipeline.run(job.frame.payload, min_confidence=job.min_confidence, reset=job.reset)
-        return Computed(outcome, queue_ns, _annotated(job, outcome))
+        found: Outcome | Exception = job.pipeline.run(
+            job.frame.payload, min_confidence=job.min_confidence, reset=job.reset
+        )
+    except Exception as error:
+        found = error
+    return _told(job, found, queue_ns)
+
+
+def _told(job: FrameJob, found: Outcome | Exception, queue_ns: int) -> Answer:
+    """What a client is told of an outcome, or of what went wrong."""
+    try:
+        if isinstance(found, Exception):
+            raise found
+        return Computed(found, queue_ns, _annotated(job, found))
     except codec.CodecError as error:
         return Refused(code_of(error), str(error))
+    except CacheFull as error:
+        return Refused(ErrorCode.OVERLOADED, str(error))
     except Exception:
         error_id = new_error_id()
         log.exception("stream %s: frame %d failed, error_id=%s", job.stream_id, job.frame.seq, error_id)
@@ -121,11 +161,12 @@ def timing(outcome: Outcome, queue_ns: int, total_ns: int) -> Timing:
 def result_message(job: FrameJob, computed: Computed, *, ack: int, dropped: int) -> Result:
     """The result to send for a computed frame, now."""
     outcome = computed.outcome
+    total_ns = time.perf_counter_ns() - job.received_ns
     return Result(
         seq=job.frame.seq,
         ack=ack,
         capture_ts_us=job.frame.capture_ts_us,
-        timing_ms=timing(outcome, computed.queue_ns, time.perf_counter_ns() - job.received_ns),
+        timing_ms=timing(outcome, computed.queue_ns, total_ns),
         dropped=dropped,
         compute_fraction=round(outcome.compute_fraction, 6),
         changed_tiles=outcome.changed_tiles,
@@ -137,7 +178,21 @@ def result_message(job: FrameJob, computed: Computed, *, ack: int, dropped: int)
         masks=outcome.found.masks,
         tensors=outcome.found.tensors,
         audit=None if outcome.audit is None else audit_message(outcome.audit),
+        received_ts_us=job.received_ts_us,
+        age_ms=capture_age_ms(job.frame.capture_ts_us, job.received_ts_us, total_ns),
+        evicted=outcome.evicted,
     )
+
+
+def capture_age_ms(capture_ts_us: int, received_ts_us: int, total_ns: int) -> float | None:
+    """Age of a result since its frame's capture, total_ns after that arrived.
+
+    None where the capture time cannot be on this server's clock. One a little ahead of it counts as the arrival.
+    """
+    before_us = received_ts_us - capture_ts_us
+    if not capture_ts_us or not received_ts_us or not -CLOCK_AHEAD_US <= before_us <= OLDEST_US:
+        return None
+    return round(max(0, before_us) / 1e3 + total_ns / 1e6, 3)
 
 
 def audit_message(report: Report) -> Audit:

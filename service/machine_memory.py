@@ -39,7 +39,7 @@ def _meminfo(root: Path) -> dict[str, int]:
 
 
 def _groups(root: Path) -> list[tuple[int, int]]:
-    """(limit, used) of this process's group and of all above it that have a limit; caches that can be given up aside."""
+    """(limit, used) of this process's group and all above it that have a limit; file caches are not counted as used."""
     found = []
     for line in _text(root / "proc/self/cgroup").splitlines():
         number, _, rest = line.partition(":")

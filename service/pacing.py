@@ -1,8 +1,8 @@
 """Which frames of a connection are worth computing, by its rates: a pure function of times, sizes and what was found.
 
-A stream is *idle* when nothing has changed in it for `idle_after_s`. While it is idle only `idle_fps` frames a second are
-looked at, and a frame whose encoded size says that it is another picture. The first frame in which anything changed ends
-it: so change is noticed within 1 / idle_fps seconds, and the frames after it are computed at the full rate.
+A stream is *idle* when nothing has changed in it for `idle_after_s`. While it is idle only `idle_fps` frames a second
+are looked at, and a frame whose encoded size says that it is another picture. The first frame in which anything changed
+ends it: so change is noticed within 1 / idle_fps seconds, and the frames after it are computed at the full rate.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Whose turn it is: deficit round-robin over shares of the workers' time. No threads, no clock, no queues.
 
-M. Shreedhar, G. Varghese, "Efficient fair queuing using deficit round robin", IEEE/ACM Transactions on Networking 4(3),
-1996: in each round each share may use a quantum, what an item costs is taken off, and what is left or owed is carried
-over. Three things differ, for frames are not packets (docs/decisions/0022-fair-turns.md): an item's cost is known only
-afterwards, so that what it usually costs is taken off first, and the difference when it is done; a share stays in the
-round until it owes nothing, though nothing of it waits; and a share that owes nothing is served before those in the round
-when something comes for it (as new flows in RFC 8290).
+M. Shreedhar, G. Varghese, "Efficient fair queuing using deficit round robin", SIGCOMM 1995: in each round each share
+may use a quantum, what an item costs is taken off, and what is left or owed is carried over. Three things differ, for
+frames are not packets (docs/decisions/0022-fair-turns.md): an item's cost is known only afterwards, so that what it
+usually costs is taken off first, and the difference when it is done; a share stays in the round until it owes nothing,
+though nothing of it waits; and a share that owes nothing is served before those in the round when something comes for
+it (as new flows in RFC 8290).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 QUANTUM_S = 0.002
-"""Worker time that a share may use in each round: less than nearly any frame takes, so that shares differ by the one item
-that they are ahead, and no share has two in a row where others wait."""
+"""Worker time that a share may use in each round: less than nearly any frame takes, so that shares differ by the one
+item that they are ahead, and no share has two in a row where others wait."""
 USUAL = 1 / 8
 """Weight of the newest item in what an item of a share usually costs."""
 

@@ -27,7 +27,6 @@ from clients.wire.messages import (
     encode_message,
 )
 
-
 _LOOSE = 64
 """Settled frames that a server remembers behind one that is not settled yet, before they are merged."""
 

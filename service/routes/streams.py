@@ -43,7 +43,12 @@ async def create_stream(request: Request, wanted: Annotated[NewStream | None, Bo
         raise overloaded("the server is shutting down", service.settings.retry_after_ms)
     try:
         model = service.registry.resolve(wanted.model if wanted else None)
+        promised_fps = service.promised_fps(None)
+        reason = service.refuse_stream(model, promised_fps)
+        if reason is not None:
+            raise overloaded(reason, service.settings.retry_after_ms)
         stream, token = service.streams.create(model)
+        stream.demand.promised_fps = promised_fps
     except UnknownModel as error:
         raise Problem(404, "unknown_model", str(error)) from None
     except TooManyStreams as error:
