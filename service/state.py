@@ -136,9 +136,15 @@ class Service:
         loaded = next((model for model in self.registry.loaded() if model.name == model_name), None)
         return None if loaded is None else self._lacks_memory(loaded)
 
-    def refuse_image(self) -> str | None:
+    def refuse_image(self, model_name: str) -> str | None:
         """Why no single image should be computed now, with figures; None if it may. On the event loop."""
-        return self.admission.refuse_image(self.streams.all(), time.monotonic()) if self.settings.admission else None
+        if not self.settings.admission:
+            return None
+        reason = self.admission.refuse_image(self.streams.all(), time.monotonic())
+        pipeline = self.detect_pipelines.get(model_name)
+        if reason is not None or pipeline is None or pipeline.held_bytes:
+            return reason
+        return self._lacks_memory(pipeline.model)
 
     def group(self, model: Model) -> Group[FrameJob] | None:
         """What lanes of streams of a model have in common; None where its frames are not computed together."""

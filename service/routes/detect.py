@@ -83,7 +83,7 @@ async def detect(
         name = service.registry.resolve(model)
     except UnknownModel as error:
         raise Problem(404, "unknown_model", str(error)) from None
-    if (reason := service.refuse_image()) is not None:
+    if (reason := service.refuse_image(name)) is not None:
         raise overloaded(reason, service.settings.retry_after_ms)
     data = await _image_of(request, service)
     started = time.perf_counter_ns()

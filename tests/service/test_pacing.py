@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,7 +72,7 @@ def test_never_more_than_max_fps_and_never_longer_than_the_idle_interval(
     max_fps: float, idle_fps: float, every_ms: int
 ) -> None:
     seen = looked_at(Pace(max_fps, idle_fps, 1.0), every_ms, 10_000)
-    gaps = [later - earlier for earlier, later in zip(seen, seen[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(seen)]
     assert all(gap >= 900 / max_fps for gap in gaps)
     assert all(gap <= max(1000 / max_fps, 1000 / idle_fps) + every_ms for gap in gaps)
 

@@ -75,7 +75,9 @@ def test_ones_error_is_its_own() -> None:
     streams = pipelines(engine, 4)
     run([Request(each, image()) for each in streams])
     engine.failures.append(RuntimeError("the first that is pushed"))
-    told = run([Request(each, data) for each, data in zip(streams, (b"nothing", image(), image(), image()), strict=True)])
+    told = run(
+        [Request(each, data) for each, data in zip(streams, (b"nothing", image(), image(), image()), strict=True)]
+    )
     assert isinstance(told[0], codec.CodecError)
     assert isinstance(told[1], RuntimeError)
     assert [told[index].decision for index in (2, 3)] == ["reuse", "reuse"]
