@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from clients.python.errors import ServerMisbehaved
 from clients.python.reconnect import Reconnect
 from clients.wire import (
+    Ack,
     ClientProtocol,
     Draining,
     Encoding,
@@ -102,6 +103,11 @@ class FramesLost:
 Event: TypeAlias = FrameResult | FrameRefused | FramesLost
 
 
+def now_us() -> int:
+    """When a frame is captured that is captured now: the wall clock, microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
 def stream_url(url: str, stream_id: str | None) -> str:
     """The WebSocket address of a stream.
 
@@ -150,7 +156,7 @@ class ClientCore:
 
     def frame(self, image: bytes, capture_ts_us: int | None, reset: bool) -> tuple[int, bytes]:
         """Number a frame; returns its seq and the message to send. WireError as ClientProtocol.frame."""
-        captured = time.time_ns() // 1000 if capture_ts_us is None else capture_ts_us
+        captured = now_us() if capture_ts_us is None else capture_ts_us
         seq, data = self.protocol.frame(image, captured, reset=reset)
         self._sent_ns[seq] = time.monotonic_ns()
         return seq, data
@@ -170,6 +176,8 @@ class ClientCore:
             self._waiting = message
         elif isinstance(message, ErrorMessage):
             return self._refused(message)
+        elif isinstance(message, Ack):
+            self.server_dropped = message.dropped
         elif isinstance(message, Draining):
             self.retry_after_s = message.retry_after_ms / 1000
         self._forget()
@@ -231,5 +239,5 @@ class StreamFigures:
 
     @property
     def server_dropped(self) -> int:
-        """Frames that the server has dropped in favour of newer ones, as of the last result."""
+        """Frames that the server has settled without a result, as of the last message that says so."""
         return self._core.server_dropped
