@@ -29,9 +29,12 @@ from clients.wire import (
     ServerProtocol,
     WireError,
 )
+from service.admission import Demand, Overloaded
+from service.caches import CacheFull
 from service.errors import new_error_id
 from service.jobs import Answer, Computed, FrameJob, Refused, check_header, compute, result_message
 from service.outbox import Outbox
+from service.pacing import Pace, slower
 from service.registry import ModelFailed, UnknownModel
 from service.state import Service
 from service.streams import NotAuthorised, Stream, StreamBusy, TooManyStreams
@@ -40,7 +43,6 @@ from service.tracking import MISSING, TrackingUnavailable, is_available, load
 log = logging.getLogger("afterimage.ws")
 
 FLUSH_S = 2.0
-FPS_SLACK = 0.9  # of the frame interval: a camera's clock jitters
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:
@@ -85,7 +87,7 @@ class StreamConnection:
         self._stream: Stream | None = None
         self._hello = Hello()
         self._reset_next = False
-        self._last_frame_ns = 0
+        self._pace = Pace()
         self._deadline: float | None = None
 
     async def run(self) -> None:
@@ -218,7 +220,7 @@ class StreamConnection:
             raise self._refuse(ErrorCode.MODEL_FAILED, str(error), CloseCode.UNAUTHORIZED) from None
         except TrackingUnavailable as error:
             raise self._refuse(ErrorCode.UNSUPPORTED_OUTPUT, str(error), CloseCode.UNAUTHORIZED) from None
-        except (StreamBusy, TooManyStreams) as error:
+        except (StreamBusy, TooManyStreams, Overloaded, CacheFull) as error:
             raise self._refuse(ErrorCode.OVERLOADED, str(error), CloseCode.OVERLOADED) from None
 
     async def _receive_hello(self, timeout_s: float) -> Hello:
@@ -239,6 +241,11 @@ class StreamConnection:
         service, settings = self._service, self._service.settings
         known = service.streams.get(self._stream_id)
         model = service.registry.resolve(hello.model or (known.model if known else None))
+        promised_fps = service.promised_fps(hello.max_fps)
+        if known is None or known.pipeline is None:
+            too_much = service.refuse_stream(model, promised_fps, known)
+            if too_much is not None:
+                raise Overloaded(too_much)
         if Output.TRACKS in hello.outputs and not is_available():
             raise TrackingUnavailable(MISSING)
         stream, resumes = service.streams.open(
@@ -252,17 +259,22 @@ class StreamConnection:
         reason = service.streams.reason(stream, hello.resume, model)
         service.streams.keep_for(stream, hello.resume_s)
         self._reset_next = not resumed
+        if not resumed:
+            stream.demand = Demand()
+        stream.demand.promised_fps = promised_fps
+        self._pace = Pace(slower(hello.max_fps, settings.max_fps), hello.idle_fps, settings.idle_after_s)
         self._use_lane(stream, hello)
-        if stream.pipeline is None or stream.model != model:
-            try:
-                pipeline = await asyncio.to_thread(service.make_pipeline, model)
-            except BaseException:
-                if stream.token is None and stream.attachment is self:
-                    service.streams.remove(stream)
-                raise
-            stream.pipeline, stream.model = pipeline, model
-        if Output.TRACKS in hello.outputs and stream.tracker is None:
-            stream.tracker = await asyncio.to_thread(load, settings.track_lost_s)
+        try:
+            if stream.pipeline is None or stream.model != model:
+                stream.pipeline, stream.model = await asyncio.to_thread(service.make_pipeline, model), model
+            if Output.TRACKS in hello.outputs and stream.tracker is None:
+                stream.tracker = await asyncio.to_thread(load, settings.track_lost_s)
+        except BaseException:
+            if stream.token is None and stream.attachment is self:
+                service.streams.remove(stream)
+            raise
+        assert stream.lane is not None
+        stream.lane.group = service.group(stream.pipeline.model)
         self._say_ready(stream, resumed, reason)
         return stream
 
@@ -292,24 +304,27 @@ class StreamConnection:
                 size=stream.pipeline.model.size,
                 resume_reason=reason,
                 resume_s=stream.resume_s,
+                max_fps=self._pace.max_fps,
             )
         )
 
     async def _take_frame(self, stream: Stream, frame: FrameMessage) -> None:
-        """Check a frame by its header and queue it; with policy `all`, wait for room."""
+        """Check a frame by its header and queue it; with policy `all`, wait for room; with `drop_newest`, do not."""
         if stream.attachment is not self:
             return None  # taken over by a newer connection: this one is about to be closed
-        received_ns = time.perf_counter_ns()
+        received_ns, received_ts_us = time.perf_counter_ns(), time.time_ns() // 1000
         self._settled.clear()
         stream.counters.received += 1
         self._reset_next |= bool(frame.flags & Flags.RESET)  # kept for the next frame where this one is not computed
         refused = check_header(frame.payload, self._hello.content_type, self._service.limits)
         if refused is not None:
             return self._answer_refused(stream, frame.seq, refused)
-        if self._too_soon(received_ns):
-            stream.counters.dropped += 1
-            return self._put(Ack(ack=self._settle(frame.seq), dropped=stream.counters.dropped))
+        if self._pace.skips(received_ns, len(frame.payload), wanted=self._reset_next):
+            stream.counters.paced += 1
+            return self._drop(stream, frame.seq)
+        stream.demand.offered.add(time.monotonic())
         job = self._job(stream, frame, received_ns)
+        job.received_ts_us = received_ts_us
         assert stream.lane is not None
         scheduler = self._service.scheduler
         if stream.lane.policy is Policy.LATEST:
@@ -322,14 +337,15 @@ class StreamConnection:
                 self._settle(old.frame.seq)
             if taken:
                 return None
+            if stream.lane.policy is Policy.DROP_NEWEST and not stream.lane.closed:
+                self._reset_next |= job.reset
+                return self._drop(stream, frame.seq)
             await self._space.wait()
 
-    def _too_soon(self, now_ns: int) -> bool:
-        max_fps = self._hello.max_fps
-        if max_fps is not None and now_ns - self._last_frame_ns < FPS_SLACK * 1e9 / max_fps:
-            return True
-        self._last_frame_ns = now_ns
-        return False
+    def _drop(self, stream: Stream, seq: int) -> None:
+        """Settle a frame that is not computed."""
+        stream.counters.dropped += 1
+        self._put(Ack(ack=self._settle(seq), dropped=stream.counters.dropped))
 
     def _job(self, stream: Stream, frame: FrameMessage, received_ns: int) -> FrameJob:
         assert stream.pipeline is not None
@@ -366,11 +382,14 @@ class StreamConnection:
             return self._answer_refused(stream, job.frame.seq, answer)
         stream.counters.results += 1
         stream.counters.compute_fraction_sum += answer.outcome.compute_fraction
+        stream.counters.evicted += answer.outcome.evicted
+        self._pace.found(time.perf_counter_ns(), answer.outcome.changed_tiles > 0)
         self._send_result(stream, job, answer)
 
     def _send_result(self, stream: Stream, job: FrameJob, computed: Computed) -> None:
         ack = self._settle(job.frame.seq)
         message = result_message(job, computed, ack=ack, dropped=stream.counters.dropped)
+        stream.counters.age_ms = message.timing_ms.total if message.age_ms is None else message.age_ms
         self._outbox.put(self._protocol.encode(message))
         if computed.annotated is not None:
             self._outbox.put(computed.annotated)

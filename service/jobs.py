@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -12,11 +12,17 @@ from clients.wire import Audit, ErrorCode, Flags, FrameMessage, Op, Result, Timi
 from service import codec
 from service.annotate import annotate
 from service.audits.stream import Report, rounded
+from service.caches import CacheFull
 from service.errors import new_error_id
 from service.pipeline import FramePipeline, Outcome
+from service.together import Request, run_together
 from service.tracking import Tracker, weakest
 
 log = logging.getLogger("afterimage.frames")
+
+CLOCK_AHEAD_US = 50_000
+OLDEST_US = 60_000_000
+"""A capture time from a minute before a frame's arrival to 50 ms after it is taken to be on this server's clock."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class FrameJob:
     min_confidence: float | None = None
     annotate_quality: int | None = None  # JPEG quality; None: no annotated frame
     tracker: Tracker | None = None  # None: boxes get no ids
+    received_ts_us: int = 0  # the wall clock then, microseconds since 1970; 0: not known
 
 
 def compute(job: FrameJob) -> None:
@@ -66,13 +73,45 @@ def compute(job: FrameJob) -> None:
         job.deliver(job, _answer(job))
 
 
+def compute_together(jobs: Sequence[FrameJob]) -> list[float]:
+    """Process of a group of lanes of one model: each answer is delivered as soon as it is known; never raises.
+
+    Returns nanoseconds that each job itself took, as far as they are known.
+    """
+    wanted = [job for job in jobs if not job.abandoned()]
+    queue_ns = [time.perf_counter_ns() - job.received_ns for job in wanted]
+    took: dict[int, float] = {}
+
+    def tell(index: int, found: Outcome | Exception) -> None:
+        job = wanted[index]
+        if isinstance(found, Outcome):
+            took[id(job)] = found.decode_ns + found.diff_ns + found.infer_ns
+        job.deliver(job, _told(job, found, queue_ns[index]))
+
+    run_together([Request(j.pipeline, j.frame.payload, _weakest(j), j.reset) for j in wanted], tell)
+    return [took.get(id(job), 0.0) for job in jobs]
+
+
 def _answer(job: FrameJob) -> Answer:
     queue_ns = time.perf_counter_ns() - job.received_ns
     try:
-        outcome = _tracked(job)
+        found: Outcome | Exception = job.pipeline.run(job.frame.payload, min_confidence=_weakest(job), reset=job.reset)
+    except Exception as error:
+        found = error
+    return _told(job, found, queue_ns)
+
+
+def _told(job: FrameJob, found: Outcome | Exception, queue_ns: int) -> Answer:
+    """What a client is told of an outcome, or of what went wrong."""
+    try:
+        if isinstance(found, Exception):
+            raise found
+        outcome = _tracked(job, found)
         return Computed(outcome, queue_ns, _annotated(job, outcome))
     except codec.CodecError as error:
         return Refused(code_of(error), str(error))
+    except CacheFull as error:
+        return Refused(ErrorCode.OVERLOADED, str(error))
     except Exception:
         error_id = new_error_id()
         log.exception("stream %s: frame %d failed, error_id=%s", job.stream_id, job.frame.seq, error_id)
@@ -80,16 +119,23 @@ def _answer(job: FrameJob) -> Answer:
         return Refused(ErrorCode.INTERNAL, detail, error_id)
 
 
-def _tracked(job: FrameJob) -> Outcome:
-    """The frame's outcome, with ids on its boxes where they are asked for; tracking needs weak boxes too."""
-    tracker, shown = job.tracker, job.min_confidence
-    if tracker is None:
-        return job.pipeline.run(job.frame.payload, min_confidence=shown, reset=job.reset)
+def _shown(job: FrameJob) -> float:
+    """The score from which boxes are shown."""
+    return job.pipeline.model.spec.min_confidence if job.min_confidence is None else job.min_confidence
+
+
+def _weakest(job: FrameJob) -> float | None:
+    """The score from which boxes are needed: tracking takes weak ones too."""
+    return job.min_confidence if job.tracker is None else weakest(_shown(job))
+
+
+def _tracked(job: FrameJob, outcome: Outcome) -> Outcome:
+    """An outcome with ids on its boxes, where they are asked for."""
+    if job.tracker is None:
+        return outcome
     if job.reset:
-        tracker.reset()
-    shown = job.pipeline.model.spec.min_confidence if shown is None else shown
-    outcome = job.pipeline.run(job.frame.payload, min_confidence=weakest(shown), reset=job.reset)
-    return tracker.follow(outcome, shown, job.frame.capture_ts_us, job.received_ns)
+        job.tracker.reset()
+    return job.tracker.follow(outcome, _shown(job), job.frame.capture_ts_us, job.received_ns)
 
 
 def _annotated(job: FrameJob, outcome: Outcome) -> bytes | None:
@@ -135,11 +181,12 @@ def timing(outcome: Outcome, queue_ns: int, total_ns: int) -> Timing:
 def result_message(job: FrameJob, computed: Computed, *, ack: int, dropped: int) -> Result:
     """The result to send for a computed frame, now."""
     outcome = computed.outcome
+    total_ns = time.perf_counter_ns() - job.received_ns
     return Result(
         seq=job.frame.seq,
         ack=ack,
         capture_ts_us=job.frame.capture_ts_us,
-        timing_ms=timing(outcome, computed.queue_ns, time.perf_counter_ns() - job.received_ns),
+        timing_ms=timing(outcome, computed.queue_ns, total_ns),
         dropped=dropped,
         compute_fraction=round(outcome.compute_fraction, 6),
         changed_tiles=outcome.changed_tiles,
@@ -151,7 +198,21 @@ def result_message(job: FrameJob, computed: Computed, *, ack: int, dropped: int)
         masks=outcome.found.masks,
         tensors=outcome.found.tensors,
         audit=None if outcome.audit is None else audit_message(outcome.audit),
+        received_ts_us=job.received_ts_us,
+        age_ms=capture_age_ms(job.frame.capture_ts_us, job.received_ts_us, total_ns),
+        evicted=outcome.evicted,
     )
+
+
+def capture_age_ms(capture_ts_us: int, received_ts_us: int, total_ns: int) -> float | None:
+    """Age of a result since its frame's capture, total_ns after that arrived.
+
+    None where the capture time cannot be on this server's clock. One a little ahead of it counts as the arrival.
+    """
+    before_us = received_ts_us - capture_ts_us
+    if not capture_ts_us or not received_ts_us or not -CLOCK_AHEAD_US <= before_us <= OLDEST_US:
+        return None
+    return round(max(0, before_us) / 1e3 + total_ns / 1e6, 3)
 
 
 def audit_message(report: Report) -> Audit:

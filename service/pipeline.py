@@ -1,12 +1,15 @@
 """One frame through the engine: decode, fit, push, decode the outputs, map back to frame pixels.
 
-Runs in a worker thread. Knows sessions and families, and neither streams nor sockets.
+Runs in a worker thread. Knows sessions and families, and neither streams nor sockets. The three parts of a frame,
+`prepare`, `push` and `finish`, stand by themselves, so that frames of several streams can be pushed at once
+(`service.together`).
 """
 
 from __future__ import annotations
 
 import math
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 from clients.wire import ClassScore, Detection, Mask, Tensor
 from service import codec
 from service.audits.stream import Report, StreamAudits
+from service.caches import Caches
 from service.families import Classification, Detections, RawOutputs
 from service.families import Mask as FamilyMask
 from service.families import Result as FamilyResult
@@ -52,75 +56,149 @@ class Outcome:
     image: NDArray[np.uint8] = field(repr=False)
     audit: Report | None = None
     """Of an audit that ended since the last frame."""
+    evicted: bool = False
+    """Whether what was cached had been freed for other streams since the last frame."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A decoded frame in its place in the model's input. `image` as sent, `frame` as pushed: both uint8[H, W, C].
+
+    at_s : when it was decoded, seconds of a clock that only rises.
+    """
+
+    image: NDArray[np.uint8] = field(repr=False)
+    frame: NDArray[np.uint8] = field(repr=False)
+    placement: Placement
+    spec: ModelSpec
+    decode_ns: int
+    at_s: float
 
 
 class FramePipeline:
-    """A session with its model. Not thread-safe: one worker at a time holds it.
+    """A session with its model. Not thread-safe: one worker at a time uses it, inside `held`.
 
-    `min_confidence` overrides the model's own where it is not None. audits : of the session's frames; None for none.
+    session : None: one is opened when it is needed. `min_confidence` overrides the model's own where it is not None.
+    audits : of the session's frames; None for none. caches : that the session counts in and may be evicted by; None for
+    none.
     """
 
     def __init__(
-        self, model: Model, session: EngineSession, limits: codec.Limits, audits: StreamAudits | None = None
+        self,
+        model: Model,
+        session: EngineSession | None,
+        limits: codec.Limits,
+        audits: StreamAudits | None = None,
+        caches: Caches | None = None,
     ) -> None:
         self.model = model
         self.audits = audits
         self._session = session
         self._limits = limits
+        self._caches = caches
+        self._evicted = False
         self._geometry: tuple[object, ...] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """What its session takes, or will take; 0 of an engine that does not say."""
+        memory = self.model.memory
+        return 0 if memory is None else memory.stream
+
+    @property
+    def held_bytes(self) -> int:
+        """What its session takes now."""
+        return 0 if self._session is None else self.nbytes
+
+    @property
+    def session(self) -> EngineSession:
+        """The session; opened if there is none. Use inside `held`."""
+        if self._session is None:
+            self._session = self.model.open_session()
+            if self.audits is not None:
+                self.audits.renew()
+        return self._session
+
+    def held(self) -> AbstractContextManager[None]:
+        """While this is entered the session is not evicted. Raises CacheFull where there is no room for one."""
+        return nullcontext() if self._caches is None else self._caches.hold(self)
+
+    def open(self) -> None:
+        """Open the session now. Raises CacheFull, or ModelFailed; not for the event loop."""
+        self.model.ready()  # what it takes is known from here on
+        with self.held():
+            self.session  # noqa: B018
+
+    def evict(self) -> None:
+        """Free the session; the next frame is a keyframe, and says so."""
+        self._session, self._geometry, self._evicted = None, None, True
 
     def reset(self) -> None:
         """Forget what is cached: the next frame is a keyframe."""
-        self._session.reset()
+        self.session.reset()
         self._geometry = None
 
     def run(self, data: bytes, *, min_confidence: float | None = None, reset: bool = False) -> Outcome:
         """Compute one encoded image.
 
-        Raises CodecError for an image that cannot be taken, and leaves what is cached as it was. After any
-        other error the session has been reset.
+        Raises CodecError for an image that cannot be taken, and leaves what is cached as it was; CacheFull where there
+        is no memory for a session. After any other error the session has been reset.
         """
+        with self.held():
+            prepared = self.prepare(data, min_confidence=min_confidence, reset=reset)
+            try:
+                return self.finish(prepared, self.push(prepared))
+            except BaseException:
+                self.reset()
+                raise
+
+    def prepare(self, data: bytes, *, min_confidence: float | None = None, reset: bool = False) -> Prepared:
+        """Decode an image and fit it into the model's input, and be ready to push it. Errors as `run`."""
         if reset:
             self.reset()
         started = time.perf_counter_ns()
         image = codec.decode(data, self._limits)
         decode_ns = time.perf_counter_ns() - started
         try:
-            return self._compute(image, decode_ns, min_confidence)
+            spec = self.model.spec
+            if min_confidence is not None:
+                spec = spec.model_copy(update={"min_confidence": min_confidence})
+            frame, placement = fit(image, self.model.size, spec)
+            geometry = _geometry(placement)
+            if self._geometry is not None and geometry != self._geometry:
+                self.session.reset()
+            self._geometry = geometry
+            if self.audits is not None:
+                self.audits.before(self.session)
         except BaseException:
             self.reset()
             raise
+        return Prepared(image, frame, placement, spec, decode_ns, time.monotonic())
 
-    def _compute(self, image: NDArray[np.uint8], decode_ns: int, min_confidence: float | None) -> Outcome:
-        spec = self.model.spec
-        if min_confidence is not None:
-            spec = spec.model_copy(update={"min_confidence": min_confidence})
-        frame, placement = fit(image, self.model.size, spec)
-        geometry = _geometry(placement)
-        if self._geometry is not None and geometry != self._geometry:
-            self._session.reset()
-        self._geometry = geometry
-        audits = self.audits
+    def push(self, prepared: Prepared) -> EngineResult:
+        """Run the network. After an error the caller resets."""
+        return self.session.push(prepared.frame, at_s=prepared.at_s)
+
+    def finish(self, prepared: Prepared, result: EngineResult) -> Outcome:
+        """What a result says, in pixels of the frame as sent; nothing refers to the session. After an error: reset."""
+        audits, spec, size = self.audits, prepared.spec, self.model.size
         if audits is not None:
-            audits.before(self._session)
-        result: EngineResult = self._session.push(frame, at_s=time.monotonic())
-        if audits is not None:
-            audits.after(frame, result.outputs)
-        found = describe(
-            self.model.family.decode(result.outputs, spec, self.model.size), spec, placement, self.model.size
-        )
+            audits.after(prepared.frame, result.outputs)
+        found = describe(self.model.family.decode(result.outputs, spec, size), spec, prepared.placement, size)
+        evicted, self._evicted = self._evicted, False
         return Outcome(
-            width=image.shape[1],
-            height=image.shape[0],
+            width=prepared.image.shape[1],
+            height=prepared.image.shape[0],
             found=found,
             decision=result.decision,
             compute_fraction=float(result.compute_fraction),
             changed_tiles=int(result.changed_tiles),
-            decode_ns=decode_ns,
+            decode_ns=prepared.decode_ns,
             diff_ns=int(result.diff_ns),
             infer_ns=int(result.infer_ns),
-            image=image,
+            image=prepared.image,
             audit=None if audits is None else audits.news(),
+            evicted=evicted,
         )
 
 

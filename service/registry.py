@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, Protocol, TypeAlias
@@ -59,6 +59,19 @@ class EngineSession(Protocol):
 
 
 SessionFactory: TypeAlias = Callable[[], EngineSession]
+
+
+class Together(Protocol):
+    """Pushes frames of several sessions of one plan at once, where that is faster: weights are read once."""
+
+    @property
+    def limit(self) -> int:
+        """Most sessions of one call; 1: never."""
+
+    def push(
+        self, sessions: Sequence[EngineSession], frames: Sequence[NDArray[np.uint8]], at_s: Sequence[float], /
+    ) -> Sequence[EngineResult | Exception]:
+        """A result, or what went wrong, for each session; one's error leaves the others as they are."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +163,14 @@ class Model:
     @property
     def memory(self) -> Memory | None:
         """What it takes; None before it is compiled, and of an engine that does not say."""
-        return self._factory.memory if isinstance(self._factory, PlanSessions) else None
+        found = getattr(self._factory, "memory", None)
+        return found if isinstance(found, Memory) else None
+
+    @property
+    def together(self) -> Together | None:
+        """Pushes several of its sessions at once; None before it is compiled, and of an engine that cannot."""
+        found: Together | None = getattr(self._factory, "together", None)
+        return found
 
     @property
     def auditable(self) -> bool:
@@ -165,11 +185,14 @@ class Model:
 
     def open_session(self) -> EngineSession:
         """A new session; compiles the plan on first use (seconds). Not for the event loop."""
+        return self.ready()()
+
+    def ready(self) -> SessionFactory:
+        """What makes its sessions; compiles the plan on first use (seconds). Not for the event loop."""
         with self._lock:
             if self._factory is None:
                 self._factory = self.compile()
-            factory = self._factory
-        return factory()
+            return self._factory
 
     def warm(self) -> None:
         """Compile, then run a grey and a changed frame: the first real one is then as fast as the rest."""

@@ -1,7 +1,10 @@
-"""Worker threads over bounded lanes: one lane per stream, one worker at a time in a lane, lanes in turn.
+"""Worker threads over bounded lanes: one lane per stream, one worker at a time in a lane, fair turns between lanes.
 
-Knows nothing of frames, models or sockets: an item goes in, and is processed, or dropped and counted. While nothing
-waits and nothing is processed, one worker at a time does what `spare` gives it.
+Knows nothing of frames, models or sockets: an item goes in, and is processed, or dropped and counted. Whose turn it is
+follows from the workers' time that lanes had (`service.turns`). Items of lanes of one group may be processed together.
+While nothing waits and nothing is processed, one worker at a time does what `spare` gives it.
+
+Bounds: a lane holds at most its capacity of items (with policy `latest` two), the scheduler as many as there are lanes.
 """
 
 from __future__ import annotations
@@ -10,21 +13,37 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from clients.wire import Policy
+from service.turns import Share, Turns
 
 log = logging.getLogger("afterimage.scheduler")
 
 ItemT = TypeVar("ItemT")
 
 
-class Lane(Generic[ItemT]):
+@dataclass(frozen=True)
+class Group(Generic[ItemT]):
+    """Lanes whose items may be processed together, because that takes less time than one after the other.
+
+    key : equal in lanes of one group. limit : items at most.
+    process_together : called in a worker thread with one item each of some lanes; returns each item's part of the time
+    taken, in any unit; must not raise.
+    """
+
+    key: Hashable
+    limit: int
+    process_together: Callable[[Sequence[ItemT]], Sequence[float]]
+
+
+class Lane(Share, Generic[ItemT]):
     """A bounded queue whose items are processed one at a time. Made by `Scheduler.lane`.
 
-    process : called in a worker thread; must not raise
+    process : called in a worker thread; must not raise. group : may be changed at any time; None: by itself.
     """
 
     def __init__(
@@ -34,15 +53,15 @@ class Lane(Generic[ItemT]):
         capacity: int,
         taken: Callable[[], None] | None,
     ) -> None:
+        super().__init__()
         self.process = process
         self.policy = policy
         self.capacity = capacity
         self.taken = taken
+        self.group: Group[ItemT] | None = None
         self.dropped = 0
         self.pending: deque[ItemT] = deque()
-        self.running = False
         self.assured = False  # a worker is about to take the first item that waits: nothing replaces it any more
-        self.queued = False  # in the scheduler's turn, or being processed and to return to it
         self.closed = False
 
     @property
@@ -51,26 +70,42 @@ class Lane(Generic[ItemT]):
         return not self.pending and not self.running
 
 
+_Taken = list[tuple[Lane[Any], Any]]
+"""Lanes, and an item of each."""
+
+
 class Scheduler:
-    """Worker threads that take one item of each lane in turn.
+    """Worker threads that take items of lanes in fair turns.
 
     spare : gives work for a moment in which all workers are idle, or None. It is asked, in a worker's thread, when one
     becomes idle and after each such work; must not block. Its work should be short: where there is one worker, an item
     that comes meanwhile waits for it.
+    clock : seconds, by which the cost of items is measured.
     """
 
-    def __init__(self, workers: int, spare: Callable[[], Callable[[], None] | None] = lambda: None) -> None:
+    def __init__(
+        self,
+        workers: int,
+        spare: Callable[[], Callable[[], None] | None] = lambda: None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         if workers < 1:
             raise ValueError(f"expected at least 1 worker, got {workers}")
-        self._turn: deque[Lane[object]] = deque()
+        self._turns: Turns[Lane[Any]] = Turns()
         self._condition = threading.Condition()
         self._spare = spare
+        self._clock = clock
         self._stopping = False
         self._waiting = 0
         self._threads = [
             threading.Thread(target=self._work, name=f"afterimage-worker-{index}", daemon=True)
             for index in range(workers)
         ]
+
+    @property
+    def workers(self) -> int:
+        """How many threads there are."""
+        return len(self._threads)
 
     def start(self) -> None:
         """Start the threads."""
@@ -81,7 +116,6 @@ class Scheduler:
         """Stop after the items being processed, forget what waits; whether all threads ended in time."""
         with self._condition:
             self._stopping = True
-            self._turn.clear()
             self._condition.notify_all()
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:
@@ -106,8 +140,8 @@ class Scheduler:
         """Queue an item; never blocks.
 
         Returns whether it was taken, and the items that it replaced. Policy `latest` keeps only the newest, and
-        the one that is taken at this moment, and always takes; `all` refuses when the lane is full. A closed lane
-        refuses.
+        the one that is taken at this moment, and always takes; `all` and `drop_newest` refuse when the lane is full,
+        and `drop_newest` counts it. A closed lane refuses.
         """
         with self._condition:
             if lane.closed or self._stopping:
@@ -119,11 +153,12 @@ class Scheduler:
                     lane.pending.pop()
                 lane.dropped += len(replaced)
             elif len(lane.pending) >= lane.capacity:
+                lane.dropped += lane.policy is Policy.DROP_NEWEST
                 return False, []
             lane.pending.append(item)
-            if not lane.queued:
-                lane.queued, lane.assured = True, self._waiting > len(self._turn)
-                self._turn.append(lane)  # type: ignore[arg-type]  # a lane is only handed its own items
+            if not lane.waiting and not lane.running:
+                lane.assured = self._waiting > self._turns.waiting
+                self._turns.wait(lane)
                 self._condition.notify()
             return True, replaced
 
@@ -141,7 +176,10 @@ class Scheduler:
         with self._condition:
             waiting = list(lane.pending)
             lane.pending.clear()
-            lane.closed = lane.closed or close
+            lane.assured = False
+            self._turns.leave(lane)
+            if close:
+                lane.closed, lane.taken, lane.group = True, None, None
             return waiting
 
     def _work(self) -> None:
@@ -149,24 +187,12 @@ class Scheduler:
             taken()
             del taken  # or an idle worker would hold the last item, and with it a stream's session
 
-    def _process(self, lane: Lane[object], item: object) -> None:
-        try:
-            if lane.taken is not None:
-                lane.taken()
-            lane.process(item)
-        except Exception:
-            log.exception("a lane's process raised; it goes on with the next item")
-        self._give_back(lane)
-
     def _take(self) -> Callable[[], None] | None:
         with self._condition:
             while not self._stopping:
-                while self._turn:
-                    lane = self._turn.popleft()
-                    if lane.pending:
-                        lane.running, lane.assured = True, False
-                        return partial(self._process, lane, lane.pending.popleft())
-                    lane.queued = False
+                if (lane := self._turns.take()) is not None:
+                    taken = [(one, self._first(one)) for one in self._with_riders(lane)]
+                    return partial(self._process, taken, lane.group)
                 if self._waiting == len(self._threads) - 1 and (work := self._spare()) is not None:
                     return partial(self._do_spare, work)
                 self._waiting += 1
@@ -174,18 +200,55 @@ class Scheduler:
                 self._waiting -= 1
         return None
 
+    def _first(self, lane: Lane[Any]) -> object:
+        lane.assured = False
+        return lane.pending.popleft()
+
+    def _with_riders(self, lane: Lane[Any]) -> list[Lane[Any]]:
+        """A lane and those whose items go with its own: a worker's part of what waits, so that none is left idle."""
+        group = lane.group
+        if group is None:
+            return [lane]
+        part = -(-(self._turns.waiting + 1) // len(self._threads))
+        return [lane, *self._turns.riders(min(group.limit, part) - 1, lambda other: _same(group, other.group))]
+
+    def _process(self, taken: _Taken, group: Group[Any] | None) -> None:
+        started, parts = self._clock(), [1.0] * len(taken)
+        try:
+            for lane, _ in taken:
+                if (tell := lane.taken) is not None:
+                    tell()
+            if len(taken) == 1 or group is None:
+                lane, item = taken[0]
+                lane.process(item)
+            else:
+                told = list(group.process_together([item for _, item in taken]))
+                if len(told) != len(taken):
+                    raise ValueError(f"expected {len(taken)} parts of the time, got {len(told)}")
+                parts = told
+        except Exception:
+            log.exception("a lane's process raised; it goes on with the next item")
+        self._give_back([lane for lane, _ in taken], self._clock() - started, parts)
+
     def _do_spare(self, work: Callable[[], None]) -> None:
         try:
             work()
         except Exception:
             log.exception("spare work raised; the worker goes on")
 
-    def _give_back(self, lane: Lane[object]) -> None:
+    def _give_back(self, lanes: Sequence[Lane[Any]], took_s: float, parts: Sequence[float]) -> None:
+        whole = sum(parts)
+        shares = [part / whole for part in parts] if whole > 0 else [1 / len(lanes)] * len(lanes)
         with self._condition:
-            lane.running = False
-            lane.assured = lane.assured and bool(lane.pending) and not self._turn  # it is taken at once
-            if lane.pending and not self._stopping:
-                self._turn.append(lane)
-                self._condition.notify()
-            else:
-                lane.queued = False
+            for lane, share in zip(lanes, shares, strict=True):
+                self._turns.done(lane, took_s * share)
+            alone = not self._turns.waiting and len(lanes) == 1
+            for lane in lanes:
+                lane.assured = lane.assured and bool(lane.pending) and alone  # it is taken at once
+                if lane.pending and not self._stopping:
+                    self._turns.wait(lane)
+                    self._condition.notify()
+
+
+def _same(group: Group[Any], other: Group[Any] | None) -> bool:
+    return other is not None and other.key == group.key

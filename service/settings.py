@@ -188,6 +188,46 @@ class Settings(BaseSettings):
         description="requests of POST /v1/detect that wait, per model",
     )
 
+    max_fps: float | None = Field(
+        default=None,
+        gt=0,
+        le=1000,
+        description="frames a second that are computed of any stream, at most; None: no limit but the client's own",
+    )
+    idle_after_s: float = Field(
+        default=5.0,
+        ge=0,
+        le=3600,
+        description="without change for so long a stream is idle, and only its `idle_fps` are looked at, seconds",
+    )
+    group_frames: int = Field(
+        default=4,
+        ge=1,
+        le=64,
+        description="frames of several streams of a model that are computed together where that is faster; 1: never",
+    )
+    admission: bool = Field(
+        default=True,
+        description="refuse a new stream (1013, 503) that workers or memory would be too little for",
+    )
+    useful_fps: float = Field(
+        default=5.0,
+        gt=0,
+        le=1000,
+        description="frames a second that a stream without a max_fps of its own is promised when it is admitted",
+    )
+    headroom: float = Field(
+        default=0.15,
+        ge=0,
+        le=0.9,
+        description="share of the workers' time that stays free when a stream is admitted",
+    )
+    cache_bytes: Bytes | None = Field(
+        default=None,
+        ge=1 << 20,
+        description="models and what streams have cached, at most; None: half of the machine's or container's memory",
+    )
+
     max_message_bytes: Bytes = Field(
         default=8 << 20,
         ge=1 << 10,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -12,11 +13,16 @@ import cv2
 from starlette.requests import HTTPConnection
 
 from clients.wire import Policy
+from service.admission import Admission, Overloaded
 from service.audits.auditor import Auditor
+from service.caches import Caches
 from service.codec import Limits
+from service.jobs import FrameJob, compute_together
+from service.machine_memory import available_bytes, limit_bytes
+from service.pacing import slower
 from service.pipeline import FramePipeline
-from service.registry import ModelFailed, ModelRegistry, UnknownModel
-from service.scheduler import Lane, Scheduler
+from service.registry import Model, ModelFailed, ModelRegistry, UnknownModel
+from service.scheduler import Group, Lane, Scheduler
 from service.settings import Settings
 from service.startup import resume_collector
 from service.streams import Stream, StreamManager
@@ -24,6 +30,12 @@ from service.streams import Stream, StreamManager
 log = logging.getLogger("afterimage.service")
 
 SWEEP_S = 1.0
+CACHE_SHARE = 0.5
+"""Of the memory there is, for models and streams, where the settings do not say."""
+QUIET_S = 10.0
+"""A stream that was used within so many seconds is not freed for a new one."""
+RESERVE_BYTES = 64 << 20
+"""Left free when a session is made: for images under way, and for what ONNX Runtime takes."""
 
 
 class Connection(Protocol):
@@ -47,6 +59,8 @@ class Service:
             max_resume_s=settings.max_resume_s,
             freed=self._free,
         )
+        self.admission = Admission(settings.workers, settings.headroom)
+        self.caches = Caches(cache_bytes(settings), self._models_bytes)
         self.connections: set[Connection] = set()
         self.detect_lanes: dict[str, Lane[Callable[[], None]]] = {}
         self.detect_pipelines: dict[str, FramePipeline] = {}
@@ -97,11 +111,51 @@ class Service:
         """A pipeline with a fresh session; loads and compiles on first use. Not for the event loop.
 
         audited : whether its frames may be audited, where the settings and the model allow it.
-        Raises UnknownModel or ModelFailed.
+        Raises UnknownModel, ModelFailed, or Overloaded and CacheFull where there is no memory for it.
         """
         model = self.registry.get(model_name)
-        session = model.open_session()
-        return FramePipeline(model, session, self.limits, self.auditor.stream(model) if audited else None)
+        model.ready()
+        if (reason := self._lacks_memory(model)) is not None:
+            raise Overloaded(reason)
+        audits = self.auditor.stream(model) if audited else None
+        pipeline = FramePipeline(model, None, self.limits, audits, self.caches)
+        pipeline.open()
+        return pipeline
+
+    def promised_fps(self, max_fps: float | None) -> float:
+        """Frames a second that a stream is promised, from its hello's `max_fps`."""
+        promised = slower(max_fps, self.settings.max_fps)
+        return self.settings.useful_fps if promised is None else promised
+
+    def refuse_stream(self, model_name: str, fps: float, known: Stream | None = None) -> str | None:
+        """Why a new stream is one too many, with figures; None if it is not. On the event loop.
+
+        known : the stream, where it is counted already.
+        """
+        if not self.settings.admission:
+            return None
+        others = [stream for stream in self.streams.all() if stream is not known]
+        reason = self.admission.refuse(model_name, fps, others, time.monotonic())
+        if reason is not None:
+            return reason
+        loaded = next((model for model in self.registry.loaded() if model.name == model_name), None)
+        return None if loaded is None else self._lacks_memory(loaded)
+
+    def refuse_image(self, model_name: str) -> str | None:
+        """Why no single image should be computed now, with figures; None if it may. On the event loop."""
+        if not self.settings.admission:
+            return None
+        reason = self.admission.refuse_image(self.streams.all(), time.monotonic())
+        pipeline = self.detect_pipelines.get(model_name)
+        if reason is not None or pipeline is None or pipeline.held_bytes:
+            return reason
+        return self._lacks_memory(pipeline.model)
+
+    def group(self, model: Model) -> Group[FrameJob] | None:
+        """What lanes of streams of a model have in common; None where its frames are not computed together."""
+        together = model.together
+        limit = 1 if together is None else min(together.limit, self.settings.group_frames)
+        return Group(id(model), limit, compute_together) if limit > 1 else None
 
     def memory_bytes(self) -> dict[str, int]:
         """What models, streams, audits and threads hold: plans once, every stream, a work space for each worker.
@@ -110,11 +164,9 @@ class Service:
         images under way, and what ONNX Runtime takes for tails.
         """
         memories = [model.memory for model in self.registry.loaded() if model.memory is not None]
-        detecting = [pipeline.model.memory for pipeline in self.detect_pipelines.values()]
         parts = {
-            "models": sum(memory.shared for memory in memories),
-            "streams": sum(stream.memory_bytes for stream in self.streams.all())
-            + sum(memory.stream for memory in detecting if memory is not None),
+            "models": self._models_bytes(),
+            "streams": self.caches.held_bytes,
             "audits": self.auditor.memory_bytes,
             "threads": self.settings.workers * max((memory.thread for memory in memories), default=0),
         }
@@ -127,6 +179,23 @@ class Service:
             lane = self.scheduler.lane(lambda job: job(), policy=Policy.ALL, capacity=self.settings.detect_queue)
             self.detect_lanes[model_name] = lane
         return lane
+
+    def _models_bytes(self) -> int:
+        return sum(model.memory.shared for model in self.registry.loaded() if model.memory is not None)
+
+    def _lacks_memory(self, model: Model) -> str | None:
+        """Why there is no memory for one more session of a compiled model, without freeing what is in use."""
+        if not self.settings.admission or model.memory is None:
+            return None
+        detached = [s.pipeline for s in self.streams.all() if s.attachment is None and s.pipeline is not None]
+        spare = [*detached, *self.detect_pipelines.values()]
+        reason = self.caches.refuse(model.memory.stream, quiet_s=QUIET_S, spare=spare)
+        if reason is not None:
+            return reason
+        left, needed = available_bytes(), model.memory.stream + RESERVE_BYTES
+        if left is None or needed <= left:
+            return None
+        return f"expected {needed >> 20} MiB of memory for one more stream of {model.name}, {left >> 20} MiB are left"
 
     def _free(self, stream: Stream) -> None:
         if stream.lane is not None:
@@ -154,6 +223,7 @@ class Service:
             for stream in self.streams.sweep():
                 log.info("stream %s expired", stream.id)
             self.auditor.sweep()
+            self.admission.forget(self.registry.names())
 
     async def _drain(self) -> None:
         deadline = asyncio.get_running_loop().time() + self.settings.drain_s
@@ -161,6 +231,14 @@ class Service:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline + 1.0):
                 await asyncio.gather(*endings, return_exceptions=True)
+
+
+def cache_bytes(settings: Settings) -> int | None:
+    """What models and streams may take; None where nothing is said and the machine's memory cannot be read."""
+    if settings.cache_bytes is not None:
+        return settings.cache_bytes
+    limit = limit_bytes()
+    return None if limit is None else int(limit * CACHE_SHARE)
 
 
 def service_of(connection: HTTPConnection) -> Service:

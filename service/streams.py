@@ -24,6 +24,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from clients.wire import ResumeReason
+from service.admission import Demand
 from service.audits.stream import rounded
 from service.pipeline import FramePipeline
 from service.scheduler import Lane
@@ -112,6 +113,9 @@ class Counters:
     refused: int = 0
     failed: int = 0
     compute_fraction_sum: float = 0.0
+    paced: int = 0  # of the dropped ones: came sooner than max_fps or the idle rate allow
+    evicted: int = 0  # keyframes because what was cached had been freed for other streams
+    age_ms: float | None = None  # of the last result: since capture where that is known, else since arrival
 
 
 @dataclass
@@ -128,6 +132,7 @@ class Stream:
     state: StreamState = StreamState.MADE
     resume_s: float = 0.0
     lane: Lane[Any] | None = None
+    demand: Demand = field(default_factory=Demand)
     attachment: Attachment | None = None
     detached_at: float = 0.0
     created_at: float = field(default_factory=time.time)
@@ -141,9 +146,8 @@ class Stream:
 
     @property
     def memory_bytes(self) -> int:
-        """What it has cached and the buffers beside it; 0 before its first frame and of an engine that does not say."""
-        memory = None if self.pipeline is None else self.pipeline.model.memory
-        return 0 if memory is None else memory.stream
+        """What it has cached and the buffers beside it; 0 where that was freed, and of an engine that does not say."""
+        return 0 if self.pipeline is None else self.pipeline.held_bytes
 
     def describe(self) -> dict[str, Any]:
         """For GET /v1/streams/{id}."""
@@ -165,7 +169,10 @@ class Stream:
                 "dropped": counters.dropped,
                 "refused": counters.refused,
                 "failed": counters.failed,
+                "paced": counters.paced,
+                "evicted": counters.evicted,
             },
+            "age_ms": counters.age_ms,
             "compute_fraction_mean": mean,
             "objects": None if self.tracker is None else self.tracker.given,
             "memory_bytes": self.memory_bytes,

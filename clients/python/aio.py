@@ -19,6 +19,7 @@ from clients.python.core import (
     Event,
     StreamFigures,
     StreamOptions,
+    now_us,
     stream_url,
 )
 from clients.python.errors import ClientClosed, ClientError, ConnectionFailed
@@ -62,17 +63,18 @@ class AsyncStreamClient(StreamFigures):
     async def send(self, image: bytes, capture_ts_us: int | None = None, *, reset: bool = False) -> int:
         """Send an encoded image once there is a credit; returns its sequence number.
 
-        capture_ts_us : when the frame was taken, microseconds of any clock; None is now
+        capture_ts_us : when the frame was taken, microseconds of any clock; None is now, before any wait
         reset : have the server forget what it has cached
         Waits through reconnections. Raises what ended the client, or WireError for an image that the server's
         limits do not allow.
         """
+        captured_us = now_us() if capture_ts_us is None else capture_ts_us
         while True:
             async with self._changed:
                 await self._changed.wait_for(lambda: self._failure or self.credits)
             if self._failure is not None:
                 raise self._failure
-            seq = await self.try_send(image, capture_ts_us, reset=reset)
+            seq = await self.try_send(image, captured_us, reset=reset)
             if seq is not None:
                 return seq
 
@@ -92,8 +94,8 @@ class AsyncStreamClient(StreamFigures):
     async def stream(self, frames: AsyncIterable[bytes] | Iterable[bytes]) -> AsyncIterator[Event]:
         """Send all frames and yield every event, until each frame is settled.
 
-        With policy `latest`, a frame that finds no credit is skipped and counted in `skipped`; with `all` it
-        waits. A blocking source belongs behind an async iterator of its own thread.
+        With policies `latest` and `drop_newest`, a frame that finds no credit is skipped and counted in `skipped`;
+        with `all` it waits. A blocking source belongs behind an async iterator of its own thread.
         """
         sender = asyncio.create_task(self._send_all(frames), name="afterimage-sender")
         try:

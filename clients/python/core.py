@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from clients.python.errors import ServerMisbehaved
 from clients.python.reconnect import Reconnect
 from clients.wire import (
+    Ack,
     ClientProtocol,
     Draining,
     Encoding,
@@ -45,6 +46,7 @@ class StreamOptions:
     content_type: str = "image/jpeg"
     min_confidence: float | None = None
     max_fps: float | None = None
+    idle_fps: float | None = None
     annotated: bool = False
     tracks: bool = False
     resume_s: float | None = None
@@ -65,6 +67,7 @@ class StreamOptions:
             content_type=content_type,  # type: ignore[arg-type]  # narrowed by the test above
             policy=self.policy,
             max_fps=self.max_fps,
+            idle_fps=self.idle_fps,
             min_confidence=self.min_confidence,
             outputs=tuple(output for output, asked in wanted.items() if asked),
             resume_s=self.resume_s,
@@ -103,6 +106,11 @@ class FramesLost:
 
 
 Event: TypeAlias = FrameResult | FrameRefused | FramesLost
+
+
+def now_us() -> int:
+    """When a frame is captured that is captured now: the wall clock, microseconds since 1970."""
+    return time.time_ns() // 1000
 
 
 def stream_url(url: str, stream_id: str | None) -> str:
@@ -153,7 +161,7 @@ class ClientCore:
 
     def frame(self, image: bytes, capture_ts_us: int | None, reset: bool) -> tuple[int, bytes]:
         """Number a frame; returns its seq and the message to send. WireError as ClientProtocol.frame."""
-        captured = time.time_ns() // 1000 if capture_ts_us is None else capture_ts_us
+        captured = now_us() if capture_ts_us is None else capture_ts_us
         seq, data = self.protocol.frame(image, captured, reset=reset)
         self._sent_ns[seq] = time.monotonic_ns()
         return seq, data
@@ -173,6 +181,8 @@ class ClientCore:
             self._waiting = message
         elif isinstance(message, ErrorMessage):
             return self._refused(message)
+        elif isinstance(message, Ack):
+            self.server_dropped = message.dropped
         elif isinstance(message, Draining):
             self.retry_after_s = message.retry_after_ms / 1000
         self._forget()
@@ -234,5 +244,5 @@ class StreamFigures:
 
     @property
     def server_dropped(self) -> int:
-        """Frames that the server has dropped in favour of newer ones, as of the last result."""
+        """Frames that the server has settled without a result, as of the last message that says so."""
         return self._core.server_dropped

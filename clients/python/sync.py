@@ -13,7 +13,15 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from clients.python.core import MAX_SERVER_MESSAGE_BYTES, ClientCore, Event, StreamFigures, StreamOptions, stream_url
+from clients.python.core import (
+    MAX_SERVER_MESSAGE_BYTES,
+    ClientCore,
+    Event,
+    StreamFigures,
+    StreamOptions,
+    now_us,
+    stream_url,
+)
 from clients.python.errors import ClientClosed, ClientError, ConnectionFailed
 from clients.python.reconnect import Backoff, as_refusal
 from clients.wire import Phase, Policy, Ready
@@ -54,14 +62,15 @@ class StreamClient(StreamFigures):
     def send(self, image: bytes, capture_ts_us: int | None = None, *, reset: bool = False) -> int:
         """Send an encoded image once there is a credit; returns its sequence number.
 
-        capture_ts_us : when the frame was taken, microseconds of any clock; None is now
+        capture_ts_us : when the frame was taken, microseconds of any clock; None is now, before any wait
         reset : have the server forget what it has cached
         Waits through reconnections; events that come meanwhile are kept for `receive`. Raises what ended the
         client, or WireError for an image that the server's limits do not allow.
         """
+        captured_us = now_us() if capture_ts_us is None else capture_ts_us
         while True:
             self.connect()
-            seq = self.try_send(image, capture_ts_us, reset=reset)
+            seq = self.try_send(image, captured_us, reset=reset)
             if seq is not None:
                 return seq
             self._read(None)
@@ -101,8 +110,8 @@ class StreamClient(StreamFigures):
     def stream(self, frames: Iterable[bytes]) -> Iterator[Event]:
         """Send all frames and yield every event, until each frame is settled.
 
-        With policy `latest`, a frame that finds no credit is skipped and counted in `skipped`; with `all` it
-        waits.
+        With policies `latest` and `drop_newest`, a frame that finds no credit is skipped and counted in `skipped`;
+        with `all` it waits.
         """
         for image in frames:
             if self._options.policy is Policy.ALL:

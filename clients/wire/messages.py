@@ -24,6 +24,7 @@ class Policy(StrEnum):
 
     LATEST = "latest"  # a waiting frame is replaced by a newer one, and counted as dropped
     ALL = "all"  # nothing is dropped: the server stops reading until there is room
+    DROP_NEWEST = "drop_newest"  # a frame that finds no room is dropped and counted; those that wait keep their places
 
 
 class Output(StrEnum):
@@ -65,6 +66,7 @@ class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
     outputs: Annotated[tuple[Output, ...], Meta(max_length=8)] = (Output.DETECTIONS,)
     resume: Token | None = None
     resume_s: Annotated[float, Meta(ge=0.0, le=86_400.0)] | None = None
+    idle_fps: Annotated[float, Meta(gt=0.0, le=1000.0)] | None = None
 
 
 class Bye(Struct, frozen=True, kw_only=True, tag="bye"):
@@ -77,7 +79,8 @@ class Bye(Struct, frozen=True, kw_only=True, tag="bye"):
 class Ready(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="ready"):
     """Answer to hello. `resumed` says whether what was cached before is still there; `resume_reason` why not, if asked.
 
-    `resume_s`: how long `resume` will be good without a connection, seconds.
+    `resume_s`: how long `resume` will be good without a connection, seconds. `max_fps` is what frames are computed at,
+    at most: the client's own, or the server's where that is lower.
     """
 
     stream_id: str
@@ -90,6 +93,7 @@ class Ready(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="ready"):
     size: tuple[Count, Count]
     resume_reason: ResumeReason | None = None
     resume_s: float | None = None
+    max_fps: float | None = None
 
 
 class Timing(Struct, frozen=True, kw_only=True):
@@ -175,7 +179,12 @@ class Audit(Struct, frozen=True, kw_only=True):
 
 
 class Result(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="result"):
-    """What was found in frame `seq`. Every frame up to `ack` is settled: computed, dropped or refused."""
+    """What was found in frame `seq`. Every frame up to `ack` is settled: computed, dropped or refused.
+
+    `received_ts_us` is the server's clock (microseconds since 1970) when the frame had arrived. `age_ms` is the time
+    from the frame's capture to the result's encoding, where `capture_ts_us` can be read on that clock. `evicted`: what
+    was cached had been freed for other streams, so that the frame was computed in full.
+    """
 
     seq: Seq
     ack: Seq
@@ -192,6 +201,9 @@ class Result(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="result"
     masks: tuple[Mask, ...] | None = None
     tensors: tuple[Tensor, ...] | None = None
     audit: Audit | None = None
+    received_ts_us: Count = 0
+    age_ms: float | None = None
+    evicted: bool = False
 
 
 class ErrorMessage(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="error"):
@@ -206,7 +218,7 @@ class ErrorMessage(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="e
 
 
 class Ack(Struct, frozen=True, kw_only=True, tag="ack"):
-    """Frames up to `ack` are settled, the last without a result: it came sooner than `max_fps` allows."""
+    """Frames up to `ack` are settled, the last without a result: it came too soon, or found no room."""
 
     ack: Seq
     dropped: Count

@@ -27,6 +27,9 @@ from clients.wire.messages import (
     encode_message,
 )
 
+_LOOSE = 64
+"""Settled frames that a server remembers behind one that is not settled yet, before they are merged."""
+
 
 class Phase(Enum):
     """Where a connection stands."""
@@ -178,7 +181,7 @@ class ServerProtocol:
         self._phase = Phase.NEW
         self._last_seq = 0
         self._ack = 0
-        self._settled: dict[int, bool] = {}  # in order of arrival; True where settled out of order
+        self._settled: dict[int, bool] = {}  # in order of arrival; True where settled out of order; bounded by _merge
         self.hello: Hello | None = None
 
     @property
@@ -285,6 +288,18 @@ class ServerProtocol:
     def _arrived(self, seq: int) -> None:
         self._last_seq = seq
         self._settled[seq] = False
+        if len(self._settled) > 2 * self._window + _LOOSE:
+            self._merge()
+
+    def _merge(self) -> None:
+        """Keep the last of each run of settled frames: what a client sends beyond its credits is not remembered."""
+        kept: dict[int, bool] = {}
+        last = 0
+        for seq, settled in self._settled.items():
+            if settled and kept.get(last):
+                del kept[last]
+            kept[seq], last = settled, seq
+        self._settled = kept
 
     def _go(self, phase: Phase) -> None:
         if phase not in _TRANSITIONS[self._phase]:

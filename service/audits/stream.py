@@ -83,6 +83,11 @@ class StreamAudits:
         """On the stream's thresholds, from its next frame on."""
         return self.controller.factor
 
+    def renew(self) -> None:
+        """The stream has a new session, with the plan's own thresholds."""
+        with self._lock:
+            self._factor = 1.0
+
     def before(self, session: AuditedSession) -> None:
         """A frame is about to be computed."""
         with self._lock:

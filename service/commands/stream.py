@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from clients.python import Event, FrameRefused, FrameResult, FramesLost, StreamClient, StreamOptions
+from clients.python.core import now_us
 from clients.wire import Policy
 from service import codec
 from service.annotate import annotate
@@ -42,7 +43,10 @@ _WATCH_S = 0.1
 
 @dataclass(frozen=True)
 class Sending:
-    """How frames are sent: policy, JPEG quality (1-100), and frames a second (None: as the server can)."""
+    """How frames are sent: policy, JPEG quality (1-100), and frames a second (None: as the server can).
+
+    Their capture time is when the source gave them, before they are encoded or wait.
+    """
 
     policy: Policy
     quality: int
@@ -51,7 +55,7 @@ class Sending:
 
 @dataclass
 class Tally:
-    """What a stream gave. Times in ms."""
+    """What a stream gave. Times in ms; ages are from a frame's capture to its result's arrival here."""
 
     results: int = 0
     boxes: int = 0
@@ -61,6 +65,8 @@ class Tally:
     fractions: list[float] = field(default_factory=list)
     round_trips_ms: list[float] = field(default_factory=list)
     server_ms: list[float] = field(default_factory=list)
+    ages_ms: list[float] = field(default_factory=list)
+    evicted: int = 0
     dropped: int = 0
     skipped: int = 0
     reconnections: int = 0
@@ -79,6 +85,8 @@ class Tally:
             self.fractions.append(event.result.compute_fraction)
             self.round_trips_ms.append(event.round_trip_ms)
             self.server_ms.append(event.result.timing_ms.total)
+            self.ages_ms.append((now_us() - event.result.capture_ts_us) / 1e3)
+            self.evicted += event.result.evicted
             self.dropped = max(self.dropped, event.result.dropped)
 
     def summary(self, seconds: float, offered: int) -> dict[str, Any]:
@@ -91,6 +99,7 @@ class Tally:
             **({"objects": len(self.objects)} if self.objects else {}),
             "skipped_without_credit": self.skipped,
             "dropped_by_server": self.dropped,
+            "evicted": self.evicted,
             "refused": self.refused,
             "lost": self.lost,
             "reconnections": self.reconnections,
@@ -100,6 +109,8 @@ class Tally:
             "round_trip_ms_p50": _percentile(self.round_trips_ms, 50),
             "round_trip_ms_p99": _percentile(self.round_trips_ms, 99),
             "server_ms_p50": _percentile(self.server_ms, 50),
+            "age_ms_p50": _percentile(self.ages_ms, 50),
+            "age_ms_p99": _percentile(self.ages_ms, 99),
         }
 
 
@@ -119,7 +130,16 @@ def command(
         float | None, typer.Option(min=0.1, help="Send at this rate. Default: the scene's own, else as the server can.")
     ] = None,
     policy: Annotated[
-        Policy | None, typer.Option(help="latest: drop what is late; all: wait. Default: all for files.")
+        Policy | None,
+        typer.Option(
+            help="latest: drop what is late; drop_newest: what finds no room; all: wait. Default: all for files."
+        ),
+    ] = None,
+    max_fps: Annotated[
+        float | None, typer.Option(min=0.001, max=1000, help="Have no more frames a second computed.")
+    ] = None,
+    idle_fps: Annotated[
+        float | None, typer.Option(min=0.001, max=1000, help="While nothing changes, have so many a second looked at.")
     ] = None,
     quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality.")] = 90,
     min_confidence: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out weaker results.")] = None,
@@ -138,7 +158,10 @@ def command(
         chosen = policy or (Policy.LATEST if live else Policy.ALL)
         if fps is None and live and not is_camera(source):
             fps = clip.fps  # the scene can be drawn faster than its people should walk
-        options = StreamOptions(model=model, token=token, policy=chosen, min_confidence=min_confidence, tracks=tracks)
+        options = StreamOptions(
+            model=model, token=token, policy=chosen, min_confidence=min_confidence, max_fps=max_fps, idle_fps=idle_fps,
+            tracks=tracks,
+        )  # fmt: skip
         stream_id = None if "/ws" in url else f"{STREAM_ID}-{time.time_ns():x}"
         try:
             opening = StreamClient(url, stream_id, options)
@@ -210,10 +233,12 @@ def run(
 
         try:
             for frame in clip:
+                captured_us = now_us()
                 image = codec.encode_jpeg(frame.image, sending.quality)
                 while (event := client.receive(max(0.0, due - time.monotonic()))) is not None:
                     take(event)
-                seq = client.send(image) if sending.policy is Policy.ALL else client.try_send(image)
+                send = client.send if sending.policy is Policy.ALL else client.try_send
+                seq = send(image, captured_us)
                 if seq is None:
                     tally.skipped += 1
                 else:
@@ -226,6 +251,7 @@ def run(
         except KeyboardInterrupt:
             err.print("stopped; frames under way are not waited for")
     tally.reconnections = client.reconnections
+    tally.dropped = max(tally.dropped, client.server_dropped)  # an ack may have been the last to tell
     return tally, time.monotonic() - begun, offered
 
 

@@ -15,7 +15,9 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from clients.wire import ClassScore, Detection, ErrorCode, Mask, Tensor, Timing
 from service import codec
+from service.admission import Overloaded
 from service.annotate import annotate
+from service.caches import CacheFull
 from service.errors import Problem, overloaded
 from service.jobs import Refused, check_header, code_of, timing
 from service.pipeline import FramePipeline, Outcome
@@ -81,6 +83,8 @@ async def detect(
         name = service.registry.resolve(model)
     except UnknownModel as error:
         raise Problem(404, "unknown_model", str(error)) from None
+    if (reason := service.refuse_image(name)) is not None:
+        raise overloaded(reason, service.settings.retry_after_ms)
     data = await _image_of(request, service)
     started = time.perf_counter_ns()
     outcome, queue_ns = await _compute(service, name, data, min_confidence)
@@ -168,6 +172,8 @@ async def _compute(service: Service, name: str, data: bytes, min_confidence: flo
         raise _codec_problem(error) from None
     except ModelFailed as error:
         raise Problem(503, "model_failed", str(error)) from None
+    except (Overloaded, CacheFull) as error:
+        raise overloaded(str(error), service.settings.retry_after_ms) from None
     except TimeoutError:
         raise overloaded("the image was not computed in time", service.settings.retry_after_ms) from None
 

@@ -51,7 +51,12 @@ async def create_stream(request: Request, wanted: Annotated[NewStream | None, Bo
         raise overloaded("the server is shutting down", service.settings.retry_after_ms)
     try:
         model = service.registry.resolve(wanted.model if wanted else None)
+        promised_fps = service.promised_fps(None)
+        too_much = service.refuse_stream(model, promised_fps)
+        if too_much is not None:
+            raise overloaded(too_much, service.settings.retry_after_ms)
         stream, token = service.streams.create(model, wanted.resume_s if wanted else None)
+        stream.demand.promised_fps = promised_fps
     except UnknownModel as error:
         raise Problem(404, "unknown_model", str(error)) from None
     except TooManyStreams as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from clients.python import FrameRefused, FrameResult, FramesLost, ServerMisbehaved, StreamOptions
-from clients.python.core import ClientCore, stream_url
+from clients.python.core import ClientCore, now_us, stream_url
 from clients.wire import Encoding, FrameMessage, Op, encode_frame, encode_message, vectors
 from clients.wire.binary import Flags
 
@@ -94,3 +96,20 @@ def test_a_lost_connection_names_its_frames() -> None:
 def test_a_server_that_breaks_the_protocol(data: str | bytes) -> None:
     with pytest.raises(ServerMisbehaved, match="broke the protocol"):
         opened().receive(data)
+
+
+def test_rates_and_policy_are_part_of_hello() -> None:
+    hello = StreamOptions(policy=vectors.Policy.DROP_NEWEST, max_fps=12.5, idle_fps=0.5).hello()
+    assert hello == vectors.CLIENT_MESSAGES["hello_paced"]
+
+
+def test_what_the_server_dropped_is_known_from_acks_too() -> None:
+    core = opened()
+    core.frame(JPEG, 5, False)
+    assert core.receive(encode_message(vectors.Ack(ack=1, dropped=4), Encoding.JSON)) is None
+    assert (core.server_dropped, core.idle) == (4, True)
+
+
+def test_a_frame_is_captured_when_it_is_handed_over() -> None:
+    before = time.time_ns() // 1000
+    assert before <= now_us() <= before + 10_000_000

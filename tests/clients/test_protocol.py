@@ -259,3 +259,19 @@ def test_both_ends_agree_whatever_the_order(window: int, seed: int, encoding: En
         client.receive(server.encode(result(seq, server.settle(seq))))
     assert server.unsettled == 0
     assert client.credits == window
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_server_remembers_little_of_what_comes_beyond_the_credits(answered: bool) -> None:
+    """A client that floods while one frame is computed: each of its others is replaced by the next."""
+    server = open_server(window=2)
+    for seq in range(1, 5001):
+        server.receive(image(seq))
+        if seq > 2:
+            assert server.settle(seq - 1) == 0
+        assert len(server._settled) <= 2 * 2 + 64 + 1
+    assert server.unsettled == 2
+    if answered:
+        assert server.settle(5000) == 0
+    assert server.settle(1) == (5000 if answered else 4999)
+    assert server.unsettled == (0 if answered else 1)

@@ -9,7 +9,18 @@ from service_fakes import FakeEngine, huge_jpeg, image
 
 from clients.wire import ErrorCode, Flags, FrameMessage, Op, decode_frame
 from service import codec
-from service.jobs import Computed, FrameJob, Refused, check_header, code_of, compute, result_message
+from service.caches import CacheFull
+from service.jobs import (
+    Computed,
+    FrameJob,
+    Refused,
+    capture_age_ms,
+    check_header,
+    code_of,
+    compute,
+    compute_together,
+    result_message,
+)
 from service.pipeline import FramePipeline
 from service.tracking import Tracker
 
@@ -102,3 +113,53 @@ def test_every_codec_error_has_a_code() -> None:
         ErrorCode.INCOMPLETE_IMAGE,
         ErrorCode.IMAGE_TOO_LARGE,
     }
+
+
+def test_together_each_is_answered_and_told_what_it_took() -> None:
+    engine, answers = FakeEngine(together=4), []
+    model = engine.model()
+    model.ready()
+    gone = [False, True, False]
+    jobs = [
+        FrameJob(
+            stream_id=f"door{number}",
+            frame=FrameMessage(Op.IMAGE, Flags.NONE, number + 1, 0, b"nothing" if number == 2 else image(70)),
+            pipeline=FramePipeline(model, None, codec.DEFAULT_LIMITS),
+            deliver=lambda job, answer: answers.append((job.frame.seq, answer)),
+            abandoned=lambda number=number: gone[number],
+            received_ns=time.perf_counter_ns(),
+            reset=False,
+        )
+        for number in range(3)
+    ]
+    took = compute_together(jobs)
+    assert [seq for seq, _ in answers] == [3, 1], "what cannot be decoded is known first"
+    assert isinstance(answers[0][1], Refused)
+    assert answers[1][1].outcome.found.detections[0].class_id == 7
+    assert took[0] >= 3000
+    assert took[1:] == [0, 0]
+
+
+def test_no_memory_is_told_as_overload(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self) -> None:
+        raise CacheFull("expected room")
+
+    monkeypatch.setattr(FramePipeline, "held", full)
+    ((_, answer),) = run(engine, image())
+    assert (answer.code, answer.detail) == (ErrorCode.OVERLOADED, "expected room")
+
+
+@pytest.mark.parametrize(
+    ("capture_us", "received_us", "age_ms"),
+    [
+        (1_000_000_000, 1_000_250_000, 255.0),
+        (1_000_040_000, 1_000_000_000, 5.0),
+        (1_000_060_000, 1_000_000_000, None),
+        (1_000_000_000, 1_061_000_000, None),
+        (0, 1_000_000, None),
+        (1_000_000, 0, None),
+    ],
+    ids=["before", "a clock a little ahead", "a clock ahead", "another clock", "not said", "no clock here"],
+)
+def test_age_since_capture_where_clocks_agree(capture_us: int, received_us: int, age_ms: float | None) -> None:
+    assert capture_age_ms(capture_us, received_us, 5_000_000) == age_ms

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from service_fakes import FakeEngine, image
 
+from service.caches import Caches
 from service.codec import CodecError, Limits, TooManyPixels
 from service.families.base import Detections, Mask, RawOutputs
 from service.model_spec import ModelSpec
@@ -107,3 +108,52 @@ def test_raw_tensors_are_copied_bounded_and_finite() -> None:
     found = describe(RawOutputs({"a": small, "b": large}), ModelSpec(), LETTERBOXED, (64, 48)).tensors
     assert [entry.data for entry in found] == [(1.5, None, None), None]
     assert found[1].shape == (MAX_TENSOR_VALUES + 1,)
+
+
+def test_an_evicted_session_comes_back_as_a_keyframe_that_says_so() -> None:
+    engine = FakeEngine(stream_bytes=60)
+    model, caches = engine.model(), Caches(100)
+    first, second = (FramePipeline(model, None, Limits(), None, caches) for _ in range(2))
+    first.open()
+    assert (first.held_bytes, second.held_bytes) == (60, 0)
+    assert not first.run(image()).evicted
+    outcome = second.run(image())
+    assert (outcome.decision, outcome.evicted) == ("keyframe", False), "its first frame: nothing was freed"
+    assert (first.held_bytes, caches.held_bytes) == (0, 60)
+    outcome = first.run(image())
+    assert (outcome.decision, outcome.evicted) == ("keyframe", True)
+    outcome = first.run(image())
+    assert (outcome.decision, outcome.evicted) == ("reuse", False)
+
+
+def test_what_failed_after_an_eviction_does_not_hide_it() -> None:
+    engine = FakeEngine()
+    pipeline = make(engine)
+    pipeline.run(image())
+    pipeline.evict()
+    engine.failures.append(RuntimeError())
+    with pytest.raises(RuntimeError):
+        pipeline.run(image())
+    assert pipeline.run(image()).evicted
+
+
+def test_a_new_session_gets_the_streams_thresholds() -> None:
+    class Audits:
+        renewed = 0
+
+        def renew(self) -> None:
+            self.renewed += 1
+
+        def before(self, session) -> None:
+            assert self.renewed == len(engine.sessions)
+
+        def after(self, frame, outputs) -> None: ...
+
+        def news(self) -> None: ...
+
+    engine = FakeEngine()
+    pipeline = FramePipeline(engine.model(), None, Limits(), Audits())  # type: ignore[arg-type]
+    pipeline.run(image())
+    pipeline.evict()
+    pipeline.run(image())
+    assert len(engine.sessions) == 2

@@ -135,3 +135,18 @@ def test_the_settings_say_how_models_are_computed(tmp_path: Path) -> None:
     plain = load("own", source).open_session()
     assert (plain.threads, plain.exact) == (1, False)
     assert (plain.plan.policy.precision, plain.plan.policy.cache_dtype) == ("fast", "float32")
+
+
+def test_what_an_engine_says_of_itself_is_known_once_it_is_compiled() -> None:
+    engine = FakeEngine(stream_bytes=123, together=4)
+    model = engine.model()
+    assert (model.memory, model.together) == (None, None)
+    model.ready()
+    assert model.memory is not None
+    assert model.memory.stream == 123
+    assert model.together is not None
+    assert model.together.limit == 4
+    assert engine.sessions == [], "compiled, and no session made"
+    silent = FakeEngine().model()
+    silent.ready()
+    assert (silent.memory, silent.together) == (None, None)

@@ -1,4 +1,4 @@
-"""Lanes and workers: bounded, one at a time, in turn, latest wins."""
+"""Lanes and workers: bounded, one at a time, fair turns, latest wins, groups."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from service_fakes import wait_until
 
 from clients.wire import Policy
-from service.scheduler import Scheduler
+from service.scheduler import Group, Scheduler
 
 
 @pytest.fixture
@@ -319,3 +319,152 @@ def test_spare_work_that_raises_stops_nobody(caplog) -> None:
     scheduler.submit(scheduler.lane(seen.append, policy=Policy.ALL, capacity=1), 7)
     wait_until(lambda: seen == [7])
     assert scheduler.stop(5.0)
+
+
+def test_drop_newest_keeps_what_waits_and_counts(scheduler: Scheduler) -> None:
+    gate = Gate()
+    gate.open.clear()
+    lane = scheduler.lane(gate, policy=Policy.DROP_NEWEST, capacity=2)
+    scheduler.submit(lane, 0)
+    wait_until(lambda: gate.inside == 1)
+    assert [scheduler.submit(lane, item) for item in range(1, 6)] == [(True, [])] * 2 + [(False, [])] * 3
+    assert lane.dropped == 3
+    gate.open.set()
+    wait_until(lambda: gate.seen == [0, 1, 2])
+
+
+def test_turns_go_by_the_time_that_items_take() -> None:
+    """Nine cheap items for each dear one, as a clock that the items themselves move says."""
+    now = [0.0]
+    order: list[str] = []
+
+    def costing(name: str, seconds: float):
+        def process(item: int) -> None:
+            order.append(name)
+            now[0] += seconds
+
+        return process
+
+    scheduler = Scheduler(1, clock=lambda: now[0])
+    dear = scheduler.lane(costing("dear", 0.09), policy=Policy.ALL, capacity=100)
+    cheap = scheduler.lane(costing("cheap", 0.01), policy=Policy.ALL, capacity=200)
+    for item in range(20):
+        scheduler.submit(dear, item)
+    for item in range(200):
+        scheduler.submit(cheap, item)
+    scheduler.start()
+    wait_until(lambda: len(order) == 220)
+    assert scheduler.stop(5.0)
+    contested = order[:100]
+    assert 9 <= contested.count("dear") <= 12
+    assert (dear.items, dear.cost_s) == (20, pytest.approx(0.09))
+
+
+def test_what_comes_for_a_quiet_lane_is_next() -> None:
+    order: list[str] = []
+    gate = Gate()
+    scheduler = Scheduler(1)
+    floods = [scheduler.lane(lambda item: order.append("flood"), policy=Policy.ALL, capacity=10) for _ in range(5)]
+    held = scheduler.lane(gate, policy=Policy.ALL, capacity=1)
+    quiet = scheduler.lane(lambda item: order.append("quiet"), policy=Policy.LATEST, capacity=1)
+    for lane in floods:
+        lane.credit_s = -1.0
+        scheduler._turns._round[lane] = None  # as if each had had a second more than its part
+        for item in range(5):
+            scheduler.submit(lane, item)
+    gate.open.clear()
+    scheduler.submit(held, 0)
+    scheduler.start()
+    wait_until(lambda: gate.inside == 1)
+    scheduler.submit(quiet, 0)
+    gate.open.set()
+    wait_until(lambda: len(order) == 26)
+    assert order[0] == "quiet"
+    assert scheduler.stop(5.0)
+
+
+class Batches:
+    """A group's process that notes what came together."""
+
+    def __init__(self, limit: int, parts: list[float] | None = None) -> None:
+        self.seen: list[list[int]] = []
+        self.parts = parts
+        self.group: Group[int] = Group("model", limit, self)
+
+    def __call__(self, items) -> list[float]:
+        self.seen.append(sorted(items))
+        return [1.0] * len(items) if self.parts is None else self.parts
+
+
+def grouped(scheduler: Scheduler, batches: Batches, count: int) -> tuple[list, list[int]]:
+    """Lanes of a group with an item each, held until the workers start; and what was processed alone."""
+    alone: list[int] = []
+    lanes = [scheduler.lane(alone.append, policy=Policy.LATEST, capacity=1) for _ in range(count)]
+    for number, lane in enumerate(lanes):
+        lane.group = batches.group
+        scheduler.submit(lane, number)
+    return lanes, alone
+
+
+def test_what_waits_in_a_group_goes_together_up_to_its_limit() -> None:
+    scheduler, batches = Scheduler(1), Batches(3)
+    lanes, alone = grouped(scheduler, batches, 7)
+    scheduler.start()
+    wait_until(lambda: all(lane.idle for lane in lanes))
+    assert batches.seen == [[0, 1, 2], [3, 4, 5]]
+    assert alone == [6]
+    assert scheduler.stop(5.0)
+
+
+def test_a_group_leaves_work_for_the_other_workers() -> None:
+    scheduler, batches = Scheduler(4), Batches(8)
+    lanes, alone = grouped(scheduler, batches, 4)
+    scheduler.start()
+    wait_until(lambda: all(lane.idle for lane in lanes))
+    assert (batches.seen, sorted(alone)) == ([], [0, 1, 2, 3]), "a worker for each"
+    assert scheduler.stop(5.0)
+
+
+def test_lanes_of_other_groups_and_of_none_do_not_ride_along() -> None:
+    scheduler, ours, theirs = Scheduler(1), Batches(8), Batches(8)
+    lanes, _ = grouped(scheduler, ours, 2)
+    theirs.group = Group("other", 8, theirs)
+    more, _ = grouped(scheduler, theirs, 2)
+    seen: list[int] = []
+    single = scheduler.lane(seen.append, policy=Policy.ALL, capacity=1)
+    scheduler.submit(single, 9)
+    scheduler.start()
+    wait_until(lambda: all(lane.idle for lane in (*lanes, *more, single)))
+    assert (ours.seen, theirs.seen, seen) == ([[0, 1]], [[0, 1]], [9])
+    assert scheduler.stop(5.0)
+
+
+def test_each_lane_of_a_group_pays_its_part() -> None:
+    now = iter(range(100))
+    scheduler, batches = Scheduler(1, clock=lambda: next(now)), Batches(2, [3.0, 1.0])
+    lanes, _ = grouped(scheduler, batches, 2)
+    scheduler.start()
+    wait_until(lambda: all(lane.items for lane in lanes))
+    assert [lane.cost_s for lane in lanes] == [0.75, 0.25]
+    assert scheduler.stop(5.0)
+
+
+@pytest.mark.parametrize("parts", [[], [1.0], [0.0, 0.0]])
+def test_a_group_that_tells_nothing_useful_is_split_evenly(parts: list[float], caplog) -> None:
+    now = iter(range(100))
+    scheduler, batches = Scheduler(1, clock=lambda: next(now)), Batches(2, parts)
+    lanes, _ = grouped(scheduler, batches, 2)
+    scheduler.start()
+    wait_until(lambda: all(lane.items for lane in lanes))
+    assert [lane.cost_s for lane in lanes] == [0.5, 0.5]
+    assert ("expected 2 parts" in caplog.text) == (len(parts) != 2)
+    assert scheduler.stop(5.0)
+
+
+def test_a_closed_lane_lets_go_of_its_connection(scheduler: Scheduler) -> None:
+    owner = Big()
+    watched = weakref.ref(owner)
+    lane = scheduler.lane(print, policy=Policy.ALL, capacity=1, taken=lambda owner=owner: None)
+    del owner
+    scheduler.clear(lane, close=True)
+    wait_until(lambda: watched() is None)

@@ -210,3 +210,102 @@ def test_a_connection_that_dies_leaves_nothing_behind_but_the_cache(engine: Fake
                 dying.socket.shutdown(socket.SHUT_RDWR)
             wait_until(lambda: not server.service.connections)
         wait_until(lambda: len(server.service.streams) == 0, 5)
+
+
+@contextmanager
+def greeted(port: int, stream_id: str, **fields) -> Iterator:
+    with open_socket(port, stream_id) as opened:
+        opened.send(json.dumps({"type": "hello", **fields}))
+        assert json.loads(opened.recv(5))["type"] == "ready"
+        yield opened
+
+
+class Deaf:
+    """Sends frames as fast as the socket takes them, in whole messages, and reads none of the answers."""
+
+    def __init__(self, raw: socket.socket) -> None:
+        self.raw, self.seq, self.rest = raw, 0, b""
+        self.payload = frame(1, size=(1024, 1024))
+        raw.setblocking(False)
+
+    def send(self) -> bool:
+        """Whether the socket took anything."""
+        if not self.rest:
+            self.seq += 1
+            data = self.payload[:4] + self.seq.to_bytes(4, "little") + self.payload[8:]
+            self.rest = b"\x82\xff" + len(data).to_bytes(8, "big") + bytes(4) + data  # masked, with a mask of zero
+        try:
+            self.rest = self.rest[self.raw.send(self.rest) :]
+        except BlockingIOError:
+            return False
+        return True
+
+
+def test_a_client_that_never_reads_slows_nobody_and_fills_nothing(engine: FakeEngine) -> None:
+    """It asks for large annotated frames: its own socket fills up, and the server stops reading from it."""
+    settings = make_settings(outbox_messages=2, send_timeout_s=60)
+    with (
+        running_server(make_registry(engine.model()), settings) as server,
+        greeted(server.port, "deaf", outputs=["detections", "annotated"]) as deaf_socket,
+        greeted(server.port, "good") as good,
+    ):
+        deaf, deadline, refusals = Deaf(deaf_socket.socket), time.monotonic() + 30, 0
+        while refusals < 100:
+            assert time.monotonic() < deadline, "the server goes on reading from a client that does not"
+            refusals = 0 if deaf.send() else refusals + 1
+            time.sleep(0.005 if refusals else 0)
+        for seq in range(1, 21):
+            good.send(frame(seq))
+            assert json.loads(good.recv(5))["seq"] == seq
+        (connection,) = (c for c in server.service.connections if c._stream_id == "deaf")
+        assert len(connection._outbox) <= 2 + 2 * (settings.window + 2)
+        assert len(connection._stream.lane.pending) <= 2
+        assert len(connection._protocol._settled) <= 100
+        deaf_socket.socket.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_client_that_does_not_read_is_given_up_after_a_time(engine: FakeEngine) -> None:
+    settings = make_settings(outbox_messages=2, send_timeout_s=0.3)
+    with (
+        running_server(make_registry(engine.model()), settings) as server,
+        greeted(server.port, "deaf", outputs=["annotated"]) as deaf_socket,
+    ):
+        deaf, deadline = Deaf(deaf_socket.socket), time.monotonic() + 30
+        while server.service.connections:
+            assert time.monotonic() < deadline, "it is still connected"
+            try:
+                time.sleep(0 if deaf.send() else 0.005)
+            except OSError:
+                wait_until(lambda: not server.service.connections)
+
+
+def test_a_flood_leaves_a_slow_stream_its_frames() -> None:
+    """By count, not by the clock: while four clients send whenever they may, none of the slow one's is dropped."""
+    engine = FakeEngine(push_s=0.004)
+    stop, answered = threading.Event(), list[int]()
+    with running_server(make_registry(engine.model()), make_settings(workers=1)) as server:
+
+        def flood(name: str) -> None:
+            with greeted(server.port, name) as one:
+                seq = 0
+                while not stop.is_set():
+                    seq += 1
+                    one.send(frame(seq, seq % 250))
+                    one.recv(5)
+                answered.append(seq)
+
+        floods = [threading.Thread(target=flood, args=(f"flood{number}",)) for number in range(4)]
+        for thread in floods:
+            thread.start()
+        try:
+            with greeted(server.port, "slow") as slow:
+                for seq in range(1, 16):
+                    slow.send(frame(seq))
+                    message = json.loads(slow.recv(5))
+                    assert (message["seq"], message["dropped"]) == (seq, 0)
+                assert server.service.streams.get("slow").lane.items == 15
+        finally:
+            stop.set()
+            for thread in floods:
+                thread.join(10)
+        assert len(answered) == 4

@@ -33,6 +33,10 @@ def hello(socket, **fields: Any) -> dict:
     return socket.receive_json()
 
 
+def detect(client):
+    return client.post("/v1/detect", content=image(), headers={"content-type": "image/jpeg"})
+
+
 def closed(socket) -> WebSocketDisconnect:
     """Read to the end; the close."""
     while True:
@@ -521,3 +525,205 @@ def test_every_truncation_of_every_golden_vector(make_client) -> None:
         socket.receive_json()
     with connect(make_client()) as socket:
         assert hello(socket)["type"] == "ready"
+
+
+def test_drop_newest_keeps_what_waits(make_client, engine: FakeEngine) -> None:
+    with connect(make_client(window=2)) as socket:
+        assert hello(socket, policy="drop_newest")["policy"] == "drop_newest"
+        engine.gate.clear()
+        socket.send_bytes(frame(1, 10))
+        assert engine.entered.acquire(timeout=5)
+        for seq in range(2, 7):
+            socket.send_bytes(frame(seq, seq * 10))
+        acks = [socket.receive_json() for _ in range(3)]
+        assert acks == [{"type": "ack", "ack": 0, "dropped": count} for count in (1, 2, 3)], "the first is not done"
+        engine.gate.set()
+        results = [socket.receive_json() for _ in range(3)]
+    assert [(result["seq"], result["ack"], result["dropped"]) for result in results] == [
+        (1, 1, 3),
+        (2, 2, 3),
+        (3, 6, 3),
+    ]
+
+
+def test_a_reset_on_a_frame_without_room_is_not_forgotten(make_client, engine: FakeEngine) -> None:
+    with connect(make_client(window=1)) as socket:
+        hello(socket, policy="drop_newest")
+        engine.gate.clear()
+        socket.send_bytes(frame(1))
+        assert engine.entered.acquire(timeout=5)
+        socket.send_bytes(frame(2))
+        socket.send_bytes(frame(3, reset=True))
+        assert socket.receive_json()["type"] == "ack"
+        engine.gate.set()
+        assert [socket.receive_json()["decision"] for _ in range(2)] == ["keyframe", "reuse"]
+        socket.send_bytes(frame(4))
+        assert socket.receive_json()["decision"] == "keyframe"
+
+
+def test_the_servers_max_fps_is_an_upper_bound(make_client) -> None:
+    client = make_client(max_fps=0.01)
+    for wanted, told in ((None, 0.01), (30, 0.01), (0.001, 0.001)):
+        with connect(client) as socket:
+            assert hello(socket, max_fps=wanted)["max_fps"] == told
+            socket.send_bytes(frame(1))
+            assert socket.receive_json()["type"] == "result"
+            socket.send_bytes(frame(2))
+            assert socket.receive_json()["type"] == "ack"
+            socket.send_text('{"type":"bye"}')
+            assert closed(socket).code == 1000
+
+
+def test_an_idle_stream_is_settled_without_decoding_until_something_changes(make_client, engine: FakeEngine) -> None:
+    with connect(make_client(idle_after_s=0)) as socket:
+        hello(socket, idle_fps=0.01)
+        for seq in (1, 2):
+            socket.send_bytes(frame(seq, 100))
+            assert socket.receive_json()["type"] == "result"
+        socket.send_bytes(frame(3, 100))
+        assert socket.receive_json() == {"type": "ack", "ack": 3, "dropped": 1}
+        socket.send_bytes(frame(4, 100, reset=True))
+        assert socket.receive_json()["decision"] == "keyframe"
+        socket.send_bytes(frame(5, 100))
+        assert socket.receive_json()["decision"] == "reuse", "a keyframe counts as change"
+        socket.send_bytes(frame(6, 100, size=(512, 384)))
+        assert socket.receive_json()["seq"] == 6, "its size in bytes says that it is another picture"
+        assert socket.app.state.service.streams.get("door").counters.paced == 1
+
+
+def test_results_are_stamped_and_aged(make_client) -> None:
+    client = make_client()
+    with connect(client) as socket:
+        hello(socket)
+        before = time.time_ns() // 1000
+        socket.send_bytes(frame(1, ts=before - 250_000))
+        result = socket.receive_json()
+        after = time.time_ns() // 1000
+        assert before <= result["received_ts_us"] <= after
+        assert 250 <= result["age_ms"] <= 250 + (after - before) / 1000 + 1
+        assert client.get("/v1/streams/door").json()["age_ms"] == result["age_ms"]
+        socket.send_bytes(frame(2, ts=7))
+        result = socket.receive_json()
+        assert "age_ms" not in result, "that is another clock"
+        assert client.get("/v1/streams/door").json()["age_ms"] == result["timing_ms"]["total"]
+
+
+def test_what_was_freed_for_another_stream_is_told(make_client) -> None:
+    mib = 1 << 20
+    engine = FakeEngine(stream_bytes=60 * mib)
+    client = make_client(engine.model(), cache_bytes=100 * mib, admission=False)
+    with connect(client, "a") as a, connect(client, "b") as b:
+        hello(a)
+        a.send_bytes(frame(1))
+        assert "evicted" not in a.receive_json()
+        hello(b)
+        assert client.get("/v1/streams/a").json()["memory_bytes"] == 0
+        b.send_bytes(frame(1))
+        assert "evicted" not in b.receive_json()
+        a.send_bytes(frame(2))
+        result = a.receive_json()
+        assert (result["decision"], result["evicted"]) == ("keyframe", True)
+        a.send_bytes(frame(3))
+        assert "evicted" not in a.receive_json()
+        assert client.get("/v1/streams/a").json()["frames"]["evicted"] == 1
+    assert client.get("/v1/models").json()["memory_bytes"]["streams"] <= 100 * mib
+
+
+def test_a_stream_that_would_thrash_the_others_caches_is_refused(make_client) -> None:
+    mib = 1 << 20
+    engine = FakeEngine(stream_bytes=60 * mib)
+    client = make_client(engine.model(), cache_bytes=100 * mib)
+    with connect(client, "a") as a:
+        hello(a)
+        a.send_bytes(frame(1))
+        a.receive_json()
+        with connect(client, "b") as b:
+            answer = hello(b)
+            assert (answer["code"], "at most 100.0 MiB" in answer["detail"]) == ("overloaded", True)
+            ending = closed(b)
+            assert (ending.code, ending.reason) == (1013, answer["detail"][:120])
+        refused = client.post("/v1/streams")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert detect(client).status_code == 503, "nor does a single image take its place"
+        a.send_bytes(frame(2))
+        assert a.receive_json()["decision"] == "reuse"
+    assert client.app.state.service.streams.get("b") is None
+    assert detect(client).status_code == 200, "nobody is connected any more"
+    assert client.app.state.service.caches.evictions == 1
+    with connect(client, "b") as b:
+        assert hello(b)["type"] == "ready", "what single images are computed in may go"
+        b.send_bytes(frame(1))
+        b.receive_json()
+        assert detect(client).status_code == 503
+
+
+def test_a_stream_too_many_is_refused_and_the_others_go_on(make_client, engine: FakeEngine) -> None:
+    client = make_client(workers=1, useful_fps=10)
+    with connect(client, "a") as a:
+        hello(a, max_fps=20)
+        a.send_bytes(frame(1))
+        a.receive_json()
+        lane = client.app.state.service.streams.get("a").lane
+        lane.items, lane.cost_s = 100, 0.04  # 0.8 of the worker
+        for fields, more in (({}, "0.40"), ({"max_fps": 5}, "0.20")):
+            with connect(client, "b") as b:
+                answer = hello(b, **fields)
+                assert answer["code"] == "overloaded"
+                assert f"0.85 of 1 workers' time, got 0.80 and {more} more" in answer["detail"]
+                assert answer["retry_after_ms"] == 1000
+                assert closed(b).code == 1013
+        with connect(client, "b") as b:
+            assert hello(b, max_fps=1)["type"] == "ready", "but there is room for a slow one"
+        refused = client.post("/v1/streams")
+        assert refused.status_code == 503
+        assert "0.40 more" in refused.json()["detail"]
+        a.send_bytes(frame(2))
+        assert a.receive_json()["ack"] == 2
+
+
+def test_a_resumed_stream_is_never_one_too_many(make_client) -> None:
+    client = make_client(workers=1)
+    with connect(client, "other") as other:
+        hello(other, max_fps=30)
+        other.send_bytes(frame(1))
+        other.receive_json()
+        with connect(client) as socket:
+            resume = hello(socket, max_fps=30)["resume"]
+        lane = client.app.state.service.streams.get("other").lane
+        lane.items, lane.cost_s = 100, 0.03
+        with connect(client) as socket:
+            assert hello(socket, max_fps=30, resume=resume)["resumed"] is True
+
+
+def test_images_are_refused_while_streams_want_more_than_there_is(make_client) -> None:
+    client = make_client(workers=1, admission=True)
+    with connect(client, "a") as a, connect(client, "b") as b:
+        for socket in (a, b):
+            hello(socket, max_fps=20)
+            socket.send_bytes(frame(1))
+            socket.receive_json()
+        for name in "ab":
+            lane = client.app.state.service.streams.get(name).lane
+            lane.items, lane.cost_s = 100, 0.03
+        refused = detect(client)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert "1.20 of 1 workers" in refused.json()["detail"]
+
+
+def test_streams_of_a_model_are_computed_together(make_client) -> None:
+    engine = FakeEngine(together=4)
+    client = make_client(engine.model(), workers=1)
+    with connect(client, "a") as a, connect(client, "b") as b, connect(client, "c") as c:
+        for socket in (a, b, c):
+            hello(socket)
+        engine.gate.clear()
+        a.send_bytes(frame(1, 10))
+        wait_until(lambda: client.app.state.service.streams.get("a").lane.running)
+        for socket, level in ((a, 40), (b, 50), (c, 60)):
+            socket.send_bytes(frame(2, level))
+        wait_until(lambda: all(client.app.state.service.streams.get(name).lane.pending for name in "abc"))
+        engine.gate.set()
+        assert a.receive_json()["seq"] == 1
+        found = [socket.receive_json() for socket in (a, b, c)]
+    assert [result["detections"][0]["class_id"] for result in found] == [4, 5, 6]
+    assert sum(engine.batches) in (2, 3), "b and c, and a where it owed little"

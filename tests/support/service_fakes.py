@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from cache.memory import Memory
 from clients.wire import Encoding, Flags, FrameMessage, Op, encode_frame, offer_subprotocols
 from service.families.base import Classification, Detections, Mask, RawOutputs
 from service.model_spec import ModelSpec
@@ -49,6 +50,9 @@ class FakeEngine:
     sessions: list[FakeSession] = field(default_factory=list)
     compiles: int = 0
     push_s: float = 0.0
+    stream_bytes: int | None = None  # what a session says that it takes
+    together: int = 1  # most sessions of one call
+    batches: list[int] = field(default_factory=list)  # sessions of each call that took several
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -60,11 +64,40 @@ class FakeEngine:
 
     def compile(self):
         self.compiles += 1
-        return self.open
+        return FakeFactory(self)
 
     def open(self) -> FakeSession:
         self.sessions.append(FakeSession(self))
         return self.sessions[-1]
+
+
+class FakeFactory:
+    """Makes sessions; says what they take, and pushes several at once, where the engine is told to."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine = engine
+        size = engine.stream_bytes
+        self.memory = None if size is None else Memory(0, 0, size, 0, 0, 0, 0, 1)
+        self.together = self if engine.together > 1 else None
+
+    def __call__(self) -> FakeSession:
+        return self.engine.open()
+
+    @property
+    def limit(self) -> int:
+        return self.engine.together
+
+    def push(
+        self, sessions: list[FakeSession], frames: list[np.ndarray], at_s: list[float]
+    ) -> list[FakeResult | Exception]:
+        self.engine.batches.append(len(sessions))
+        found: list[FakeResult | Exception] = []
+        for session, frame in zip(sessions, frames, strict=True):
+            try:
+                found.append(session.push(frame))
+            except Exception as error:
+                found.append(error)
+        return found
 
 
 class FakeSession:

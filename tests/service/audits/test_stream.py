@@ -144,3 +144,13 @@ def test_what_is_no_number_says_nothing():
     stream.frame(Measured(float("nan"), 0.06, 2.0))
     assert stream.audits.report() is None
     assert stream.audits.factor == 1.0
+
+
+def test_a_new_session_gets_the_factor_that_the_old_one_had():
+    stream = Stream()
+    stream.frame(BAD)
+    lowered = stream.frame()
+    stream.audits.renew()
+    assert stream.frame() == [stream.audits.factor]
+    assert lowered[0] == stream.audits.factor
+    assert stream.frame() == []

@@ -131,3 +131,14 @@ def test_a_lost_connection_is_said_and_counted(tmp_path: Path) -> None:
     assert summary["results"] > 0
     assert said.count("the connection to the server was lost; trying again") == 1
     assert said.count("the server has nothing to resume (unknown); the stream starts afresh") == 1
+
+
+def test_policy_and_rates_reach_the_server(server: RunningServer, clip: Path) -> None:
+    asked = ("--policy", "drop_newest", "--max-fps", "0.01", "--idle-fps", "0.5", "--json")
+    code, said = stream(clip, *asked, "--url", server.url)
+    assert code == 0, said
+    summary = json.loads(said[said.rindex('{"summary"') :])["summary"]
+    assert summary["results"] == 1, "one in a hundred seconds"
+    assert summary["dropped_by_server"] + summary["skipped_without_credit"] == 11
+    assert (summary["evicted"], summary["refused"]) == (0, 0)
+    assert 0 < summary["age_ms_p50"] < 20_000
