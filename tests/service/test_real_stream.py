@@ -172,6 +172,7 @@ def test_bad_input_gets_a_clear_error_and_the_stream_lives_on(url: str, clip: li
         assert json.loads(socket.recv(30))["type"] == "error"
         socket.send(message(7, clip[0]))
         again = json.loads(socket.recv(30))
-        assert (again["seq"], again["decision"]) == (7, "reuse"), "a refused frame costs nothing that is cached"
+        assert again["seq"] == 7
+        assert again["compute_fraction"] < 0.1, "a refused frame costs nothing that is cached"
     assert status(url + "/healthz") == 200
     assert status(url + "/readyz") == 200
