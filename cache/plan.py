@@ -33,7 +33,7 @@ from cache.policy import Level, Policy
 from cache.program import Program, assemble, packed_words
 from cache.sliding import Records, Room, find_records, group_maps, with_room
 from cache.state import Needs
-from cache.steps import Step
+from cache.steps import Step, Words
 from cache.stretches import stretches_of
 from cache.tail import TailRunner
 from cache.values import Value
@@ -173,15 +173,9 @@ class Plan:
         return None if self.room is None else find_records((s.step for s in self.steps), self.maps, self.room.of)
 
     @cached_property
-    def image_steps(self) -> int:
-        """Steps up to the last one that reads the image, where that lies in the thread's work space."""
-        readers = [i for i, s in enumerate(self.steps) if any(read.map == 0 for read in s.step.reads)]
-        return 1 + max(readers, default=-1) if self.maps[0].outside else 0
-
-    @cached_property
-    def stretches(self) -> npt.NDArray[np.int64]:
+    def stretches(self) -> Words:
         """int64[n], after which steps end those that frames of several streams go through one after the other."""
-        return stretches_of([s.step for s in self.steps], self.image_steps)
+        return stretches_of([s.step for s in self.steps], self.maps[0].outside)
 
     @property
     def bfloat16_nodes(self) -> int:

@@ -14,8 +14,14 @@ STRETCH_BYTES = 1 << 17
 """Weights of a stretch, about; what the frames read and write besides must have room beside them."""
 
 
-def stretches_of(steps: Sequence[Step], first: int) -> Words:
-    """int64[n], after which steps stretches end: first so many steps, then those of so many bytes of weights each."""
+def stretches_of(steps: Sequence[Step], outside: bool) -> Words:
+    """int64[n], after which steps stretches end: those of so many bytes of weights each.
+
+    outside : the image lies in the thread's work space, which has room for one. The first stretch then ends with the
+    last step that reads it, and each frame goes through that before the next one is taken in; else it is empty.
+    """
+    readers = [i for i, step in enumerate(steps) if any(read.map == 0 for read in step.reads)]
+    first = 1 + max(readers, default=-1) if outside else 0
     ends, held = [first], 0
     for index, step in enumerate(steps[first:], first):
         size = weights_bytes(step)

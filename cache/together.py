@@ -72,7 +72,7 @@ class _Batch:
                 self.outcomes[key] = session.run(begun)
                 return
             packed = workspace().packed(plan.needs, plan.together)[len(self._waiting)]
-            address = session.begin_steps(packed, plan.image_steps)
+            address = session.begin_steps(packed, int(plan.stretches[0]))
         except Exception as error:  # noqa: BLE001  # whatever it is, it is told of this session alone
             self.outcomes[key] = error
             return

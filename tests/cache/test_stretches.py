@@ -23,7 +23,6 @@ def chain() -> Plan:
 def test_stretches_end_where_their_weights_fill_the_cache(nbytes, expected, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stretches, "STRETCH_BYTES", nbytes)
     plan = chain()
-    assert plan.image_steps == 1
     assert plan.stretches.tolist() == expected
 
 
@@ -33,9 +32,9 @@ def test_two_steps_of_three_fit(monkeypatch: pytest.MonkeyPatch):
     sizes = [weights_bytes(step) for step in steps]
     assert all(size >= 32 * 32 * 9 * 4 for size in sizes[1:])
     monkeypatch.setattr(stretches, "STRETCH_BYTES", sizes[1] + sizes[2])
-    assert stretches_of(steps, 1).tolist() == [1, 3, 4]
-    assert stretches_of(steps, 4).tolist() == [4]
-    assert stretches_of([], 0).tolist() == [0]
+    assert stretches_of(steps, True).tolist() == [1, 3, 4]
+    assert stretches_of(steps[:1], True).tolist() == [1]
+    assert stretches_of([], False).tolist() == [0]
 
 
 def test_an_image_in_the_arena_waits_for_no_step():
@@ -43,4 +42,4 @@ def test_an_image_in_the_arena_waits_for_no_step():
     nodes = [node("Conv", "x a", "p"), node("Relu", "x", "y")]
     plan = Plan.compile(load_model(build(nodes, constants, shape=(1, 3, 12, 16), outputs=["p", "y"])))
     assert not plan.maps[0].outside
-    assert plan.image_steps == 0
+    assert plan.stretches.tolist() == [0, 2]

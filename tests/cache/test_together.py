@@ -23,7 +23,6 @@ from cache.together import push_together
 from service.opened import open_model
 from service.preprocess import fit
 from service.sources import open_source
-from tests.cache.onnx_models import build, node, weights
 from tests.cache.random_models import ModelMaker, models
 from tests.cache.test_exact import SLOW
 from tests.cache.test_quantised_session import chain
