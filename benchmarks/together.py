@@ -1,9 +1,10 @@
-"""Frames of several streams through the steps together, against one after the other: `python -m benchmarks.together MODEL
-CLIP...`.
+"""Frames of several streams through the steps together, against one after the other.
 
-Streams are the clips, over and over from another place each, at one frame each per turn. The same frames go to two sets of
-sessions, turns of the one and of the other way in blocks that alternate. Turns in which any frame was reused or recomputed
-whole are left out. What a frame takes is time of a core, which does not count what others do on a shared machine; latency is the time from the beginning of a turn, when all frames are there, until a frame's result is.
+`python -m benchmarks.together MODEL CLIP...`: streams are the clips, over and over, each from another place, one frame
+of each per turn. The same frames go to two sets of sessions, turns of the one and of the other way in blocks that
+alternate. Turns in which any frame was reused or recomputed whole are left out. What a frame takes is time of a core,
+which does not count what others do on a shared machine. Latency is the time from the beginning of a turn, when all its
+frames are there, until a frame's result is.
 """
 
 from __future__ import annotations

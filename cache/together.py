@@ -1,9 +1,10 @@
 """Frames of several streams of one plan, through its steps together: weights are fetched once for all of them.
 
-The steps are cut into stretches whose weights stay in a core's cache; all frames go through one stretch, then through the
-next. What each session computes is what it computes alone, bit for bit: only the order between sessions differs. Frames
-that are recomputed whole run by themselves, at once: their weights cost nothing beside the work that they are for, and maps
-kept as float16 hand numbers from step to step in the thread's own space there.
+The steps are cut into stretches whose weights stay in a core's cache; all frames go through one stretch, then through
+the next. What a session computes is what it computes alone, bit for bit: only the order between sessions differs.
+
+Frames that are recomputed whole run by themselves, at once. Their weights cost nothing beside the work that they are
+for, and where maps are kept as float16 their steps hand numbers to each other in the thread's own space.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ def push_together(
 ) -> list[Outcome]:
     """Run one frame of each of several sessions, as `Session.push` does one after the other, to the last bit.
 
-    sessions : different ones of one plan, held by the calling thread. frames, at_s : as `Session.push` takes them, one for
-    each. At most `plan.together` partial frames go through the steps together. Returns what each session gave: its result,
-    or the error that `push` would have raised, which says nothing of the others. Of a result's times, `infer_ns` is an
+    sessions : different ones of one plan, held by the calling thread. frames, at_s : as `Session.push` takes them, one
+    for each. At most `plan.together` partial frames go through the steps together. Returns what each session gave: its
+    result, or the error that `push` would have raised, which says nothing of the others. A result's `infer_ns` is an
     equal share of what frames took together. Raises ValueError for sessions that are of several plans or given twice,
     and for another number of frames than of sessions.
     """
@@ -73,7 +74,7 @@ class _Batch:
                 return
             packed = workspace().packed(plan.needs, plan.together)[len(self._waiting)]
             address = session.begin_steps(packed, int(plan.stretches[0]))
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is told of this session alone
+        except Exception as error:  # whatever it is, it is told of this session alone
             self.outcomes[key] = error
             return
         self._waiting.append((session, begun, address, time.perf_counter_ns() - begun.compared_ns))
@@ -89,7 +90,7 @@ class _Batch:
         try:
             with helpers(1):
                 run_together(np.array([address for _, _, address, _ in waiting], np.int64), self._plan.stretches)
-        except Exception as error:  # noqa: BLE001  # no frame of them is whole
+        except Exception as error:  # none of them is whole
             self.outcomes |= {id(session): error for session, *_ in waiting}
             return
         share = (time.perf_counter_ns() - start) // len(waiting)
@@ -98,5 +99,5 @@ class _Batch:
             try:
                 session.end_steps()
                 self.outcomes[id(session)] = session.finish(begun, taken_ns + share + time.perf_counter_ns() - begins)
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 self.outcomes[id(session)] = error

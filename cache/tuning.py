@@ -3,8 +3,8 @@
 Of nodes with two methods (a 3x3 convolution directly and by Winograd's method, a wide one in float32 and in bfloat16)
 whichever is faster on the whole map becomes the step's method: the one of keyframes, and the only one in exact mode.
 The other stays where it is faster on short lists. And all steps together tell from which share of the work on a frame
-is cheaper computed whole, row by row and without a comparison, than in blocks that are compared; and what is gained where
-a step's weights were fetched by another stream's frame just before.
+is cheaper computed whole, row by row and without a comparison, than in blocks that are compared; and what a frame gains
+where another stream's has fetched the weights just before.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ FEW_PIXELS = 0.1
 MOST_TOGETHER = 4
 """Frames that go through the steps together, where it is worth it: with more each gains little, and waits longer."""
 WORTH = 0.85
-"""Of what they take one after the other, from which it is: all of them are done only at the end."""
+"""Of what they take one after the other, from which it is: all are done at the end, of four 1.6 times as late."""
 
 
 def tuned(plan: Plan, model_key: str, folder: Path | None = None) -> Plan:

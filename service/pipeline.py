@@ -103,7 +103,7 @@ class FramePipeline:
         audits = self.audits
         if audits is not None:
             audits.before(self._session)
-        result: EngineResult = self._session.push(frame)
+        result: EngineResult = self._session.push(frame, at_s=time.monotonic())
         if audits is not None:
             audits.after(frame, result.outputs)
         found = describe(

@@ -13,7 +13,7 @@ from tests.cache.onnx_models import weights as random_weights
 
 
 def chain() -> Plan:
-    """Four convolutions of 32 channels, 3 x 3: more than 36 KiB of weights each but the first, which reads the image."""
+    """Four convolutions of 32 channels, 3 x 3: 36 KiB of weights or more each, but the first, which reads the image."""
     constants = {"a": random_weights(32, 3, 3, 3), **{n: random_weights(32, 32, 3, 3) for n in "bcd"}}
     nodes = [node("Conv", f"{x} {w}", y, pads=[1] * 4) for x, w, y in ("xap", "pbq", "qcr", "rdy")]
     return Plan.compile(load_model(build(nodes, constants, shape=(1, 3, 12, 16))))

@@ -1,4 +1,4 @@
-"""Frames of several streams together: each session gives the bits that it gives alone, whatever happens to the others."""
+"""Frames of several streams together: each session gives the bits that it gives alone, whatever the others meet."""
 
 from __future__ import annotations
 

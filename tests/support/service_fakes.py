@@ -79,7 +79,7 @@ class FakeSession:
         self.frame = None
         self.resets += 1
 
-    def push(self, frame: np.ndarray) -> FakeResult:
+    def push(self, frame: np.ndarray, at_s: float | None = None) -> FakeResult:
         assert frame.dtype == np.uint8
         assert frame.shape == (SIZE[1], SIZE[0], 3)
         assert self._holder.acquire(blocking=False), "two workers in one session"
