@@ -84,9 +84,15 @@ def memory_of(plan: Plan, exact: bool = False) -> Memory:
         reference_frame=frames * plan.height * plan.width * plan.channels,
         masks=pixels + len(plan.maps) * 3 * 8 + tiles * 13 + SHADES * STEPS * 4 + len(plan.steps) * JOB_WORDS * 8,
         outputs=_outputs(plan),
-        thread=plan.needs.nbytes + (0 if plan.half is None else Staging.nbytes(plan.half)),
+        thread=_thread(plan),
         activations=_activations(plan),
     )
+
+
+def _thread(plan: Plan) -> int:
+    """Work space, with masks of each of the frames that go through the steps together."""
+    masks = plan.needs.mask_words * 8 * plan.together if plan.together > 1 else 0
+    return plan.needs.nbytes + masks + (0 if plan.half is None else Staging.nbytes(plan.half))
 
 
 def _once(arrays: Sequence[Array]) -> int:

@@ -33,7 +33,8 @@ from cache.policy import Level, Policy
 from cache.program import Program, assemble, packed_words
 from cache.sliding import Records, Room, find_records, group_maps, with_room
 from cache.state import Needs
-from cache.steps import Step
+from cache.steps import Step, Words
+from cache.stretches import stretches_of
 from cache.tail import TailRunner
 from cache.values import Value
 from cache.verify import verify
@@ -114,6 +115,7 @@ class Plan:
     half: HalfLayout | None = None
     room: Room | None = None
     whole_from: float = 0.9
+    together: int = 1
 
     @classmethod
     def compile(
@@ -170,6 +172,11 @@ class Plan:
         """The records of all steps, where they can follow maps that move without being copied."""
         return None if self.room is None else find_records((s.step for s in self.steps), self.maps, self.room.of)
 
+    @cached_property
+    def stretches(self) -> Words:
+        """int64[n], after which steps end those that frames of several streams go through one after the other."""
+        return stretches_of([s.step for s in self.steps], self.maps[0].outside)
+
     @property
     def bfloat16_nodes(self) -> int:
         """Steps that are computed in bfloat16 on this machine, of a whole map."""
@@ -204,6 +211,8 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     fused = separable.pairs(graph, parts.cached, kept)
     never_stored = {first.name for first in fused.values()}
     sums = additions(graph, parts.cached, kept) if policy.cache_dtype == "float32" else {}
+    if builder.arena.maps[0].outside:  # it is there only around what has changed: no step reads it with another map
+        sums = {name: s for name, s in sums.items() if graph.inputs[0] not in s.convolution.inputs}
     added = {addition.convolution.name for addition in sums.values()}
 
     def lower(node: Node) -> None:

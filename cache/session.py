@@ -38,8 +38,11 @@ from kernels.frame import (
     RUN_PART,
     RUN_PARTS,
     RUN_WORDS,
+    STALE,
     WHOLE,
     WORKERS,
+    begin_frame,
+    end_frame,
     run_frame,
 )
 from kernels.half import unpack_half
@@ -72,6 +75,21 @@ class FrameResult:
     reason: str
     diff_ns: int
     infer_ns: int
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A frame that was taken in, but not run yet.
+
+    whole, fresh : why it is recomputed whole, if it is: nothing is stored of the picture; nothing is stored at all.
+    start_ns, compared_ns : when it came, and when it was taken in.
+    """
+
+    decision: Decision
+    whole: bool
+    fresh: bool
+    start_ns: int
+    compared_ns: int
 
 
 def new_state(plan: Plan) -> State:
@@ -169,6 +187,13 @@ class Session:
         that only rises; None where frames have no time. Raises ValueError for another shape or dtype (the session keeps
         its state); any other error invalidates the session, so that the next frame is a keyframe.
         """
+        return self.run(self.begin(frame, at_s))
+
+    def begin(self, frame: Frame, at_s: float | None = None) -> Begun:
+        """Compare a frame and take it in: the first part of `push`, with its arguments and errors.
+
+        Before another session of this thread begins, the steps that read the image must have been run.
+        """
         expected = (self.plan.height, self.plan.width, self.plan.channels)
         if not isinstance(frame, np.ndarray):
             raise ValueError(f"expected a frame uint8{list(expected)}, got {type(frame).__name__}")
@@ -186,14 +211,45 @@ class Session:
         decision = opening.decision
         if decision == "keyframe":
             self._turn.restart()
-        if decision != "reuse":
-            if not opening.shows:
-                assert isinstance(self._state, HalfState)
-                self._state.show(opening.reference, self.plan.table)
-            self._run(decision == "keyframe", fresh)
+        if decision != "reuse" and not opening.shows:
+            assert isinstance(self._state, HalfState)
+            self._state.show(opening.reference, self.plan.table)
+        return Begun(decision, whole, fresh, start, start + compare_ns)
+
+    def run(self, begun: Begun) -> FrameResult:
+        """Run all steps of a frame that was begun, by itself: the second part of `push`."""
+        if begun.decision != "reuse":
+            self._run(begun.decision == "keyframe", begun.fresh)
+        return self.finish(begun)
+
+    def begin_steps(self, packed: npt.NDArray[np.uint64], end: int) -> int:
+        """Run the first `end` steps of a partial frame that was begun; returns the address of its record, with which
+        `kernels.frame.run_together` runs the others.
+
+        packed : uint64[mask_words], this frame's masks in bits until all steps have been run.
+        """
+        words, space = self._running, workspace()
+        self._state.borrow(space, self.plan.needs)
+        words[PACKED:JOBS] = space.words
+        words[PACKED:STALE] = packed.ctypes.data, packed.size
+        words[WORKERS], words[WHOLE] = 1, 0
+        begin_frame(words, end)
+        return int(words.ctypes.data)
+
+    def end_steps(self) -> None:
+        """All steps of a frame have been run: bring what is handed out up to date."""
+        self._done = end_frame(self._running)
+        self._hand_out(False)
+
+    def finish(self, begun: Begun, infer_ns: int | None = None) -> FrameResult:
+        """The result of a frame of which all steps have been run. infer_ns : its time on the network; None for all
+        since it was taken in."""
+        opening = self._opening
         opening.learn(self._fraction())
         self._valid = self._reference_valid = True
-        return self._result(decision, opening.reason(whole), opening.changed, start, start + compare_ns)
+        return self._result(
+            begun.decision, opening.reason(begun.whole), opening.changed, begun.start_ns, begun.compared_ns, infer_ns
+        )
 
     def push_tensor(self, x: npt.NDArray[np.float32]) -> FrameResult:
         """Run one frame given as numbers instead of pixels: float32[1, C, H, W], normalised already.
@@ -230,9 +286,18 @@ class Session:
         tiles = len(self._opening.grid)
         return self._result(decision, reason_of(decision, not valid, changed, tiles, tiles), changed, start, compared)
 
-    def _result(self, decision: Decision, reason: str, changed: int, start_ns: int, compared_ns: int) -> FrameResult:
+    def _result(
+        self,
+        decision: Decision,
+        reason: str,
+        changed: int,
+        start_ns: int,
+        compared_ns: int,
+        infer_ns: int | None = None,
+    ) -> FrameResult:
         """The result of a frame that is done now."""
-        infer_ns = time.perf_counter_ns() - compared_ns
+        if infer_ns is None:
+            infer_ns = time.perf_counter_ns() - compared_ns
         return FrameResult(
             self._outputs(), self._fraction(), changed, self._opening.tiles.astype(bool), decision, reason,
             compared_ns - start_ns, infer_ns,
@@ -282,6 +347,10 @@ class Session:
                 self._done = run_frame(words)
             finally:
                 team.end(self._ticket)
+        self._hand_out(keyframe)
+
+    def _hand_out(self, keyframe: bool) -> None:
+        """Bring up to date what the steps do not hand out themselves."""
         for tap in self._unpacked:
             if self._was_written(tap):
                 self._unpack(tap)

@@ -62,6 +62,9 @@ class Needs:
 class Workspace:
     """Buffers that hold nothing from frame to frame: one set per thread that pushes frames, whatever the streams.
 
+    Of frames that go through the steps together each needs masks in bits of its own (`packed`), and the image until
+    the steps that read it have been run.
+
     scratch, work : float32[workers * size]; the first 48 of each worker's work stay zero. masks, stale : uint64[words].
     pixels : int32[n, 2]. They only ever grow. words : addresses and shapes of masks, stale and pixels, as in the record
     of `kernels.frame.run_frame`.
@@ -74,6 +77,7 @@ class Workspace:
         self.pixels: Pixels = np.empty((0, 2), np.int32)
         self.words: Words = np.zeros(7, np.int64)
         self._images: dict[MapInfo, Floats] = {}
+        self._packed: list[npt.NDArray[np.uint64]] = []
 
     def image(self, layout: MapInfo) -> Floats:
         """A buffer for an image outside the arena: zeros in its border, elsewhere what a frame before left there."""
@@ -99,10 +103,17 @@ class Workspace:
             self.words, _ = encode(self.masks, self.stale, self.pixels)
         return scratch, work
 
+    def packed(self, needs: Needs, frames: int) -> list[npt.NDArray[np.uint64]]:
+        """Masks in bits for each of so many frames that go through the steps together."""
+        if any(masks.size < needs.mask_words for masks in self._packed[:frames]):
+            self._packed = []
+        self._packed += [np.empty(needs.mask_words, np.uint64) for _ in range(frames - len(self._packed))]
+        return self._packed[:frames]
+
     @property
     def nbytes(self) -> int:
         """Memory held."""
-        lists = self.masks.nbytes + self.stale.nbytes + self.pixels.nbytes
+        lists = self.masks.nbytes + self.stale.nbytes + self.pixels.nbytes + sum(m.nbytes for m in self._packed)
         return self.scratch.nbytes + self.work.nbytes + lists + sum(image.nbytes for image in self._images.values())
 
 

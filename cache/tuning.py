@@ -3,7 +3,8 @@
 Of nodes with two methods (a 3x3 convolution directly and by Winograd's method, a wide one in float32 and in bfloat16)
 whichever is faster on the whole map becomes the step's method: the one of keyframes, and the only one in exact mode.
 The other stays where it is faster on short lists. And all steps together tell from which share of the work on a frame
-is cheaper computed whole, row by row and without a comparison, than in blocks that are compared.
+is cheaper computed whole, row by row and without a comparison, than in blocks that are compared; and what a frame gains
+where another stream's has fetched the weights just before.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from cache.arena import aligned_zeros
 from cache.plan import Plan, PlannedStep, every_pixel, plan_step
 from cache.program import assemble
 from cache.state import State, workspace
-from cache.steps import Cost, Method, Step
+from cache.steps import Cost, Method, Pixels, Step
 from kernels import FOLDER
 from kernels.constants import STORE, TEST_BITS, TEST_RMS
 from kernels.layout import Test
@@ -36,10 +38,17 @@ ENOUGH_NS = 250_000_000
 """Nanoseconds after which no further round of measurements is begun."""
 
 Costs = Mapping[str, Mapping[str, Cost]]
-"""By step, by entry; and of all steps together (`ALL_STEPS`) by `ROWS` and `BLOCKS`."""
-ALL_STEPS, ROWS, BLOCKS = "", "rows", "blocks"
+"""By step, by entry; and of all steps together (`ALL_STEPS`) by `ROWS` and `BLOCKS`, `FIRST` and `NEXT`."""
+ALL_STEPS, ROWS, BLOCKS, FIRST, NEXT = "", "rows", "blocks", "first", "next"
+WHOLES = {ROWS, BLOCKS, FIRST, NEXT}
 LEAST_SHARE = 0.5
 """Of the work, below which no frame is taken to be cheaper computed whole, whatever was measured."""
+FEW_PIXELS = 0.1
+"""Of each map, what a partial frame is taken to recompute."""
+MOST_TOGETHER = 4
+"""Frames that go through the steps together, where it is worth it: with more each gains little, and waits longer."""
+WORTH = 0.85
+"""Of what they take one after the other, from which it is: all are done at the end, of four 1.6 times as late."""
 
 
 def tuned(plan: Plan, model_key: str, folder: Path | None = None) -> Plan:
@@ -92,7 +101,7 @@ def measure(plan: Plan) -> Costs:
         if whole:
             short, long = ((min(times[step, entry, w]), sizes[step, entry, w]) for w in (False, True))
             costs.setdefault(step, {})[entry] = _line(short, long)
-    return {**costs, ALL_STEPS: _all_steps(plan, state)}
+    return {**costs, ALL_STEPS: {**_all_steps(plan, state), **_streams(plan, state)}}
 
 
 def _all_steps(plan: Plan, state: State) -> dict[str, Cost]:
@@ -114,14 +123,47 @@ def _all_steps(plan: Plan, state: State) -> dict[str, Cost]:
     return {ROWS: Cost(0.0, rows), BLOCKS: Cost(0.0, blocks)}
 
 
+def _streams(plan: Plan, state: State) -> dict[str, Cost]:
+    """A tenth of every map, stretch by stretch: as the first frame finds its weights, and as the next one does.
+
+    The next one is another tenth, since another stream's frame finds nothing but weights in the cache.
+    """
+    calls: list[tuple[Method, int, tuple[Pixels, Pixels]]] = []
+    for planned in plan.steps:
+        target, few = plan.maps[planned.step.target], planned.step.few
+        way, block = (planned.step.method, planned.block) if few is None else (few, planned.few_block)
+        blocks = every_pixel(target.height, target.width, block).reshape(-1, block * block, 2)
+        count = max(int(len(blocks) * FEW_PIXELS), 1)
+        calls.append((way, block, (blocks[:count].reshape(-1, 2), blocks[-count:].reshape(-1, 2))))
+    ends, times, begun = plan.stretches.tolist(), list[list[int]](), time.perf_counter_ns()
+    for turn in range(1 + 2 * ROUNDS):
+        took = [0, 0]
+        for first, end in pairwise(ends):
+            for which in (0, 1):
+                start = time.thread_time_ns()
+                for way, block, lists in calls[first:end]:
+                    state.compute(way, lists[which], Test(TEST_RMS, np.inf, block))
+                took[which] += time.thread_time_ns() - start
+        if turn:
+            times.append(took)
+            if time.perf_counter_ns() - begun > ENOUGH_NS:
+                break
+    fetching, following = np.min(times, axis=0).tolist()
+    return {FIRST: Cost(0.0, float(fetching)), NEXT: Cost(0.0, float(following))}
+
+
 def choose(plan: Plan, costs: Costs) -> Plan:
     """The plan with the faster method of each step first, and the other one only where it can be of use."""
     steps = tuple(_chosen(plan, planned, costs.get(planned.step.name, {})) for planned in plan.steps)
-    whole_from = plan.whole_from
+    whole_from, together = plan.whole_from, plan.together
     if ALL_STEPS in costs:
         rows, blocks = costs[ALL_STEPS][ROWS], costs[ALL_STEPS][BLOCKS]
         whole_from = round(min(max(rows.pixel_ns / max(blocks.pixel_ns, 1.0), LEAST_SHARE), 1.0), 2)
-    return replace(plan, steps=steps, program=assemble(steps, plan.maps, plan.half), whole_from=whole_from)
+        first, following = costs[ALL_STEPS][FIRST].pixel_ns, costs[ALL_STEPS][NEXT].pixel_ns
+        most = first + (MOST_TOGETHER - 1) * following
+        together = MOST_TOGETHER if most <= WORTH * MOST_TOGETHER * first and first > 0 else 1
+    program = assemble(steps, plan.maps, plan.half)
+    return replace(plan, steps=steps, program=program, whole_from=whole_from, together=together)
 
 
 def _methods(step: Step) -> tuple[Method, ...]:
@@ -159,7 +201,7 @@ def _read(file: Path, steps: list[PlannedStep]) -> Costs | None:
         }
     except (OSError, ValueError, AttributeError, TypeError):
         return None
-    wanted = {p.step.name: {way.entry.name for way in _methods(p.step)} for p in steps} | {ALL_STEPS: {ROWS, BLOCKS}}
+    wanted = {p.step.name: {way.entry.name for way in _methods(p.step)} for p in steps} | {ALL_STEPS: WHOLES}
     finite = all(np.isfinite([*cost]).all() and min(cost) >= 0 for ways in costs.values() for cost in ways.values())
     return costs if finite and {step: set(ways) for step, ways in costs.items()} == wanted else None
 

@@ -1,5 +1,7 @@
 """A frame of one stream in two calls: what changed is found and taken in; then every step, and what is handed out.
 
+Frames of several streams may go through the steps together: each begins, all run, each ends.
+
 All that a frame works on is told by two records of int64 words, made once for a stream: a call from Python with twenty
 arrays costs more than many a step. Who makes a record keeps the arrays behind its addresses.
 """
@@ -29,6 +31,7 @@ from kernels.record import (
     mask_at,
     mask_of,
     unsigned_at,
+    words_at,
 )
 from kernels.tile_diff import changed_tiles, differing_tiles
 
@@ -107,23 +110,53 @@ def open_frame(r: np.ndarray) -> None:
 
 
 @jit
+def _run_steps(r: np.ndarray, begin: int, end: int) -> None:
+    """Run some steps of a frame, those before them having been run."""
+    run(
+        ints_2d_at(r, STEPS), ints_2d_at(r, READS), ints_2d_at(r, MAPS), doubles_2d_at(r, COSTS),
+        doubles_at(r, EPSILONS), doubles_at(r, SPREADS), ints_at(r, RUN_STATE), bytes_at(r, RUN_TOUCHED),
+        unsigned_at(r, PACKED), unsigned_at(r, STALE), index_2d_at(r, PIXELS), ints_2d_at(r, JOBS),
+        ints_at(r, TICKET), r[WORKERS], r[WHOLE] != 0, r[EXACT] != 0, r[MEASURED], doubles_at(r, TURN), r[RUN_PART],
+        r[RUN_PARTS], doubles_at(r, DONE), ints_at(r, CLOCK), begin, end,
+    )  # fmt: skip
+
+
+@jit
+def begin_frame(r: np.ndarray, end: int) -> None:
+    """Run the first `end` steps of a frame. r : int64[RUN_WORDS], as above."""
+    doubles_at(r, DONE)[:] = 0.0
+    _run_steps(r, 0, end)
+
+
+@jit
+def run_together(frames: np.ndarray, ends: np.ndarray) -> None:
+    """Run steps of several streams' frames by stretches: one stretch of all frames, then the next one.
+
+    A stretch's weights are then in the cache for all frames but the first. frames : int64[n], addresses of records of
+    `run_frame`, of one plan, none of them whole; each with packed masks of its own, everything else of a work space may
+    be shared. ends : int64[m], steps at which stretches end; the steps before the first end have been run.
+    """
+    for stretch in range(1, ends.size):
+        for frame in range(frames.size):
+            _run_steps(words_at(frames[frame], RUN_WORDS), ends[stretch - 1], ends[stretch])
+
+
+@jit
+def end_frame(r: np.ndarray) -> float:
+    """After all steps, copy what was written to tensors; returns the multiply-accumulates done. r : as above."""
+    state, touched = ints_at(r, RUN_STATE), bytes_at(r, RUN_TOUCHED)
+    whole = r[WHOLE] != 0 or state[MOVES] != 0
+    if state[MOVES]:
+        touched[:] = WAS_WRITTEN  # what is handed out is another picture, even where no step wrote
+    hand_out(ints_2d_at(r, TAPS), ints_at(r, TAP_MAPS), state, touched, whole)
+    return work_done(doubles_at(r, MACS), doubles_at(r, DONE))
+
+
+@jit
 def run_frame(r: np.ndarray) -> float:
     """Bring every map up to date, copy what was written to tensors; returns the multiply-accumulates done.
 
     r : int64[RUN_WORDS], as above.
     """
-    state, touched, done = ints_at(r, RUN_STATE), bytes_at(r, RUN_TOUCHED), doubles_at(r, DONE)
-    done[:] = 0.0
-    steps, reads, maps = ints_2d_at(r, STEPS), ints_2d_at(r, READS), ints_2d_at(r, MAPS)
-    costs, epsilons, spreads = doubles_2d_at(r, COSTS), doubles_at(r, EPSILONS), doubles_at(r, SPREADS)
-    packed, stale, pixels = unsigned_at(r, PACKED), unsigned_at(r, STALE), index_2d_at(r, PIXELS)
-    run(
-        steps, reads, maps, costs, epsilons, spreads, state, touched, packed, stale, pixels, ints_2d_at(r, JOBS),
-        ints_at(r, TICKET), r[WORKERS], r[WHOLE] != 0, r[EXACT] != 0, r[MEASURED],
-        doubles_at(r, TURN), r[RUN_PART], r[RUN_PARTS], done, ints_at(r, CLOCK),
-    )  # fmt: skip
-    whole = r[WHOLE] != 0 or state[MOVES] != 0
-    if state[MOVES]:
-        touched[:] = WAS_WRITTEN  # what is handed out is another picture, even where no step wrote
-    hand_out(ints_2d_at(r, TAPS), ints_at(r, TAP_MAPS), state, touched, whole)
-    return work_done(doubles_at(r, MACS), done)
+    begin_frame(r, r[STEPS + 1])
+    return end_frame(r)

@@ -288,10 +288,11 @@ def _measure(step: np.ndarray, target: np.ndarray, arena: np.ndarray) -> float:
 def _run_whole(
     steps: np.ndarray, maps: np.ndarray, costs: np.ndarray, spreads: np.ndarray, state: np.ndarray, touched: np.ndarray,
     jobs: np.ndarray, ticket: np.ndarray, workers: int, measured: int, done: np.ndarray, clock: np.ndarray,
+    begin: int, end: int,
 ) -> None:  # fmt: skip
     """Every pixel of every map."""
     arena = arena_of(state)
-    for index in range(steps.shape[0]):
+    for index in range(begin, end):
         started = now_ns() if clock.size > 0 else 0
         step = steps[index]
         count = step[ALL_COUNT]
@@ -324,11 +325,11 @@ def _run_stale(
     steps: np.ndarray, reads: np.ndarray, maps: np.ndarray, costs: np.ndarray, epsilons: np.ndarray,
     spreads: np.ndarray, state: np.ndarray, touched: np.ndarray, masks: np.ndarray, stale: np.ndarray, pixels:
     np.ndarray, jobs: np.ndarray, ticket: np.ndarray, workers: int, exact: bool, turn: np.ndarray, part: int, parts:
-    int, done: np.ndarray, clock: np.ndarray,
+    int, done: np.ndarray, clock: np.ndarray, begin: int, end: int,
 ) -> None:  # fmt: skip
     """What was written to one map makes stale of the next, step by step; and a part of all is looked at again."""
     moved = state[MOVES] != 0
-    for index in range(steps.shape[0]):
+    for index in range(begin, end):
         step, cost = steps[index], costs[index]
         is_touched, written = moved or _is_touched(step, reads, touched), 0
         begins, ends = share_of_turn(turn[index], turn[index + 1], part, parts)
@@ -406,7 +407,7 @@ def run(
     steps: np.ndarray, reads: np.ndarray, maps: np.ndarray, costs: np.ndarray, epsilons: np.ndarray,
     spreads: np.ndarray, state: np.ndarray, touched: np.ndarray, masks: np.ndarray, stale: np.ndarray, pixels:
     np.ndarray, jobs: np.ndarray, ticket: np.ndarray, workers: int, keyframe: bool, exact: bool, measured: int,
-    turn: np.ndarray, part: int, parts: int, done: np.ndarray, clock: np.ndarray,
+    turn: np.ndarray, part: int, parts: int, done: np.ndarray, clock: np.ndarray, begin: int, end: int,
 ) -> None:  # fmt: skip
     """Bring every map up to date with what was written to those of which `touched` is set.
 
@@ -422,17 +423,19 @@ def run(
         so many parts of it is recomputed, whatever was written, and written where it differs by more than `REFRESHED`
         of the threshold. 0 parts for none.
     done : float64[steps], zeros; share of the target's pixels that were recomputed. clock : int64[steps], zeros, or
-        [0]; nanoseconds taken by each step.
+        [0]; nanoseconds taken by each step. begin, end : the steps that are run; those before them have been, of
+        this frame.
     """
     mode = flush_denormals()
     if keyframe:
         _run_whole(
-            steps, maps, costs, spreads, state, touched, jobs, ticket, workers, measured, done, clock
+            steps, maps, costs, spreads, state, touched, jobs, ticket, workers, measured, done, clock,
+            begin, end,
         )  # fmt: skip
     else:
         _run_stale(
             steps, reads, maps, costs, epsilons, spreads, state, touched, masks, stale, pixels, jobs, ticket, workers,
-            exact, turn, part, parts, done, clock,
+            exact, turn, part, parts, done, clock, begin, end,
         )  # fmt: skip
     restore_denormals(mode)
 

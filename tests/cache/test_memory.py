@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,3 +91,9 @@ def test_what_is_counted_is_what_is_allocated():
 def test_feature_maps_of_real_models(file, shape, share):
     found = memory_of(Plan.compile(load_model(model_path(file)), shape))
     assert found.feature_maps < share * found.activations
+
+
+def test_frames_that_go_together_take_masks_of_their_own():
+    plan = network()
+    alone, four = memory_of(plan).thread, memory_of(replace(plan, together=4)).thread
+    assert four - alone == 4 * 8 * plan.needs.mask_words

@@ -114,3 +114,23 @@ def test_what_is_no_array_is_a_bad_frame() -> None:
     session = Session(Plan.compile(load_model(build([node("Conv", "x w", "y")], {"w": weights(1, 4, 1, 1)}))))
     with pytest.raises(ValueError, match=r"expected a frame uint8\[10, 12, 4\], got list"):
         session.push([[1]])
+
+
+def test_a_sum_with_what_a_convolution_makes_of_the_image() -> None:
+    """The convolution did the sum by itself, was computed where only the other operand was written, and read there what
+    another stream had left in the thread's work space."""
+    wide = [("x a", "p"), *((f"{x} b", y) for x, y in zip("pqrs", "qrst", strict=True))]
+    nodes = [node("Conv", i, o, pads=[8] * 4, dilations=[2, 2]) for i, o in wide]
+    nodes += [node("Conv", "x c", "u"), node("Add", "u t", "y")]
+    constants = {"a": weights(8, 3, 9, 9) / 16, "b": weights(8, 8, 9, 9) / 25, "c": weights(8, 3, 1, 1)}
+    model = build(nodes, constants, shape=(1, 3, 64, 160))
+    plan, rng = Plan.compile(load_model(model)), np.random.default_rng(3)
+    assert plan.maps[0].outside
+    session, other = Session(plan, exact=True), Session(plan, exact=True)
+    frame = rng.integers(0, 256, (64, 160, 3), dtype=np.uint8)
+    session.push(frame)
+    other.push(255 - frame)
+    frame[30:34, 78:82] = 0
+    result, fresh = session.push(frame), Session(plan, exact=True).push(frame)
+    assert result.decision == "partial"
+    assert result.outputs["y"].tobytes() == fresh.outputs["y"].tobytes()

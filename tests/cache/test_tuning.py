@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from cache.plan import Plan
 from cache.policy import Level, Policy
 from cache.session import Session
 from cache.steps import Cost
-from cache.tuning import ALL_STEPS, BLOCKS, ROWS, choose, measure, tuned
+from cache.tuning import ALL_STEPS, BLOCKS, FIRST, NEXT, ROWS, WHOLES, choose, measure, tuned
 from cache.winograd import winograd_convolution
 from tests.cache.closed_loop import largest_excess
 from tests.cache.onnx_models import build, node, weights
@@ -37,7 +38,12 @@ def plan(precision: str = "fast") -> Plan:
 def costs(fast: Cost, direct: Cost) -> tuning.Costs:
     """The same for both convolutions."""
     of_convolutions = {name: {FAST: fast, DIRECT: direct} for name in ("first", "second")}
-    return of_convolutions | {ALL_STEPS: {ROWS: Cost(0, 80), BLOCKS: Cost(0, 100)}}
+    return of_convolutions | {ALL_STEPS: wholes()}
+
+
+def wholes(rows: float = 80, blocks: float = 100, first: float = 100, following: float = 100) -> dict[str, Cost]:
+    """Costs of all steps."""
+    return {ROWS: Cost(0, rows), BLOCKS: Cost(0, blocks), FIRST: Cost(0, first), NEXT: Cost(0, following)}
 
 
 def methods(made: Plan) -> list[tuple[str, str | None]]:
@@ -78,7 +84,9 @@ def test_short_lists_take_the_cheaper_one_and_exact_sessions_always_the_first(di
 
 def test_costs_are_measured_for_nodes_with_two_methods():
     found = dict(measure(plan()))
-    assert set(found.pop(ALL_STEPS)) == {ROWS, BLOCKS}
+    of_all = found.pop(ALL_STEPS)
+    assert set(of_all) == WHOLES
+    assert all(cost.pixel_ns > 0 for cost in of_all.values())
     assert set(found) == {"first", "second"}
     for ways in found.values():
         assert set(ways) == {FAST, DIRECT}
@@ -93,7 +101,7 @@ def test_the_file_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tuning, "measure", lambda plan: pytest.fail("it was measured already"))
     assert methods(tuned(plan(), "a" * 64, tmp_path)) == [(DIRECT, None)] * 2
     quick = {name: {FAST: [0, 1], DIRECT: [0, 9]} for name in ("first", "second")} | {
-        "": {"rows": [0, 7], "blocks": [0, 8]}
+        "": {"rows": [0, 7], "blocks": [0, 8], "first": [0, 9], "next": [0, 9]}
     }
     file.write_text(json.dumps(quick))
     assert methods(tuned(plan(), "a" * 64, tmp_path)) == [(FAST, DIRECT)] * 2, "single pixels may still be cheaper"
@@ -128,7 +136,7 @@ def test_without_two_methods_only_rows_and_blocks_are_measured(tmp_path: Path):
 
 @pytest.mark.parametrize(("rows", "blocks", "expected"), [(80, 100, 0.8), (100, 80, 1.0), (10, 100, 0.5), (0, 0, 0.5)])
 def test_from_which_share_of_the_work_a_whole_frame_is_cheaper(rows: float, blocks: float, expected: float):
-    found = {ALL_STEPS: {ROWS: Cost(0, rows), BLOCKS: Cost(0, blocks)}}
+    found = {ALL_STEPS: wholes(rows, blocks)}
     assert choose(plan("strict"), found).whole_from == expected
     assert choose(plan("strict"), {}).whole_from == 0.9
 
@@ -140,3 +148,20 @@ def test_an_image_larger_than_the_arena_is_measured_in_its_own_place():
     assert patches.maps[0].outside
     assert patches.maps[0].room > 4 * patches.arena_elements
     assert set(measure(patches)) == {ALL_STEPS}
+
+
+@pytest.mark.parametrize(("first", "following", "expected"), [(100, 79, 4), (100, 81, 1), (100, 120, 1), (0, 0, 1)])
+def test_frames_go_together_where_it_saves_enough(first: float, following: float, expected: int):
+    """Of four frames three are the next ones: 3 x 21% of 4 is just more than 15%."""
+    found = {ALL_STEPS: wholes(first=first, following=following)}
+    assert plan("strict").together == 1
+    assert choose(plan("strict"), found).together == expected
+    assert choose(replace(plan("strict"), together=2), {}).together == 2
+
+
+def test_a_file_from_before_frames_went_together_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tuning, "measure", lambda plan: {ALL_STEPS: wholes(following=50)})
+    assert tuned(plan("strict"), "e" * 64, tmp_path).together == 4
+    (file,) = tmp_path.iterdir()
+    file.write_text(json.dumps({"": {"rows": [0, 7], "blocks": [0, 8]}}))
+    assert tuned(plan("strict"), "e" * 64, tmp_path).together == 4
