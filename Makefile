@@ -7,7 +7,7 @@ MODEL ?=
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
-.PHONY: setup run test test-aarch64 lint format bench lock clean
+.PHONY: setup run test test-aarch64 soak lint format bench lock clean
 
 setup: $(READY)
 
@@ -36,6 +36,13 @@ test-aarch64: setup
 	mkdir -p build
 	$(BIN)/python -m tests.emulated.streams write build/streams.npz $(AARCH64_MODELS)
 	$(AARCH64) cortex-a76 -m tests.emulated.streams compare build/streams.npz
+
+# Bounded loads on servers of their own on loopback, about 20 minutes; SOAK=overload for one of them, SOAK_SCALE=0.1 for less.
+SOAK ?=
+SOAK_SCALE ?= 1
+soak: setup
+	mkdir -p build
+	$(BIN)/python -m benchmarks.soak $(SOAK) --scale $(SOAK_SCALE) --json build/soak.json
 
 lint: setup
 	$(BIN)/ruff check .

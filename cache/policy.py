@@ -45,8 +45,9 @@ class Policy:
     (`cache.noise`; 0 for never). exposure : levels by which the exposure of a frame may differ on average from that of
     the pixels that the maps were made from, so that it is brought back instead of recomputed (`cache.exposure`; 0 for
     never).
-    refresh_frames : frames of a turn in which the image and then every map is looked at again, step after step, so that
-    no error below a threshold outlives it by much (rounded up to a multiple of 50; 0 for never).
+    refresh_frames, refresh_s : a turn in which the image and then every map is looked at again, step after step, so
+    that no error below a threshold outlives it by much: in frames, or in seconds where frames come with their times
+    (see `cache.refresh.Turn`).
     motion : whether maps follow a picture that moves as a whole by a multiple of the network's stride. motion_room_px :
     how far it may go, px of the image either way, before maps are copied; takes memory with every stream.
     keyframe_fraction : share of changed tiles from which a frame is recomputed whole. precision : "fast" takes
@@ -68,6 +69,7 @@ class Policy:
     exposure: float = 20.0
     keyframe_fraction: float = 0.95
     refresh_frames: int = 250
+    refresh_s: float = 10.0
     motion: bool = True
     motion_room_px: int = 0
     precision: Literal["fast", "strict"] = "fast"
@@ -91,6 +93,8 @@ class Policy:
                 raise ValueError(f"expected {name} of 0 to {most:g}, got {getattr(self, name)}")
         if self.refresh_frames < 0:
             raise ValueError(f"expected refresh_frames of 0 or more, got {self.refresh_frames}")
+        if not 0 <= self.refresh_s < float("inf"):
+            raise ValueError(f"expected refresh_s of 0 seconds or more, got {self.refresh_s}")
         if self.motion_room_px < 0:
             raise ValueError(f"expected motion_room_px of 0 or more, got {self.motion_room_px}")
         if self.precision not in ("fast", "strict"):

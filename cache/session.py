@@ -24,6 +24,7 @@ from cache.change import Frame
 from cache.half import HalfState
 from cache.opening import Decision, Opening, reason_of
 from cache.plan import Plan, Tap
+from cache.refresh import Turn
 from cache.sliding import Slider
 from cache.state import State, workspace
 from cache.steps import Words
@@ -49,8 +50,6 @@ from kernels.record import encode
 Array = npt.NDArray[Any]
 Clock = npt.NDArray[np.int64]
 NO_CLOCK: Clock = np.zeros(0, np.int64)
-REFRESH_PARTS = 50
-"""Parts of a turn: first the image is looked at again, then step after step, each from what is fresh already."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +136,7 @@ class Session:
         self._tensor = aligned_zeros(0)  # the image of `push_tensor`, where that lies outside the arena
         self._valid = False
         self._reference_valid = False
-        self._frames = 0  # since the last keyframe
-        frames = 0 if exact else policy.refresh_frames
-        self._refresh_every = -(-frames // REFRESH_PARTS)
+        self._turn = Turn(0 if exact else policy.refresh_frames, policy.refresh_s)
         self._keyframes = 0
         self._done = 0.0  # multiply-accumulates of the last frame
 
@@ -153,6 +150,7 @@ class Session:
         """Forget the stored frame, and what was learnt of the stream: the next one is a keyframe, as the first was."""
         self._valid, self._keyframes = False, 0
         self._opening.reset()
+        self._turn.forget()
 
     def scale_thresholds(self, factors: float | npt.NDArray[np.float64]) -> None:
         """From the next frame on, take the plan's thresholds times these factors.
@@ -164,12 +162,12 @@ class Session:
             raise ValueError(f"expected finite factors of 0 or more, got {found.min():g} to {found.max():g}")
         self._epsilons[:] = self.plan.program.epsilons * found
 
-    def push(self, frame: Frame) -> FrameResult:
+    def push(self, frame: Frame, at_s: float | None = None) -> FrameResult:
         """Run one frame.
 
-        frame : uint8[H, W, C] at the plan's size and in its channel order. Raises ValueError for another shape or
-        dtype (the session keeps its state); any other error invalidates the session, so that the next frame is a
-        keyframe.
+        frame : uint8[H, W, C] at the plan's size and in its channel order. at_s : when it came, in seconds of a clock
+        that only rises; None where frames have no time. Raises ValueError for another shape or dtype (the session keeps
+        its state); any other error invalidates the session, so that the next frame is a keyframe.
         """
         expected = (self.plan.height, self.plan.width, self.plan.channels)
         if not isinstance(frame, np.ndarray):
@@ -182,9 +180,12 @@ class Session:
         self._state.enter()
         self._state.mend()
         self._valid, self._done = False, 0.0
-        compare_ns = opening.take(frame, whole, fresh, *self._turn())
+        part, parts = self._turn.next(at_s)
+        self._running[RUN_PART], self._running[RUN_PARTS] = part, parts
+        compare_ns = opening.take(frame, whole, fresh, part, parts)
         decision = opening.decision
-        self._frames = 0 if decision == "keyframe" else self._frames + 1  # after a keyframe all is fresh
+        if decision == "keyframe":
+            self._turn.restart()
         if decision != "reuse":
             if not opening.shows:
                 assert isinstance(self._state, HalfState)
@@ -262,14 +263,6 @@ class Session:
         )  # fmt: skip
         assert words.size == RUN_WORDS
         return words, kept
-
-    def _turn(self) -> tuple[int, int]:
-        """Which part of the maps this frame looks at again, of how many; 0 of 0 for none."""
-        part, parts = 0, 0
-        if self._refresh_every and self._frames % self._refresh_every == self._refresh_every - 1:
-            part, parts = self._frames // self._refresh_every % REFRESH_PARTS, REFRESH_PARTS
-        self._running[RUN_PART], self._running[RUN_PARTS] = part, parts
-        return part, parts
 
     def _run(self, keyframe: bool, fresh: bool) -> None:
         """Bring every map and what is handed out up to date with what was written to map 0.

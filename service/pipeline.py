@@ -173,7 +173,7 @@ class FramePipeline:
 
     def push(self, prepared: Prepared) -> EngineResult:
         """Run the network. After an error the caller resets."""
-        return self.session.push(prepared.frame)
+        return self.session.push(prepared.frame, at_s=time.monotonic())
 
     def finish(self, prepared: Prepared, result: EngineResult) -> Outcome:
         """What a result says, in pixels of the frame as sent; nothing refers to the session. After an error: reset."""

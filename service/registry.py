@@ -53,7 +53,7 @@ class EngineResult(Protocol):
 class EngineSession(Protocol):
     """All mutable state of one stream; one worker at a time holds it (`cache.session.Session`)."""
 
-    def push(self, frame: NDArray[np.uint8], /) -> EngineResult: ...
+    def push(self, frame: NDArray[np.uint8], /, at_s: float | None = None) -> EngineResult: ...
     def reset(self) -> None: ...
     def scale_thresholds(self, factors: float, /) -> None: ...
 
@@ -69,7 +69,11 @@ class Together(Protocol):
         """Most sessions of one call; 1: never."""
 
     def push(
-        self, sessions: Sequence[EngineSession], frames: Sequence[NDArray[np.uint8]], /
+        self,
+        sessions: Sequence[EngineSession],
+        frames: Sequence[NDArray[np.uint8]],
+        at_s: Sequence[float | None] | None = None,
+        /,
     ) -> Sequence[EngineResult | Exception]:
         """A result, or what went wrong, for each session; one's error leaves the others as they are."""
 

@@ -6,6 +6,7 @@ is run for all of them together (`service.registry.Together`).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -57,7 +58,8 @@ def _push(ready: Sequence[tuple[int, FramePipeline, Prepared]]) -> Iterator[Engi
         return
     found: Sequence[EngineResult | Exception]
     try:
-        found = together.push([pipeline.session for _, pipeline, _ in ready], [each.frame for _, _, each in ready])
+        sessions, frames = [pipeline.session for _, pipeline, _ in ready], [each.frame for _, _, each in ready]
+        found = together.push(sessions, frames, [time.monotonic()] * len(ready))
         if len(found) != len(ready):
             raise RuntimeError(f"expected {len(ready)} results of the engine, got {len(found)}")
     except Exception as error:

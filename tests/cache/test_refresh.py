@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from cache.onnx_import import load_model
 from cache.plan import Plan
 from cache.policy import Policy
-from cache.session import REFRESH_PARTS, Session
+from cache.refresh import PARTS, Turn
+from cache.session import Session
 from tests.cache.closed_loop import largest_excess
 from tests.cache.onnx_models import build, node, weights
 
-TURN = 3 * REFRESH_PARTS
+TURN = 3 * PARTS
 
 
 def plan_of(refresh_frames: int = TURN) -> Plan:
@@ -52,7 +55,7 @@ def test_what_stays_below_the_threshold_is_gone_after_a_turn(plan):
     assert before > 0
     results = [session.push(faint) for _ in range(TURN)]
     assert {r.reason for r in results} == {"nothing changed", "refresh"}
-    assert sum(r.decision == "partial" for r in results) == REFRESH_PARTS
+    assert sum(r.decision == "partial" for r in results) == PARTS
     assert np.array_equal(session._opening.reference, faint), "the whole picture was taken in"
     assert error(session, faint) < before / 2, "what is left is below three tenths of a threshold"
     assert largest_excess(session) < 1e-4
@@ -65,6 +68,54 @@ def test_without_it_the_error_stays():
     for _ in range(TURN):
         assert session.push(frame + np.uint8(2)).decision == "reuse"
     assert error(session, frame + np.uint8(2)) == before
+
+
+def parts_of(turn: Turn, times: list[float | None]) -> list[tuple[int, int]]:
+    """Which parts frames of those times do, as first and end in fiftieths."""
+    found = [turn.next(at) for at in times]
+    return [(part * PARTS // parts, (part + 1) * PARTS // parts) for part, parts in found if parts]
+
+
+@pytest.mark.parametrize("fps", [0.05, 0.3, 1, 4.3, 5, 7.9, 25, 60, 240])
+def test_a_turn_takes_its_seconds_at_any_rate(fps):
+    """All of it once in ten seconds, or with each frame, in order, without a gap; and not more often."""
+    turn, times = Turn(250, 10.0), [number / fps for number in range(int(60 * fps) + 20)]
+    done = parts_of(turn, times)
+    assert all(first == end % PARTS for (_, end), (first, _) in pairwise(done))
+    expected = min(times[-1] / 10, len(times) - 1)
+    whole = sum(end - first for first, end in done) / PARTS
+    assert expected - 0.5 <= whole <= expected + 0.001
+
+
+@pytest.mark.parametrize("frames", [1, 50, 51, 250])
+def test_frames_without_times_take_a_turn_of_frames(frames):
+    turn = Turn(frames, 10.0)
+    done = parts_of(turn, [None] * 300)
+    assert [first for first, _ in done[:3]] == [0, 1, 2]
+    assert len(done) == 300 // -(-frames // PARTS)
+
+
+def test_a_pause_is_no_more_than_one_turn_and_a_clock_that_goes_back_is_none():
+    turn = Turn(250, 10.0)
+    assert parts_of(turn, [1000.0, 5000.0, 5000.0, 5000.1]) == [(0, PARTS)]
+    assert parts_of(turn, [10.0, 9.0, 10.0]) == [(0, 5)]
+    turn.forget()
+    assert parts_of(turn, [1e9]) == []
+    assert parts_of(Turn(0, 10.0), [0.0, 100.0]) == []
+    assert parts_of(Turn(PARTS, 0.0), [0.0, 0.0]) == [(0, 1), (1, 2)]
+
+
+def test_a_slow_stream_is_fresh_after_ten_seconds(plan):
+    """Two frames a second: twenty of them, not two hundred and fifty."""
+    session, frame = Session(plan), picture()
+    session.push(frame, 0.0)
+    faint = frame + np.uint8(2)
+    fractions = [session.push(frame, number / 2).compute_fraction for number in range(1, 21)]
+    assert 0.9 < sum(fractions) < 1.001, "all but a part or two, that wait for the next frame"
+    for number in range(21, 43):
+        session.push(faint, number / 2)
+    assert np.array_equal(session._opening.reference, faint)
+    assert largest_excess(session) < 1e-4
 
 
 def test_what_it_costs_when_nothing_changes(plan):
@@ -87,6 +138,8 @@ def test_exact_sessions_and_tensors_need_none(plan):
 def test_a_wrong_turn_is_refused():
     with pytest.raises(ValueError, match="expected refresh_frames of 0 or more, got -1"):
         Policy(refresh_frames=-1)
+    with pytest.raises(ValueError, match="expected refresh_s of 0 seconds or more, got nan"):
+        Policy(refresh_s=float("nan"))
 
 
 def test_twenty_thousand_frames_end_no_worse_than_a_hundred(plan):

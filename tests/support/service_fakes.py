@@ -87,12 +87,14 @@ class FakeFactory:
     def limit(self) -> int:
         return self.engine.together
 
-    def push(self, sessions: list[FakeSession], frames: list[np.ndarray]) -> list[FakeResult | Exception]:
+    def push(
+        self, sessions: list[FakeSession], frames: list[np.ndarray], at_s: list[float]
+    ) -> list[FakeResult | Exception]:
         self.engine.batches.append(len(sessions))
         found: list[FakeResult | Exception] = []
-        for session, frame in zip(sessions, frames, strict=True):
+        for session, frame, at in zip(sessions, frames, at_s, strict=True):
             try:
-                found.append(session.push(frame))
+                found.append(session.push(frame, at))
             except Exception as error:
                 found.append(error)
         return found
@@ -110,7 +112,7 @@ class FakeSession:
         self.frame = None
         self.resets += 1
 
-    def push(self, frame: np.ndarray) -> FakeResult:
+    def push(self, frame: np.ndarray, at_s: float | None = None) -> FakeResult:
         assert frame.dtype == np.uint8
         assert frame.shape == (SIZE[1], SIZE[0], 3)
         assert self._holder.acquire(blocking=False), "two workers in one session"
