@@ -1,4 +1,8 @@
-"""One client's connection to a stream, from hello to close: reader, sender and the answers of the workers."""
+"""One client's connection to a stream, from hello to close: reader, sender and the answers of the workers.
+
+Bounds: one message that was read, frames in the lane (`service.scheduler`), messages to be sent (`service.outbox`), and
+sequence numbers that are not settled (`clients.wire.protocol`), which are those of the lane.
+"""
 
 from __future__ import annotations
 

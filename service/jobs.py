@@ -1,4 +1,7 @@
-"""One frame of a stream as the workers see it, and what becomes of it. No sockets."""
+"""One frame of a stream as the workers see it, and what becomes of it. No sockets, no state.
+
+Bounds: a job holds one encoded image, of `max_message_bytes` at most, until it is answered; jobs are those in lanes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Messages that wait to be sent on one connection: bounded by whoever fills it, through `room`."""
+"""Messages that wait to be sent on one connection: bounded by whoever fills it, through `room`.
+
+Nothing is read from a client while `limit` messages wait for it. Beyond them there is room for what was taken before:
+two messages, a result and its picture, for each frame that waits or is computed, and one for what was read last.
+"""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ ends it: so change is noticed within 1 / idle_fps seconds, and the frames after 
 
 from __future__ import annotations
 
-SLACK = 0.9
-"""Of an interval: a camera's clock jitters."""
+EARLY = 0.5
+"""Of an interval: a frame may come so much before it is due, as cameras jitter; the next one is due no earlier for it."""
 RESIZED = 0.02
 """An encoded frame that differs by more than this part of its size from the last one computed is looked at."""
 
@@ -23,6 +23,7 @@ class Pace:
         self.max_fps = max_fps
         self.idle_fps = idle_fps
         self._idle_after_ns = idle_after_s * 1e9
+        self._due_ns = 0.0  # when the next frame is, by max_fps
         self._last_ns: int | None = None  # when the last frame was let through
         self._last_bytes = 0
         self._quiet_since_ns: int | None = None  # the first result without change since the last one with it
@@ -30,12 +31,15 @@ class Pace:
     def skips(self, now_ns: int, nbytes: int, *, wanted: bool = False) -> bool:
         """Whether a frame that arrives now is settled without being looked at.
 
+        `max_fps` holds on average (generic cell rate algorithm, ITU-T I.371): a camera of just that rate loses none.
         nbytes : its encoded size. wanted : it is to be computed whatever the idle rate, as it asks for a reset.
         """
-        if self._sooner(now_ns, self.max_fps):
+        interval_ns = 1e9 / self.max_fps if self.max_fps is not None else 0.0
+        if self._last_ns is not None and now_ns < self._due_ns - EARLY * interval_ns:
             return True
-        if not wanted and self.idle(now_ns) and self._sooner(now_ns, self.idle_fps) and not self._resized(nbytes):
+        if not wanted and self._rests(now_ns) and not self._resized(nbytes):
             return True
+        self._due_ns = interval_ns + (now_ns if self._last_ns is None else max(now_ns, self._due_ns))
         self._last_ns, self._last_bytes = now_ns, nbytes
         return False
 
@@ -51,8 +55,11 @@ class Pace:
         since = self._quiet_since_ns
         return self.idle_fps is not None and since is not None and now_ns - since >= self._idle_after_ns
 
-    def _sooner(self, now_ns: int, fps: float | None) -> bool:
-        return fps is not None and self._last_ns is not None and now_ns - self._last_ns < SLACK * 1e9 / fps
+    def _rests(self, now_ns: int) -> bool:
+        """Whether it is idle, and was looked at a short time ago."""
+        if self.idle_fps is None or self._last_ns is None or not self.idle(now_ns):
+            return False
+        return now_ns - self._last_ns < 1e9 / self.idle_fps
 
     def _resized(self, nbytes: int) -> bool:
         return abs(nbytes - self._last_bytes) > RESIZED * self._last_bytes

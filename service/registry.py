@@ -24,6 +24,7 @@ from cache.plan import Plan
 from cache.policy import Policy
 from cache.session import Session
 from cache.tail import TailError
+from cache.together import push_together
 from service.catalogue import BUILT_IN, CatalogueError, built_in, find_model
 from service.families import Family, FamilyError, Size
 from service.model_spec import ModelSpec, SpecError
@@ -69,7 +70,11 @@ class Together(Protocol):
         """Most sessions of one call; 1: never."""
 
     def push(
-        self, sessions: Sequence[EngineSession], frames: Sequence[NDArray[np.uint8]], at_s: Sequence[float], /
+        self,
+        sessions: Sequence[EngineSession],
+        frames: Sequence[NDArray[np.uint8]],
+        at_s: Sequence[float | None] | None = None,
+        /,
     ) -> Sequence[EngineResult | Exception]:
         """A result, or what went wrong, for each session; one's error leaves the others as they are."""
 
@@ -120,6 +125,25 @@ class PlanSessions:
     def dense(self) -> EngineSession:
         """A session for whole frames, on one core."""
         return Session(self.plan, exact=True)
+
+    @property
+    def together(self) -> Together:
+        """How frames of several sessions go through the plan at once."""
+        return _PlanTogether(self.plan.together)
+
+
+@dataclass(frozen=True)
+class _PlanTogether:
+    limit: int
+
+    def push(
+        self,
+        sessions: Sequence[EngineSession],
+        frames: Sequence[NDArray[np.uint8]],
+        at_s: Sequence[float | None] | None = None,
+        /,
+    ) -> Sequence[EngineResult | Exception]:
+        return push_together([s for s in sessions if isinstance(s, Session)], frames, at_s)
 
 
 class UnknownModel(LookupError):

@@ -1,4 +1,7 @@
-"""What one server process holds: settings, models, workers, streams; and its start and drain."""
+"""What one server process holds: settings, models, workers, streams; and its start and drain.
+
+Bounds: streams by `max_streams`, lanes by those and by models, models by `max_models`, sessions by `cache_bytes`.
+"""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def test_a_flood_costs_a_slow_stream_less_than_a_tenth(slow: tuple, fast: tuple,
 
 
 def test_one_slow_stream_among_ten_floods() -> None:
-    """In plain turn it would wait for ten frames of 30 ms, and get 3 of its 5 frames a second."""
+    """In plain turn it would wait for ten frames of 30 ms, and get half of its frames."""
     slow, *_ = simulate([modest((5,)), *[flood((30,)) for _ in range(10)]])
     assert slow > 0.9 * MODEST_FPS * SECONDS
 

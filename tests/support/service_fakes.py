@@ -92,9 +92,9 @@ class FakeFactory:
     ) -> list[FakeResult | Exception]:
         self.engine.batches.append(len(sessions))
         found: list[FakeResult | Exception] = []
-        for session, frame in zip(sessions, frames, strict=True):
+        for session, frame, at in zip(sessions, frames, at_s, strict=True):
             try:
-                found.append(session.push(frame))
+                found.append(session.push(frame, at))
             except Exception as error:
                 found.append(error)
         return found
