@@ -248,6 +248,7 @@ class StreamConnection:
         if stream.pipeline is None or stream.model != model:
             try:
                 pipeline = await asyncio.to_thread(service.make_pipeline, model)
+                service.registry.resolve(model)  # it may have been unloaded meanwhile
             except BaseException:
                 if stream.token is None and stream.attachment is self:
                     service.streams.remove(stream)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,13 +59,20 @@ class FramePipeline:
     """A session with its model. Not thread-safe: one worker at a time holds it.
 
     `min_confidence` overrides the model's own where it is not None. audits : of the session's frames; None for none.
+    audits_of : makes those of a model that takes this one's place in a reload.
     """
 
     def __init__(
-        self, model: Model, session: EngineSession, limits: codec.Limits, audits: StreamAudits | None = None
+        self,
+        model: Model,
+        session: EngineSession,
+        limits: codec.Limits,
+        audits: StreamAudits | None = None,
+        audits_of: Callable[[Model], StreamAudits | None] = lambda model: None,
     ) -> None:
         self.model = model
         self.audits = audits
+        self._audits_of = audits_of
         self._session = session
         self._limits = limits
         self._geometry: tuple[object, ...] | None = None
@@ -80,11 +88,43 @@ class FramePipeline:
         Raises CodecError for an image that cannot be taken, and leaves what is cached as it was. After any
         other error the session has been reset.
         """
+        self._follow()
         if reset:
             self.reset()
         started = time.perf_counter_ns()
         image = codec.decode(data, self._limits)
-        decode_ns = time.perf_counter_ns() - started
+        return self._guarded(image, time.perf_counter_ns() - started, min_confidence)
+
+    def run_pixels(
+        self, image: NDArray[np.uint8], *, min_confidence: float | None = None, reset: bool = False
+    ) -> Outcome:
+        """Compute one image that is decoded already: uint8[H, W, 3] BGR. After an error the session has been reset."""
+        self._follow()
+        if reset:
+            self.reset()
+        return self._guarded(image, 0, min_confidence)
+
+    def run_tensor(self, x: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """The network's outputs for float32[1, C, H, W], normalised already; copies. Nothing is cached before or after.
+
+        Raises ValueError for another shape.
+        """
+        self._follow()
+        self.reset()
+        try:
+            return {name: np.array(value) for name, value in self._session.push_tensor(x).outputs.items()}
+        finally:
+            self.reset()
+
+    def _follow(self) -> None:
+        """Go on with the model that a reload has put in this one's place: its first frame is a keyframe."""
+        model = self.model.newest()
+        if model is not self.model:
+            session = model.open_session()
+            self.model, self._session, self._geometry = model, session, None
+            self.audits = self._audits_of(model)
+
+    def _guarded(self, image: NDArray[np.uint8], decode_ns: int, min_confidence: float | None) -> Outcome:
         try:
             return self._compute(image, decode_ns, min_confidence)
         except BaseException:

@@ -9,15 +9,20 @@ from collections.abc import Callable
 from typing import Protocol
 
 import cv2
+import numpy as np
 from starlette.requests import HTTPConnection
 
 from clients.wire import Policy
+from service import codec
 from service.audits.auditor import Auditor
 from service.codec import Limits
+from service.errors import Problem
+from service.life import ModelLife
 from service.pipeline import FramePipeline
-from service.registry import ModelFailed, ModelRegistry, UnknownModel
+from service.registry import Model, ModelFailed, ModelRegistry, UnknownModel
 from service.scheduler import Lane, Scheduler
 from service.settings import Settings
+from service.single import Seat, compute
 from service.startup import resume_collector
 from service.streams import Stream, StreamManager
 
@@ -43,8 +48,8 @@ class Service:
         self.scheduler = Scheduler(settings.workers, self.auditor.spare)
         self.streams = StreamManager(max_streams=settings.max_streams, resume_s=settings.resume_s, freed=self._free)
         self.connections: set[Connection] = set()
-        self.detect_lanes: dict[str, Lane[Callable[[], None]]] = {}
-        self.detect_pipelines: dict[str, FramePipeline] = {}
+        self.seats: dict[str, Seat] = {}
+        self.life = ModelLife(self)
         self.limits = Limits(max_bytes=settings.max_message_bytes, max_pixels=settings.max_pixels)
         self.draining = False
         self.warm = False
@@ -58,6 +63,8 @@ class Service:
             return "the server is shutting down"
         if self.warm_error is not None:
             return f"the default model failed: {self.warm_error}"
+        if self.registry.default is None:
+            return "no model is loaded"
         if not self.warm:
             return "kernels and the default model are being compiled"
         return None
@@ -96,7 +103,9 @@ class Service:
         """
         model = self.registry.get(model_name)
         session = model.open_session()
-        return FramePipeline(model, session, self.limits, self.auditor.stream(model) if audited else None)
+        if not audited:
+            return FramePipeline(model, session, self.limits)
+        return FramePipeline(model, session, self.limits, self.auditor.stream(model), self.auditor.stream)
 
     def memory_bytes(self) -> dict[str, int]:
         """What models, streams, audits and threads hold: plans once, every stream, a work space for each worker.
@@ -105,7 +114,7 @@ class Service:
         images under way, and what ONNX Runtime takes for tails.
         """
         memories = [model.memory for model in self.registry.loaded() if model.memory is not None]
-        detecting = [pipeline.model.memory for pipeline in self.detect_pipelines.values()]
+        detecting = [seat.pipeline.model.memory for seat in self.seats.values() if seat.pipeline is not None]
         parts = {
             "models": sum(memory.shared for memory in memories),
             "streams": sum(stream.memory_bytes for stream in self.streams.all())
@@ -115,13 +124,15 @@ class Service:
         }
         return {**parts, "total": sum(parts.values())}
 
-    def detect_lane(self, model_name: str) -> Lane[Callable[[], None]]:
-        """The lane in which single images of a model are computed, one at a time."""
-        lane = self.detect_lanes.get(model_name)
-        if lane is None:
-            lane = self.scheduler.lane(lambda job: job(), policy=Policy.ALL, capacity=self.settings.detect_queue)
-            self.detect_lanes[model_name] = lane
-        return lane
+    def seat(self, model_name: str) -> Seat:
+        """Where single images of a model are computed, one at a time."""
+        seat = self.seats.get(model_name)
+        if seat is None:
+            lane: Lane[Callable[[], None]] = self.scheduler.lane(
+                lambda job: job(), policy=Policy.ALL, capacity=self.settings.detect_queue
+            )
+            seat = self.seats[model_name] = Seat(lane)
+        return seat
 
     def _free(self, stream: Stream) -> None:
         if stream.lane is not None:
@@ -130,7 +141,8 @@ class Service:
 
     async def _warm(self) -> None:
         try:
-            await asyncio.to_thread(self.registry.warm)
+            model = await asyncio.to_thread(self.registry.warm)
+            await self._warm_single_images(model)
         except (UnknownModel, ModelFailed) as error:
             self.warm_error = str(error)
             log.error("the default model cannot be used: %s", error)
@@ -142,6 +154,12 @@ class Service:
             log.info("ready: model %s", self.registry.default)
         finally:
             resume_collector()
+
+    async def _warm_single_images(self, model: Model) -> None:
+        """Compute a grey image as a request's, so that the first request waits for nothing that is made only once."""
+        grey = codec.encode_jpeg(np.full((model.size[1], model.size[0], 3), 114, np.uint8))
+        with contextlib.suppress(Problem):  # it only takes long: requests are answered all the same
+            await compute(self, model.name, lambda pipeline: pipeline.run(grey, reset=True))
 
     async def _sweep(self) -> None:
         while True:
