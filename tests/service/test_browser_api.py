@@ -69,11 +69,10 @@ def browser() -> Iterator[Any]:
         launched.close()
 
 
-def page_of(browser, origin: str):
-    """An empty page of an origin; nothing but the API is asked of the network."""
+def page_of(browser, server: RunningServer):
+    """A page that a server has sent itself: browsers ask where a page came from before they let it reach loopback."""
     page = browser.new_page()
-    page.route(f"{origin}/page", lambda route: route.fulfill(content_type="text/html", body="<p>page</p>"))
-    page.goto(f"{origin}/page")
+    page.goto(f"{server.url}/healthz")
     return page
 
 
@@ -82,17 +81,17 @@ def run(page, script: str, server: RunningServer) -> Any:
 
 
 def test_fetch_of_an_image(server: RunningServer, browser) -> None:
-    found = run(page_of(browser, server.url), FETCH, server)
+    found = run(page_of(browser, server), FETCH, server)
     assert (found["status"], found["reply"]["detections"][0]["label"]) == (200, "grey12")
 
 
 def test_fetch_of_a_form(server: RunningServer, browser) -> None:
-    found = run(page_of(browser, server.url), FORM, server)
+    found = run(page_of(browser, server), FORM, server)
     assert (found["success"], found["predictions"][0]["label"]) == (True, "grey12")
 
 
 def test_a_stream_with_its_token_in_the_subprotocol(server: RunningServer, browser) -> None:
-    found = run(page_of(browser, server.url), STREAM, server)
+    found = run(page_of(browser, server), STREAM, server)
     assert found["protocol"] == "afterimage.v1", "the token is not echoed"
     assert found["ready"]["type"] == "ready"
     result = found["result"]
@@ -102,7 +101,12 @@ def test_a_stream_with_its_token_in_the_subprotocol(server: RunningServer, brows
 
 
 def test_a_page_of_another_origin_gets_nothing(server: RunningServer, browser) -> None:
-    page = page_of(browser, "http://other.example")
-    for script in (FETCH, FORM, STREAM):
-        with pytest.raises(sync_api.Error):
-            run(page, script, server)
+    session = server.service.seats["fake"].pipeline._session
+    computed, streams = len(session.decisions), len(server.service.streams)
+    with running_server(make_registry(FakeEngine().model()), make_settings()) as other:
+        page = page_of(browser, other)
+        for script in (FETCH, FORM, STREAM):
+            with pytest.raises(sync_api.Error):
+                run(page, script, server)
+    assert len(session.decisions) == computed, "a form is sent without asking first, and refused by its Origin"
+    assert len(server.service.streams) == streams
