@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from service import configuration, errors, ws
 from service.registry import ModelRegistry
-from service.routes import detect, health, metrics, models, streams
+from service.routes import deepstack, detect, health, metrics, models, open_inference, streams
 from service.settings import Settings
 from service.state import Service
 
@@ -38,5 +38,7 @@ def create_app(settings: Settings | None = None, registry: ModelRegistry | None 
     app = FastAPI(title=TITLE, summary="Video inference that computes only what changed", lifespan=lifespan)
     errors.install(app)
     for router in (health.router, metrics.router, models.router, detect.router, streams.router, ws.router):
+        app.include_router(router)
+    for router in (open_inference.router, deepstack.router):
         app.include_router(router)
     return app

@@ -75,6 +75,11 @@ class Caches:
             with self._lock:
                 entry.held, entry.used = False, self._clock()
 
+    def forget(self, holder: Holder) -> None:
+        """A holder has given its session up, and is not held: its next one may take another room."""
+        with self._lock:
+            self._entries.pop(holder, None)
+
     @property
     def held_bytes(self) -> int:
         """What all sessions take."""

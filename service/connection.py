@@ -270,7 +270,9 @@ class StreamConnection:
         self._use_lane(stream, hello)
         try:
             if stream.pipeline is None or stream.model != model:
-                stream.pipeline, stream.model = await asyncio.to_thread(service.make_pipeline, model), model
+                pipeline = await asyncio.to_thread(service.make_pipeline, model)
+                service.registry.resolve(model)  # it may have been unloaded meanwhile
+                stream.pipeline, stream.model = pipeline, model
             if Output.TRACKS in hello.outputs and stream.tracker is None:
                 stream.tracker = await asyncio.to_thread(load, settings.track_lost_s)
         except BaseException:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 PROBLEM_JSON = "application/problem+json"
+JSON = "application/json"
 
 log = logging.getLogger("afterimage.errors")
 
@@ -65,8 +66,32 @@ def overloaded(detail: str, retry_after_ms: int) -> Problem:
     return Problem(503, "overloaded", detail, headers={"Retry-After": str(seconds)})
 
 
+def open_inference_response(problem: Problem) -> Response:
+    """As the Open Inference Protocol has errors."""
+    return Response(json.dumps({"error": problem.detail}), problem.status, problem.headers, media_type=JSON)
+
+
+def deepstack_response(problem: Problem) -> Response:
+    """As DeepStack and CodeProject.AI have errors."""
+    body = {"success": False, "error": problem.detail, "code": problem.status}
+    return Response(json.dumps(body), problem.status, problem.headers, media_type=JSON)
+
+
+_SHAPES: Mapping[str, Callable[[Problem], Response]] = {
+    "/v2": open_inference_response, "/v1/vision": deepstack_response, "/v1/status": deepstack_response,
+}  # fmt: skip
+"""APIs of others, by path: their clients read errors of their own shape."""
+
+
+def respond(request: Request, problem: Problem) -> Response:
+    """The problem in the shape of the API that was asked: a problem document for our own."""
+    path = request.url.path
+    shape = next((shape for top, shape in _SHAPES.items() if path == top or path.startswith(f"{top}/")), None)
+    return problem.response() if shape is None else shape(problem)
+
+
 def install(app: FastAPI) -> None:
-    """Have every error of the app answered with a problem document."""
+    """Have every error of the app answered with a problem document, or what `respond` makes of it."""
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_validation)
@@ -75,13 +100,13 @@ def install(app: FastAPI) -> None:
 
 async def _on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
-    return error.response()
+    return respond(request, error)
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
-    return Problem(error.status_code, code, str(error.detail), headers=error.headers).response()
+    return respond(request, Problem(error.status_code, code, str(error.detail), headers=error.headers))
 
 
 async def _on_validation(request: Request, error: Exception) -> Response:
@@ -89,13 +114,12 @@ async def _on_validation(request: Request, error: Exception) -> Response:
     problems = [
         {"where": ".".join(str(part) for part in item["loc"]), "detail": item["msg"]} for item in error.errors()
     ]
-    first = problems[0]
-    return Problem(422, "bad_request", f"{first['where']}: {first['detail']}", extra={"errors": problems}).response()
+    detail = f"{problems[0]['where']}: {problems[0]['detail']}"
+    return respond(request, Problem(422, "bad_request", detail, extra={"errors": problems}))
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:
     error_id = new_error_id()
     log.error("request failed, error_id=%s %s %s", error_id, request.method, request.url.path, exc_info=error)
-    return Problem(
-        500, "internal", f"the request failed; the log has it as {error_id}", extra={"error_id": error_id}
-    ).response()
+    detail = f"the request failed; the log has it as {error_id}"
+    return respond(request, Problem(500, "internal", detail, extra={"error_id": error_id}))

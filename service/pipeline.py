@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,7 +81,7 @@ class FramePipeline:
 
     session : None: one is opened when it is needed. `min_confidence` overrides the model's own where it is not None.
     audits : of the session's frames; None for none. caches : that the session counts in and may be evicted by; None for
-    none.
+    none. audits_of : makes the audits of a model that takes this one's place in a reload.
     """
 
     def __init__(
@@ -90,9 +91,11 @@ class FramePipeline:
         limits: codec.Limits,
         audits: StreamAudits | None = None,
         caches: Caches | None = None,
+        audits_of: Callable[[Model], StreamAudits | None] = lambda model: None,
     ) -> None:
         self.model = model
         self.audits = audits
+        self._audits_of = audits_of
         self._session = session
         self._limits = limits
         self._caches = caches
@@ -120,7 +123,11 @@ class FramePipeline:
         return self._session
 
     def held(self) -> AbstractContextManager[None]:
-        """While this is entered the session is not evicted. Raises CacheFull where there is no room for one."""
+        """While this is entered the session is not evicted. Raises CacheFull where there is no room for one.
+
+        A model that was reloaded is followed first.
+        """
+        self._follow()
         return nullcontext() if self._caches is None else self._caches.hold(self)
 
     def open(self) -> None:
@@ -145,12 +152,44 @@ class FramePipeline:
         is no memory for a session. After any other error the session has been reset.
         """
         with self.held():
-            prepared = self.prepare(data, min_confidence=min_confidence, reset=reset)
-            try:
-                return self.finish(prepared, self.push(prepared))
-            except BaseException:
+            return self._compute(self.prepare(data, min_confidence=min_confidence, reset=reset))
+
+    def run_pixels(
+        self, image: NDArray[np.uint8], *, min_confidence: float | None = None, reset: bool = False
+    ) -> Outcome:
+        """Compute one image that is decoded already: uint8[H, W, 3] BGR. After an error the session has been reset."""
+        with self.held():
+            if reset:
                 self.reset()
-                raise
+            return self._compute(self._placed(image, 0, min_confidence))
+
+    def run_tensor(self, x: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """The network's outputs for float32[1, C, H, W], normalised already; copies. Nothing is cached before or after.
+
+        Raises ValueError for another shape, and CacheFull.
+        """
+        with self.held():
+            self.reset()
+            try:
+                return {name: np.array(value) for name, value in self.session.push_tensor(x).outputs.items()}
+            finally:
+                self.reset()
+
+    def _follow(self) -> None:
+        """Go on with the model that a reload has put in this one's place: its first frame is a keyframe."""
+        model = self.model.newest()
+        if model is not self.model:
+            self.model, self._session, self._geometry = model, None, None
+            self.audits = self._audits_of(model)
+            if self._caches is not None:
+                self._caches.forget(self)  # the new model's session takes another room
+
+    def _compute(self, prepared: Prepared) -> Outcome:
+        try:
+            return self.finish(prepared, self.push(prepared))
+        except BaseException:
+            self.reset()
+            raise
 
     def prepare(self, data: bytes, *, min_confidence: float | None = None, reset: bool = False) -> Prepared:
         """Decode an image and fit it into the model's input, and be ready to push it. Errors as `run`."""
@@ -158,7 +197,10 @@ class FramePipeline:
             self.reset()
         started = time.perf_counter_ns()
         image = codec.decode(data, self._limits)
-        decode_ns = time.perf_counter_ns() - started
+        return self._placed(image, time.perf_counter_ns() - started, min_confidence)
+
+    def _placed(self, image: NDArray[np.uint8], decode_ns: int, min_confidence: float | None) -> Prepared:
+        """A decoded image in the model's input. After an error the session has been reset."""
         try:
             spec = self.model.spec
             if min_confidence is not None:

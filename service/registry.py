@@ -11,7 +11,6 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -26,6 +25,7 @@ from cache.session import Session
 from cache.tail import TailError
 from cache.together import push_together
 from service.catalogue import BUILT_IN, CatalogueError, built_in, find_model
+from service.entry import Entry, ModelState, describe
 from service.families import Family, FamilyError, Size
 from service.model_spec import ModelSpec, SpecError
 from service.opened import OpenedModel, open_model
@@ -55,6 +55,7 @@ class EngineSession(Protocol):
     """All mutable state of one stream; one worker at a time holds it (`cache.session.Session`)."""
 
     def push(self, frame: NDArray[np.uint8], /, at_s: float | None = None) -> EngineResult: ...
+    def push_tensor(self, x: NDArray[np.float32], /) -> EngineResult: ...
     def reset(self) -> None: ...
     def scale_thresholds(self, factors: float, /) -> None: ...
 
@@ -154,12 +155,13 @@ class ModelFailed(RuntimeError):
     """A model that is registered cannot be loaded or compiled; the message says why."""
 
 
-class ModelState(StrEnum):
-    """How far a registered model is."""
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor that the network gives."""
 
-    REGISTERED = "registered"
-    READY = "ready"
-    FAILED = "failed"
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
 
 
 @dataclass
@@ -167,7 +169,9 @@ class Model:
     """A loaded model.
 
     size : of the plan, (W, H). compile : gives what makes sessions of it; slow, called once. budget : what its
-    thresholds are to keep, as `service.calibration.budget.Budget` reads it.
+    thresholds are to keep, as `service.calibration.budget.Budget` reads it. input_name : of the network's image.
+    version : 1, and one more with each reload. outputs : the tensors of its sessions, known once it is warm.
+    successor : what has taken its place in a reload. error : why it could not be compiled, the last time.
     """
 
     name: str
@@ -176,6 +180,12 @@ class Model:
     size: Size
     compile: Callable[[], SessionFactory]
     budget: str = "noise"
+    input_name: str = "images"
+    version: int = 1
+    outputs: tuple[TensorInfo, ...] = ()
+    successor: Model | None = field(default=None, repr=False)
+    compiling: bool = False
+    error: str | None = None
     _factory: SessionFactory | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -215,17 +225,36 @@ class Model:
         """What makes its sessions; compiles the plan on first use (seconds). Not for the event loop."""
         with self._lock:
             if self._factory is None:
-                self._factory = self.compile()
+                self._factory = self._compile()
             return self._factory
+
+    def newest(self) -> Model:
+        """What stands in its place after reloads: itself, where there was none."""
+        model = self
+        while model.successor is not None:
+            model = model.successor
+        return model
 
     def warm(self) -> None:
         """Compile, then run a grey and a changed frame: the first real one is then as fast as the rest."""
         session = self.open_session()
         width, height = self.size
         frame = np.full((height, width, self.spec.channels), 114, np.uint8)
-        self.family.decode(session.push(frame).outputs, self.spec, self.size)
+        outputs = session.push(frame).outputs
+        self.outputs = tuple(TensorInfo(name, value.dtype, tuple(value.shape)) for name, value in outputs.items())
+        self.family.decode(outputs, self.spec, self.size)
         frame[: height // 2, : width // 2] = 30
         self.family.decode(session.push(frame).outputs, self.spec, self.size)
+
+    def _compile(self) -> SessionFactory:
+        self.compiling, self.error = True, None
+        try:
+            return self.compile()
+        except ModelFailed as error:
+            self.error = str(error)
+            raise
+        finally:
+            self.compiling = False
 
 
 def load(name: str, source: ModelSource, engine: Engine = FLOAT32) -> Model:
@@ -244,7 +273,8 @@ def load(name: str, source: ModelSource, engine: Engine = FLOAT32) -> Model:
             raise ModelFailed(f"{name}: {error}") from error
         return PlanSessions(plan, engine, memory_of(plan, engine.exact))
 
-    return Model(name, opened.spec, opened.family, opened.size, compile_plan, opened.budget)
+    image = opened.model.inputs[0].name
+    return Model(name, opened.spec, opened.family, opened.size, compile_plan, opened.budget, input_name=image)
 
 
 def load_built_in(engine: Engine = FLOAT32) -> Model:
@@ -256,19 +286,11 @@ def load_built_in(engine: Engine = FLOAT32) -> Model:
     return load(BUILT_IN, source, engine)
 
 
-@dataclass
-class _Entry:
-    loader: Callable[[], Model]
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    model: Model | None = None
-    error: str | None = None
-
-
 class ModelRegistry:
     """Thread-safe. The first model registered is the default unless another is named."""
 
     def __init__(self, *, default: str | None = None, max_models: int = 16) -> None:
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, Entry] = {}
         self._default = default
         self._max_models = max_models
         self._lock = threading.Lock()
@@ -279,7 +301,7 @@ class ModelRegistry:
         registry = cls(default=settings.default_model, max_models=settings.max_models)
         engine = Engine.of(settings)
         if not settings.models:
-            registry._add(BUILT_IN, _Entry(lambda: load_built_in(engine)))
+            registry._add(BUILT_IN, Entry(lambda: load_built_in(engine)))
         for name, source in settings.models.items():
             registry.register_source(name, source, engine)
         return registry
@@ -287,7 +309,7 @@ class ModelRegistry:
     @property
     def default(self) -> str | None:
         """Name of the model for requests that name none."""
-        return self._default or next(iter(self._entries), None)
+        return self._default or next(iter(tuple(self._entries)), None)
 
     def names(self) -> tuple[str, ...]:
         """All names, in order of registration."""
@@ -295,11 +317,14 @@ class ModelRegistry:
 
     def register(self, model: Model) -> None:
         """Add a model that is loaded already. ValueError if the name is taken or the registry is full."""
-        self._add(model.name, _Entry(lambda: model, model=model))
+        self._add(model.name, Entry(lambda: model, model=model))
 
     def register_source(self, name: str, source: ModelSource, engine: Engine = FLOAT32) -> None:
-        """Add a model to be loaded on first use. ValueError if the name is taken or the registry is full."""
-        self._add(name, _Entry(lambda: load(name, source, engine)))
+        """Add a model to be loaded on first use, or another file for one that failed.
+
+        ValueError if the name is taken or the registry is full.
+        """
+        self._add(name, Entry(lambda: load(name, source, engine)))
 
     def get(self, name: str | None = None) -> Model:
         """The model, loaded if it is not yet (not for the event loop).
@@ -309,22 +334,58 @@ class ModelRegistry:
         entry = self._entry(name)
         with entry.lock:
             if entry.model is None:
+                entry.loading, entry.error = True, None
                 try:
                     entry.model = entry.loader()
                 except ModelFailed as error:
                     entry.error = str(error)
                     raise
-                entry.error = None
+                finally:
+                    entry.loading = False
             return entry.model
 
-    def warm(self) -> None:
-        """Load, compile and run the default model. Raises UnknownModel or ModelFailed."""
-        model = self.get()
-        try:
-            model.warm()
-        except ModelFailed as error:
-            self._entry(model.name).error = str(error)
-            raise
+    def warm(self, name: str | None = None) -> Model:
+        """Load, compile and run a model (None: the default). Raises UnknownModel or ModelFailed."""
+        model = self.get(name)
+        model.warm()
+        return model
+
+    def prepare(self, name: str) -> Model:
+        """Load, compile and run what a name's file holds now, beside the model that is served; `replace` changes them.
+
+        Raises UnknownModel, or ModelFailed with the reason; the model that is served stays as it is.
+        """
+        entry = self._entry(name)
+        fresh = entry.loader()
+        if fresh is entry.model:
+            raise ModelFailed(f"{name}: expected a model that was loaded from a file, this one was not")
+        fresh.warm()
+        return fresh
+
+    def replace(self, name: str, fresh: Model) -> None:
+        """Serve a prepared model under a name from now on; sessions of the old one live on. Raises UnknownModel."""
+        entry = self._entry(name)
+        with entry.lock:
+            old, entry.model, entry.error = entry.model, fresh, None
+            if old is not None:
+                fresh.version = old.version + 1
+                old.successor = fresh
+
+    def state(self, name: str) -> ModelState | None:
+        """How far a model is; None if there is none of that name."""
+        entry = self._entries.get(name)
+        return None if entry is None else entry.state
+
+    def retire(self, name: str) -> None:
+        """Let no request have the model any more: it is being unloaded. Raises UnknownModel."""
+        self._entry(name).unloading = True
+
+    def remove(self, name: str) -> None:
+        """Forget a model and its name; the default, if it was that, is then the first that is left."""
+        with self._lock:
+            self._entries.pop(name, None)
+            if self._default == name:
+                self._default = None
 
     def resolve(self, name: str | None) -> str:
         """The name that requests for `name` (None: the default) mean. Raises UnknownModel; loads nothing."""
@@ -335,41 +396,30 @@ class ModelRegistry:
             near = difflib.get_close_matches(chosen, self._entries, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise UnknownModel(f"unknown model {chosen!r}; expected one of {', '.join(self._entries) or 'none'}{hint}")
+        if self._entries[chosen].unloading:
+            raise UnknownModel(f"model {chosen!r} is being unloaded")
         return chosen
 
     def loaded(self) -> list[Model]:
         """The models that are loaded, in order of registration."""
-        return [entry.model for entry in self._entries.values() if entry.model is not None]
+        return [entry.model for entry in tuple(self._entries.values()) if entry.model is not None]
 
     def describe(self) -> list[dict[str, Any]]:
         """For GET /v1/models; loads nothing."""
-        return [_describe(name, entry, name == self.default) for name, entry in self._entries.items()]
+        return [describe(name, entry, name == self.default) for name, entry in tuple(self._entries.items())]
 
-    def _entry(self, name: str | None) -> _Entry:
-        return self._entries[self.resolve(name)]
+    def _entry(self, name: str | None) -> Entry:
+        chosen = self.resolve(name)
+        entry = self._entries.get(chosen)
+        if entry is None:
+            raise UnknownModel(f"model {chosen!r} was unloaded")
+        return entry
 
-    def _add(self, name: str, entry: _Entry) -> None:
+    def _add(self, name: str, entry: Entry) -> None:
         with self._lock:
-            if name in self._entries:
+            known = self._entries.get(name)
+            if known is not None and known.state is not ModelState.FAILED:
                 raise ValueError(f"expected a new model name, got {name!r} again")
-            if len(self._entries) >= self._max_models:
+            if known is None and len(self._entries) >= self._max_models:
                 raise ValueError(f"expected at most {self._max_models} models, got one more: {name!r}")
             self._entries[name] = entry
-
-
-def _describe(name: str, entry: _Entry, is_default: bool) -> dict[str, Any]:
-    state = ModelState.FAILED if entry.error else ModelState.READY if entry.model else ModelState.REGISTERED
-    described: dict[str, Any] = {"name": name, "default": is_default, "state": state.value}
-    if entry.error:
-        described["error"] = entry.error
-    if entry.model is not None:
-        model = entry.model
-        described |= {
-            "family": model.spec.family,
-            "size": list(model.size),
-            "labels": list(model.spec.labels),
-            "min_confidence": model.spec.min_confidence,
-            "compiled": model.compiled,
-            "memory_bytes": None if model.memory is None else model.memory.as_dict(),
-        }
-    return described

@@ -169,6 +169,15 @@ class Settings(BaseSettings):
         le=256,
         description="models registered at once",
     )
+    model_folder: Path | None = Field(
+        default=None,
+        description="folder whose ONNX files may be loaded by name while the server runs; None: none but those known",
+    )
+    deepstack_labels: dict[str, str] = Field(
+        default_factory=lambda: {"vehicle": "car"},
+        max_length=256,
+        description="labels that /v1/vision tells by another name, as its clients know COCO's",
+    )
     window: int = Field(
         default=2,
         ge=1,

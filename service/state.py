@@ -13,20 +13,25 @@ from collections.abc import Callable
 from typing import Protocol
 
 import cv2
+import numpy as np
 from starlette.requests import HTTPConnection
 
 from clients.wire import Policy
+from service import codec
 from service.admission import Admission, Overloaded
 from service.audits.auditor import Auditor
 from service.caches import Caches
 from service.codec import Limits
+from service.errors import Problem
 from service.jobs import FrameJob, compute_together
+from service.life import ModelLife
 from service.machine_memory import available_bytes, limit_bytes
 from service.pacing import slower
 from service.pipeline import FramePipeline
 from service.registry import Model, ModelFailed, ModelRegistry, UnknownModel
 from service.scheduler import Group, Lane, Scheduler
 from service.settings import Settings
+from service.single import Seat, compute
 from service.startup import resume_collector
 from service.streams import Stream, StreamManager
 
@@ -65,8 +70,8 @@ class Service:
         self.admission = Admission(settings.workers, settings.headroom)
         self.caches = Caches(cache_bytes(settings), self._models_bytes)
         self.connections: set[Connection] = set()
-        self.detect_lanes: dict[str, Lane[Callable[[], None]]] = {}
-        self.detect_pipelines: dict[str, FramePipeline] = {}
+        self.seats: dict[str, Seat] = {}
+        self.life = ModelLife(self)
         self.limits = Limits(max_bytes=settings.max_message_bytes, max_pixels=settings.max_pixels)
         self.draining = False
         self.warm = False
@@ -80,6 +85,8 @@ class Service:
             return "the server is shutting down"
         if self.warm_error is not None:
             return f"the default model failed: {self.warm_error}"
+        if self.registry.default is None:
+            return "no model is loaded"
         if not self.warm:
             return "kernels and the default model are being compiled"
         return None
@@ -120,8 +127,8 @@ class Service:
         model.ready()
         if (reason := self._lacks_memory(model)) is not None:
             raise Overloaded(reason)
-        audits = self.auditor.stream(model) if audited else None
-        pipeline = FramePipeline(model, None, self.limits, audits, self.caches)
+        audits_of = self.auditor.stream if audited else (lambda model: None)
+        pipeline = FramePipeline(model, None, self.limits, audits_of(model), self.caches, audits_of)
         pipeline.open()
         return pipeline
 
@@ -149,7 +156,8 @@ class Service:
         if not self.settings.admission:
             return None
         reason = self.admission.refuse_image(self.streams.all(), time.monotonic())
-        pipeline = self.detect_pipelines.get(model_name)
+        seat = self.seats.get(model_name)
+        pipeline = None if seat is None else seat.pipeline
         if reason is not None or pipeline is None or pipeline.held_bytes:
             return reason
         return self._lacks_memory(pipeline.model)
@@ -158,7 +166,7 @@ class Service:
         """What lanes of streams of a model have in common; None where its frames are not computed together."""
         together = model.together
         limit = 1 if together is None else min(together.limit, self.settings.group_frames)
-        return Group(id(model), limit, compute_together) if limit > 1 else None
+        return Group(model.name, limit, compute_together) if limit > 1 else None
 
     def memory_bytes(self) -> dict[str, int]:
         """What models, streams, audits and threads hold: plans once, every stream, a work space for each worker.
@@ -175,13 +183,15 @@ class Service:
         }
         return {**parts, "total": sum(parts.values())}
 
-    def detect_lane(self, model_name: str) -> Lane[Callable[[], None]]:
-        """The lane in which single images of a model are computed, one at a time."""
-        lane = self.detect_lanes.get(model_name)
-        if lane is None:
-            lane = self.scheduler.lane(lambda job: job(), policy=Policy.ALL, capacity=self.settings.detect_queue)
-            self.detect_lanes[model_name] = lane
-        return lane
+    def seat(self, model_name: str) -> Seat:
+        """Where single images of a model are computed, one at a time."""
+        seat = self.seats.get(model_name)
+        if seat is None:
+            lane: Lane[Callable[[], None]] = self.scheduler.lane(
+                lambda job: job(), policy=Policy.ALL, capacity=self.settings.detect_queue
+            )
+            seat = self.seats[model_name] = Seat(lane)
+        return seat
 
     def _models_bytes(self) -> int:
         return sum(model.memory.shared for model in self.registry.loaded() if model.memory is not None)
@@ -191,7 +201,8 @@ class Service:
         if not self.settings.admission or model.memory is None:
             return None
         detached = [s.pipeline for s in self.streams.all() if s.attachment is None and s.pipeline is not None]
-        spare = [*detached, *self.detect_pipelines.values()]
+        single = [seat.pipeline for seat in self.seats.values() if seat.pipeline is not None]
+        spare = [*detached, *single]
         reason = self.caches.refuse(model.memory.stream, quiet_s=QUIET_S, spare=spare)
         if reason is not None:
             return reason
@@ -207,7 +218,8 @@ class Service:
 
     async def _warm(self) -> None:
         try:
-            await asyncio.to_thread(self.registry.warm)
+            model = await asyncio.to_thread(self.registry.warm)
+            await self._warm_single_images(model)
         except (UnknownModel, ModelFailed) as error:
             self.warm_error = str(error)
             log.error("the default model cannot be used: %s", error)
@@ -219,6 +231,12 @@ class Service:
             log.info("ready: model %s", self.registry.default)
         finally:
             resume_collector()
+
+    async def _warm_single_images(self, model: Model) -> None:
+        """Compute a grey image as a request's, so that the first request waits for nothing that is made only once."""
+        grey = codec.encode_jpeg(np.full((model.size[1], model.size[0], 3), 114, np.uint8))
+        with contextlib.suppress(Problem):  # it only takes long: requests are answered all the same
+            await compute(self, model.name, lambda pipeline: pipeline.run(grey, reset=True))
 
     async def _sweep(self) -> None:
         while True:

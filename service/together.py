@@ -50,7 +50,8 @@ def run_together(requests: Sequence[Request], tell: Tell) -> None:
 
 def _push(ready: Sequence[tuple[int, FramePipeline, Prepared]]) -> Iterator[EngineResult | Exception]:
     """A result or an error for each; where the engine cannot take them together, one after the other as asked for."""
-    together: Together | None = ready[0][1].model.together if ready else None
+    models = {id(pipeline.model) for _, pipeline, _ in ready}  # two, where one of a name was reloaded a moment ago
+    together: Together | None = ready[0][1].model.together if len(models) == 1 else None
     if together is None or not 1 < len(ready) <= together.limit:
         for _, pipeline, prepared in ready:
             yield _alone(pipeline, prepared)

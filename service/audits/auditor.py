@@ -113,7 +113,11 @@ class Auditor:
         if self.ledger.share == 0 or not model.auditable:
             return None
         with self._lock:
-            shared = self._models.setdefault(model.name, _ModelAudits(model))
+            known = self._models.get(model.name)
+            shared = known if known is not None and known.model is model else _ModelAudits(model)
+            if known is not None:
+                shared.figures = known.figures  # a reloaded model's counts go on
+            self._models[model.name] = shared
 
         def draw(whole: bool) -> bool:
             return self._draws(shared, whole)
@@ -128,6 +132,11 @@ class Auditor:
         with self._lock:
             step, self._step = self._step, None
             return None if self._closed else step
+
+    def forget(self, name: str) -> None:
+        """A model was unloaded: free what its audits hold."""
+        with self._lock:
+            self._models.pop(name, None)
 
     def close(self) -> None:
         """Begin nothing more."""

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
-from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 
-from clients.wire import ClassScore, Detection, ErrorCode, Mask, Tensor, Timing
+from clients.wire import ClassScore, Detection, Mask, Tensor, Timing
 from service import codec
-from service.admission import Overloaded
 from service.annotate import annotate
-from service.caches import CacheFull
-from service.errors import Problem, overloaded
-from service.jobs import Refused, check_header, code_of, timing
-from service.pipeline import FramePipeline, Outcome
-from service.registry import ModelFailed, UnknownModel
-from service.routes.guards import own_origin, read_body
+from service.errors import Problem
+from service.jobs import timing
+from service.pipeline import Outcome
+from service.routes.forms import read_form
+from service.routes.guards import read_body, require_infer
+from service.single import admit_image, check_image, compute, require_model
 from service.state import Service, service_of
 
 router = APIRouter(prefix="/v1", tags=["detect"])
@@ -59,7 +54,7 @@ class DetectReply(msgspec.Struct, kw_only=True, omit_defaults=True):
     summary="Detect in one image",
     response_class=Response,
     openapi_extra={"requestBody": _BODY},
-    dependencies=[Depends(own_origin)],
+    dependencies=[Depends(require_infer)],
     responses={
         200: {"content": {"application/json": {}, "image/jpeg": _BINARY}},
         400: {"description": "No image, or one that cannot be decoded"},
@@ -77,17 +72,12 @@ async def detect(
 ) -> Response:
     """Send the image as the body, or as the field `image` of a form. Nothing is cached between requests."""
     service = service_of(request)
-    if service.draining:
-        raise overloaded("the server is shutting down", service.settings.retry_after_ms)
-    try:
-        name = service.registry.resolve(model)
-    except UnknownModel as error:
-        raise Problem(404, "unknown_model", str(error)) from None
-    if (reason := service.refuse_image(name)) is not None:
-        raise overloaded(reason, service.settings.retry_after_ms)
+    name = admit_image(service, require_model(service, model))
     data = await _image_of(request, service)
     started = time.perf_counter_ns()
-    outcome, queue_ns = await _compute(service, name, data, min_confidence)
+    outcome, queue_ns = await compute(
+        service, name, lambda pipeline: pipeline.run(data, min_confidence=min_confidence, reset=True)
+    )
     if format == "jpeg":
         body = await asyncio.to_thread(_draw, outcome, service.settings.jpeg_quality)
         return Response(body, media_type="image/jpeg")
@@ -104,95 +94,9 @@ async def _image_of(request: Request, service: Service) -> bytes:
         raise Problem(415, "unsupported_media_type", f"expected {expected}, got {media_type[:100] or 'none'}")
     data = await read_body(request, service.settings.max_message_bytes)
     if media_type == "multipart/form-data":
-        data = await _form_image(request.headers, data)
-        media_type = ""
-    if not data:
-        raise Problem(400, "empty_body", "expected an image, got 0 bytes")
-    try:
-        media_type = media_type or codec.read_header(data).content_type
-    except codec.CodecError as error:
-        raise _codec_problem(error) from None
-    refused = check_header(data, media_type, service.limits)
-    if refused is not None:
-        raise _refusal(refused)
+        data, media_type = (await read_form(request.headers, data)).file("image"), ""
+    check_image(service, data, media_type)
     return data
-
-
-async def _form_image(headers: Headers, body: bytes) -> bytes:
-    async def stream() -> AsyncIterator[bytes]:
-        yield body
-
-    try:
-        form = await MultiPartParser(headers, stream(), max_files=1, max_fields=8).parse()  # type: ignore[arg-type]
-    except (MultiPartException, KeyError, ValueError) as error:
-        detail = getattr(error, "message", None) or f"not a multipart form: {error}"
-        raise Problem(400, "bad_form", detail) from None
-    async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(form.close)
-        image = form.get("image")
-        if not isinstance(image, UploadFile):
-            raise Problem(400, "bad_form", f"expected a file in the field 'image', got {sorted(form)[:8]}")
-        return await image.read()
-
-
-async def _compute(service: Service, name: str, data: bytes, min_confidence: float | None) -> tuple[Outcome, int]:
-    """Compute in the model's lane; (outcome, nanoseconds waited). Raises Problem."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[tuple[Outcome, int]] = loop.create_future()
-    submitted = time.perf_counter_ns()
-
-    def settle(outcome: tuple[Outcome, int] | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        elif outcome is not None:
-            future.set_result(outcome)
-
-    def job() -> None:
-        if future.cancelled():
-            return
-        waited = time.perf_counter_ns() - submitted
-        outcome, failure = None, None
-        try:
-            outcome = (_pipeline(service, name).run(data, min_confidence=min_confidence, reset=True), waited)
-        except Exception as error:
-            failure = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, outcome, failure)
-
-    taken, _ = service.scheduler.submit(service.detect_lane(name), job)
-    if not taken:
-        waiting = service.settings.detect_queue
-        raise overloaded(f"expected at most {waiting} requests waiting", service.settings.retry_after_ms)
-    try:
-        async with asyncio.timeout(service.settings.detect_timeout_s):
-            return await future
-    except codec.CodecError as error:
-        raise _codec_problem(error) from None
-    except ModelFailed as error:
-        raise Problem(503, "model_failed", str(error)) from None
-    except (Overloaded, CacheFull) as error:
-        raise overloaded(str(error), service.settings.retry_after_ms) from None
-    except TimeoutError:
-        raise overloaded("the image was not computed in time", service.settings.retry_after_ms) from None
-
-
-def _pipeline(service: Service, name: str) -> FramePipeline:
-    """The pipeline for single images of a model; used by one worker at a time, in the model's lane."""
-    pipeline = service.detect_pipelines.get(name)
-    if pipeline is None:
-        pipeline = service.make_pipeline(name, audited=False)
-        service.detect_pipelines[name] = pipeline
-    return pipeline
-
-
-def _codec_problem(error: codec.CodecError) -> Problem:
-    return _refusal(Refused(code_of(error), str(error)))
-
-
-def _refusal(refused: Refused) -> Problem:
-    return Problem(413 if refused.code is ErrorCode.IMAGE_TOO_LARGE else 400, refused.code, refused.detail)
 
 
 def _json(model: str, outcome: Outcome, times: Timing) -> DetectReply:

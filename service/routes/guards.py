@@ -31,6 +31,14 @@ async def require_admin(request: Request) -> None:
         raise Problem(403, "forbidden", "admin requests are off where the server listens beyond loopback")
 
 
+async def authorise_key(request: Request, api_key: str | None) -> None:
+    """`require_infer` for clients that send their key in a field of a form; called once the form is read.
+
+    api_key : what the field held; None without one
+    """
+    await require_infer(request)
+
+
 def bearer_token(authorization: str | None) -> str | None:
     """The token of an Authorization header; None if there is none or it is of another scheme."""
     scheme, _, token = (authorization or "").partition(" ")

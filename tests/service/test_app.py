@@ -84,11 +84,20 @@ def test_detect_multipart(make_client) -> None:
 
 
 def test_detect_remembers_nothing(make_client, engine: FakeEngine) -> None:
-    client = make_client()
+    client = make_client(engine.model(), engine.model("other"))
     for _ in range(3):
-        assert client.post("/v1/detect", content=image(), headers=JPEG).status_code == 200
+        assert client.post("/v1/detect?model=other", content=image(), headers=JPEG).status_code == 200
     (session,) = engine.sessions
     assert session.decisions == ["keyframe"] * 3
+
+
+def test_the_first_request_finds_the_default_models_session_made_and_warm(make_client, engine: FakeEngine) -> None:
+    client = make_client()
+    session = client.app.state.service.seats["fake"].pipeline._session
+    assert session.decisions == ["keyframe"]
+    assert client.post("/v1/detect", content=image(), headers=JPEG).status_code == 200
+    assert session.decisions == ["keyframe"] * 2
+    assert engine.sessions == [], "none was made for it"
 
 
 def test_detect_coco(make_client) -> None:
@@ -183,7 +192,7 @@ def test_detect_overload_is_refused_at_once(make_client, engine: FakeEngine) -> 
     threads[0].start()
     assert engine.entered.acquire(timeout=5)
     threads[1].start()
-    lane = client.app.state.service.detect_lanes["fake"]
+    lane = client.app.state.service.seats["fake"].lane
     wait_until(lambda: len(lane.pending) == 1)
     response = client.post("/v1/detect", content=image(), headers=JPEG)
     problem(response, 503, "overloaded")

@@ -46,6 +46,19 @@ serve(make_settings(retry_after_ms=250), make_registry(engine.model()))
 """
 
 
+LOADING = """
+import sys
+sys.path.insert(0, "tests/support")
+from service_fakes import FakeEngine, make_registry, make_settings
+from service.serve import serve
+import logging
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+engine = FakeEngine()
+engine.gate.clear()
+serve(make_settings(), make_registry(engine.model()))
+"""
+
+
 def open_socket(port: int, stream_id: str = "door"):
     return connect(f"ws://127.0.0.1:{port}/v1/streams/{stream_id}/ws", subprotocols=subprotocols(), compression=None)
 
@@ -87,6 +100,22 @@ def test_sigterm_answers_what_is_under_way_and_closes_with_1012() -> None:
             assert (caught.value.rcvd.code, "250 ms" in caught.value.rcvd.reason) == (1012, True)
         process.wait(5)
         assert time.monotonic() - asked < 5
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_sigterm_does_not_wait_for_a_model_that_is_being_loaded() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOADING], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        port = next(int(line.rsplit(":", 1)[1]) for line in lines if "listening on" in line)
+        wait_until(lambda: alive(port), 20)
+        process.send_signal(signal.SIGTERM)
+        process.wait(5)
     finally:
         process.kill()
         process.communicate()
@@ -161,12 +190,16 @@ def running_server_with_hint(engine: FakeEngine) -> Iterator[Server]:
         listener.close()
 
 
-def ready(port: int) -> bool:
+def ready(port: int, path: str = "/readyz") -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as response:
             return response.status == 200
     except OSError:
         return False
+
+
+def alive(port: int) -> bool:
+    return ready(port, "/healthz")
 
 
 def test_too_large_a_message_is_closed_with_1009_and_others_live_on(engine: FakeEngine) -> None:

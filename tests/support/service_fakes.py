@@ -59,7 +59,8 @@ class FakeEngine:
 
     def model(self, name: str = "fake", kind: str = "boxes", **spec: Any) -> Model:
         labels = tuple(f"grey{level}" for level in range(26))
-        fields = {"labels": labels, "colour": "BGR", "fit": "letterbox", **spec}
+        family = "raw" if kind == "raw" else "afterimage"
+        fields = {"family": family, "labels": labels, "colour": "BGR", "fit": "letterbox", **spec}
         return Model(name, ModelSpec(**fields), FakeFamily(kind), SIZE, self.compile)
 
     def compile(self):
@@ -133,6 +134,11 @@ class FakeSession:
             return FakeResult({"grey": frame[:8, :8].mean(keepdims=True)}, fraction, changed, decision)
         finally:
             self._holder.release()
+
+    def push_tensor(self, x: np.ndarray) -> FakeResult:
+        if x.shape != (1, 3, SIZE[1], SIZE[0]) or x.dtype != np.float32:
+            raise ValueError(f"expected a tensor float32[1, 3, {SIZE[1]}, {SIZE[0]}], got {x.dtype}{list(x.shape)}")
+        return self.push(np.ascontiguousarray(x[0].transpose(1, 2, 0)).astype(np.uint8))
 
 
 class FakeFamily:
