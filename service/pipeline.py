@@ -52,6 +52,8 @@ class Outcome:
     image: NDArray[np.uint8] = field(repr=False)
     audit: Report | None = None
     """Of an audit that ended since the last frame."""
+    reason: str = ""
+    """Of the decision, in the engine's words."""
 
 
 class FramePipeline:
@@ -121,6 +123,7 @@ class FramePipeline:
             infer_ns=int(result.infer_ns),
             image=image,
             audit=None if audits is None else audits.news(),
+            reason=result.reason,
         )
 
 

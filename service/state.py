@@ -14,16 +14,22 @@ from starlette.requests import HTTPConnection
 from clients.wire import Policy
 from service.audits.auditor import Auditor
 from service.codec import Limits
+from service.collectors import register_machine
+from service.energy import Meter
+from service.metrics import Metrics
 from service.pipeline import FramePipeline
 from service.registry import ModelFailed, ModelRegistry, UnknownModel
 from service.scheduler import Lane, Scheduler
 from service.settings import Settings
 from service.startup import resume_collector
 from service.streams import Stream, StreamManager
+from service.traces import Traces
+from service.watch import Watch
 
 log = logging.getLogger("afterimage.service")
 
 SWEEP_S = 1.0
+FLUSH_S = 2.0
 
 
 class Connection(Protocol):
@@ -34,9 +40,14 @@ class Connection(Protocol):
 
 
 class Service:
-    """Started and stopped by the app's lifespan; reached as `app.state.service`."""
+    """Started and stopped by the app's lifespan; reached as `app.state.service`.
 
-    def __init__(self, settings: Settings, registry: ModelRegistry) -> None:
+    traces : None for none; closed with the service. meter : None for the machine's own
+    """
+
+    def __init__(
+        self, settings: Settings, registry: ModelRegistry, traces: Traces | None = None, meter: Meter | None = None
+    ) -> None:
         self.settings = settings
         self.registry = registry
         self.auditor = Auditor(settings.audit_share, settings.audit_confidence)
@@ -46,6 +57,9 @@ class Service:
         self.detect_lanes: dict[str, Lane[Callable[[], None]]] = {}
         self.detect_pipelines: dict[str, FramePipeline] = {}
         self.limits = Limits(max_bytes=settings.max_message_bytes, max_pixels=settings.max_pixels)
+        self.watch = Watch(Metrics(), traces)
+        self.meter = meter if meter is not None else Meter()
+        register_machine(self.watch.metrics.registry, self.meter)
         self.draining = False
         self.warm = False
         self.warm_error: str | None = None
@@ -87,6 +101,9 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if not await asyncio.to_thread(self.scheduler.stop, 1.0):
             log.warning("a worker was still busy at shutdown")
+        traces = self.watch.traces
+        if traces is not None and not await asyncio.to_thread(traces.close, FLUSH_S):
+            log.warning("spans were still being sent at shutdown")
 
     def make_pipeline(self, model_name: str, *, audited: bool = True) -> FramePipeline:
         """A pipeline with a fresh session; loads and compiles on first use. Not for the event loop.
@@ -127,6 +144,7 @@ class Service:
         if stream.lane is not None:
             self.scheduler.clear(stream.lane, close=True)
         stream.pipeline = None
+        self.watch.stream_ended(stream.ending)
 
     async def _warm(self) -> None:
         try:
@@ -139,7 +157,7 @@ class Service:
             log.exception("the default model failed while it was warmed")
         else:
             self.warm = True
-            log.info("ready: model %s", self.registry.default)
+            log.info("ready: model %s", self.registry.default, extra={"model": self.registry.default})
         finally:
             resume_collector()
 
@@ -147,8 +165,10 @@ class Service:
         while True:
             await asyncio.sleep(SWEEP_S)
             for stream in self.streams.sweep():
-                log.info("stream %s expired", stream.id)
+                log.info("stream %s expired", stream.id, extra={"stream_id": stream.id, "model": stream.model})
             self.auditor.sweep()
+            if self.meter.known:
+                await asyncio.to_thread(self.meter.read)  # often enough for a counter that goes round
 
     async def _drain(self) -> None:
         deadline = asyncio.get_running_loop().time() + self.settings.drain_s

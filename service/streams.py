@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from service.audits.stream import rounded
+from service.figures import Figures
+from service.metrics import Ending
 from service.pipeline import FramePipeline
 from service.scheduler import Lane
 
@@ -95,6 +97,9 @@ class Stream:
     attachment: Attachment | None = None
     detached_at: float = field(default_factory=time.monotonic)
     created_at: float = field(default_factory=time.time)
+    figures: Figures = field(default_factory=Figures)
+    ending: Ending = "removed"
+    """Why it is forgotten, once it is."""
 
     @property
     def memory_bytes(self) -> int:
@@ -102,12 +107,10 @@ class Stream:
         memory = None if self.pipeline is None else self.pipeline.model.memory
         return 0 if memory is None else memory.stream
 
-    def describe(self) -> dict[str, Any]:
-        """For GET /v1/streams/{id}."""
+    def brief(self) -> dict[str, Any]:
+        """For GET /v1/streams."""
         counters = self.counters
         mean = counters.compute_fraction_sum / counters.results if counters.results else None
-        audits = None if self.pipeline is None else self.pipeline.audits
-        report = None if audits is None else audits.report()
         return {
             "stream_id": self.id,
             "model": self.model,
@@ -123,6 +126,20 @@ class Stream:
             },
             "compute_fraction_mean": mean,
             "memory_bytes": self.memory_bytes,
+            **self.figures.brief(),
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """For GET /v1/streams/{id}: the same, and all other figures."""
+        audits = None if self.pipeline is None else self.pipeline.audits
+        report = None if audits is None else audits.report()
+        lane = self.lane
+        return {
+            **self.brief(),
+            **self.figures.describe(),
+            "policy": None if lane is None else lane.policy.value,
+            "window": None if lane is None else lane.capacity,
+            "waiting": 0 if lane is None else len(lane.pending),
             "audit": None if report is None else rounded(report),
         }
 
@@ -207,6 +224,7 @@ class StreamManager:
             if stream.attachment is None and moment - stream.detached_at >= self._resume_s
         ]
         for stream in expired:
+            stream.ending = "expired"
             self.remove(stream)
         return expired
 

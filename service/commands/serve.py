@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.logging import RichHandler
 
+from service import logs
 from service import serve as server
 from service.catalogue import BUILT_IN, built_in, find_model
 from service.commands.common import SizeOption, err, model_source, own_name, parse_size, plain_errors
@@ -31,7 +30,6 @@ def command(
     exact: Annotated[bool, typer.Option("--exact", help="Thresholds zero: bit for bit a full recompute.")] = False,
 ) -> None:
     """Serve models over WebSocket and HTTP. Other settings come from the environment, as AFTERIMAGE_NAME."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", datefmt="%X", handlers=[RichHandler(console=err)])
     pixels = parse_size(size)
     given: dict[str, object] = {"host": host, "port": port, "exact": exact or None}
     if models:
@@ -47,6 +45,7 @@ def command(
     except ValidationError as error:
         problem = error.errors()[0]
         raise typer.BadParameter(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+    logs.set_up(settings.log_format, settings.log_level, err)
     if not settings.models:
         with plain_errors():
             own = model_source(built_in(), pixels)
@@ -54,4 +53,5 @@ def command(
     with plain_errors():
         registry = ModelRegistry.from_settings(settings)
         registry.get()  # a default model that cannot be loaded is said at once, before anything listens
-        server.serve(settings, registry, try_next=f"{own_name()} stream scene")
+        hint = "" if settings.log_format == "json" else f"{own_name()} stream scene"
+        server.serve(settings, registry, try_next=hint)

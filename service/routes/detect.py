@@ -154,13 +154,16 @@ async def _compute(service: Service, name: str, data: bytes, min_confidence: flo
             outcome = (_pipeline(service, name).run(data, min_confidence=min_confidence, reset=True), waited)
         except Exception as error:
             failure = error
+        service.watch.image(name, failure)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, outcome, failure)
 
     taken, _ = service.scheduler.submit(service.detect_lane(name), job)
     if not taken:
         waiting = service.settings.detect_queue
-        raise overloaded(f"expected at most {waiting} requests waiting", service.settings.retry_after_ms)
+        problem = overloaded(f"expected at most {waiting} requests waiting", service.settings.retry_after_ms)
+        service.watch.image(name, problem)
+        raise problem
     try:
         async with asyncio.timeout(service.settings.detect_timeout_s):
             return await future
