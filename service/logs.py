@@ -20,7 +20,7 @@ OWN = "afterimage"
 
 
 def set_up(log_format: LogFormat, level: LogLevel, console: Console) -> None:
-    """Send the whole process's log to `console`'s file, as its only handler.
+    """Send the whole process's log to `console`'s file, where nothing takes it yet.
 
     level : of this product's own entries. Those of libraries begin at INFO at the earliest: what they tell below that
     holds headers, and with them tokens.
@@ -33,7 +33,7 @@ def set_up(log_format: LogFormat, level: LogLevel, console: Console) -> None:
         handler = RichHandler(console=console)
         handler.setFormatter(logging.Formatter("%(message)s", "%X"))
     chosen = logging.getLevelNamesMapping()[level.upper()]
-    logging.basicConfig(level=max(chosen, logging.INFO), handlers=[handler], force=True)
+    logging.basicConfig(level=max(chosen, logging.INFO), handlers=[handler])
     logging.getLogger(OWN).setLevel(chosen)
 
 

@@ -6,7 +6,7 @@ name. What is not counted but looked up at a scrape is in `service.collectors`.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
@@ -21,6 +21,9 @@ Cause = Literal["replaced", "max_fps", "left"]
 
 Ending = Literal["expired", "removed"]
 """Why a stream is no more."""
+
+REFUSALS = ("unauthorized", "unknown_model", "model_failed", "overloaded")
+"""Codes of the errors with which a connection is given no stream."""
 
 Since = Literal["receipt", "capture"]
 
@@ -76,6 +79,10 @@ class Metrics:
             "afterimage_streams_ended", "Streams that were forgotten, by cause.", ["cause"], registry=registry
         )
         self._models: dict[str, ModelMetrics] = {}
+        for code in REFUSALS:  # at 0 from the start: what first happens between two scrapes must not be lost
+            self.connections_refused.labels(code)
+        for cause in get_args(Ending):
+            self.streams_ended.labels(cause)
 
     def of(self, model: str) -> ModelMetrics:
         """The instruments of one model. model : a registered name."""
@@ -95,16 +102,14 @@ class ModelMetrics:
         self.fraction = metrics.fraction.labels(model)
         self.stages = tuple(metrics.latency.labels(model, stage) for stage in STAGES)
         self._metrics = metrics
-        self._outcomes: dict[str, Counter] = {}
+        self._outcomes = {outcome: metrics.frames.labels(model, outcome) for outcome in get_args(Outcome)}
+        self._drops = {cause: metrics.drops.labels(model, cause) for cause in get_args(Cause)}
         self._ages: dict[str, Histogram] = {}
         self._decisions: dict[tuple[str, str], Counter] = {}
 
     def outcome(self, outcome: Outcome, count: int = 1) -> None:
         """So many frames ended so."""
-        child = self._outcomes.get(outcome)
-        if child is None:
-            child = self._outcomes[outcome] = self._metrics.frames.labels(self.model, outcome)
-        child.inc(count)
+        self._outcomes[outcome].inc(count)
 
     def computed(self, decision: str, reason: str, fraction: float, stages_s: tuple[float, ...]) -> None:
         """A frame was answered. stages_s : as `STAGES`."""
@@ -121,7 +126,7 @@ class ModelMetrics:
     def dropped(self, count: int, cause: Cause) -> None:
         """So many frames were dropped."""
         self.outcome("dropped", count)
-        self._metrics.drops.labels(self.model, cause).inc(count)
+        self._drops[cause].inc(count)
 
     def aged(self, age_s: float, since: Since) -> None:
         """A result was sent when its frame was so old."""

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from rich.console import Console
 from service_fakes import FakeEngine, frame, image, make_registry, make_settings, running_server, subprotocols
@@ -20,15 +21,15 @@ def lines() -> Iterator:
     """A function that sets the log up and gives what was written so far; the log is as it was, after."""
     root, own, written = logging.getLogger(), logging.getLogger("afterimage"), io.StringIO()
     before = list(root.handlers), root.level, own.level
-    root.handlers.clear()
 
     def begin(*chosen):
+        root.handlers.clear()  # pytest's own
         set_up(*chosen, Console(file=written, width=200))
         return lambda: written.getvalue().splitlines()
 
     yield begin
-    root.handlers[:], root.level, own.level = before
-    logging.getLogger().setLevel(before[1])
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
     own.setLevel(before[2])
 
 
@@ -74,8 +75,6 @@ def test_a_whole_server_logs_json_and_no_secrets(lines, engine: FakeEngine) -> N
     said = lines("json", "debug")
     secret = "a-key-that-nobody-may-read"
     with running_server(make_registry(engine.model()), make_settings()) as server:
-        import httpx
-
         made = httpx.post(f"{server.url}/v1/streams").json()
         engine.failures.append(RuntimeError("inside"))
         address = made["ws_url"]
@@ -84,7 +83,9 @@ def test_a_whole_server_logs_json_and_no_secrets(lines, engine: FakeEngine) -> N
             resume = json.loads(socket.recv(5))["resume"]
             socket.send(frame(7))
             error_id = json.loads(socket.recv(5))["error_id"]
-        with connect(address, additional_headers={"Authorization": f"Bearer {secret}"}, subprotocols=subprotocols()) as no:
+        with connect(
+            address, additional_headers={"Authorization": f"Bearer {secret}"}, subprotocols=subprotocols()
+        ) as no:
             assert json.loads(no.recv(5))["code"] == "unauthorized"
         engine.failures.append(RuntimeError("inside"))
         headers = {"content-type": "image/jpeg", "authorization": f"Bearer {secret}"}

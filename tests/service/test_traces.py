@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import pairwise
 
 import pytest
 from service_fakes import FakeEngine, frame, image, make_settings, subprotocols
@@ -56,7 +58,7 @@ def test_a_frame_is_a_span_with_its_stages_inside(engine: FakeEngine) -> None:
         assert span.parent.span_id == root.context.span_id
         assert root.start_time <= span.start_time <= span.end_time <= root.end_time
     ordered = [spans[name] for name in SPANS]
-    for before, after in zip(ordered, ordered[1:], strict=False):
+    for before, after in pairwise(ordered):
         assert before.end_time <= after.start_time, after.name
     assert spans["decode"].end_time - spans["decode"].start_time == computed.outcome.decode_ns
     assert spans["send"].end_time - spans["send"].start_time == sent - answered
@@ -164,9 +166,7 @@ def test_without_the_extra_the_start_says_what_to_install(engine: FakeEngine, mo
 
 
 def test_opentelemetry_is_not_imported_unless_it_is_asked_for() -> None:
-    assert importlib.util.find_spec("opentelemetry.sdk") is not None
-    import subprocess
-
+    assert importlib.util.find_spec("opentelemetry.sdk") is not None, "it could be"
     script = "import sys, service.app; print([name for name in sys.modules if name.startswith('opentelemetry.sdk')])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "[]"
