@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from service.audits.metrics import audit_metrics
 from service.energy import Meter
+from service.registry import ModelState
 
 if TYPE_CHECKING:
     from service.state import Service
@@ -92,7 +93,7 @@ def service_metrics(service: Service) -> list[Metric]:
 
 
 _PYTHON = platform.python_version()
-_STATES = ("registered", "ready", "failed")
+_STATES = tuple(state.value for state in ModelState)
 
 
 @cache

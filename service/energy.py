@@ -18,7 +18,7 @@ from typing import Literal, Protocol, TypeAlias
 
 log = logging.getLogger("afterimage.energy")
 
-SUPPLIES = ("VDD_IN", "POM_5V_IN", "VIN_SYS")
+SUPPLIES = ("VDD_IN", "POM_5V_IN")
 """Labels of the one channel that everything on a board hangs on; the others are parts of it."""
 
 Unknown: TypeAlias = Literal["unknown"]

@@ -1,6 +1,6 @@
 """Live figures of one stream: what its last seconds and its last frames were like. Knows no sockets and no labels.
 
-Each frame costs constant time; a stream's figures take 7 KiB, however long it runs. Use on the event loop only.
+Each frame costs constant time; a stream's figures take 8 KiB, however long it runs. Use on the event loop only.
 """
 
 from __future__ import annotations

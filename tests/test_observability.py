@@ -11,8 +11,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 from scrapes import scraped_families
 
-from service.metrics import Cause, Ending, Outcome
+from cache.opening import DECISIONS
+from service.metrics import REFUSALS, Cause, Ending, Outcome
 from service.reasons import REASONS
+from service.registry import ModelState
 from service.streams import Stream
 
 TEXT = (Path(__file__).parents[1] / "docs/observability.md").read_text()
@@ -34,7 +36,9 @@ def test_every_metric_is_in_the_table_and_the_other_way_round(tmp_path: Path, mo
         ("afterimage_frames_total", Outcome.__args__),
         ("afterimage_drops_total", Cause.__args__),
         ("afterimage_streams_ended_total", Ending.__args__),
-        ("afterimage_decisions_total", REASONS),
+        ("afterimage_decisions_total", (*DECISIONS, *REASONS)),
+        ("afterimage_connections_refused_total", REFUSALS),
+        ("afterimage_models", [state.value for state in ModelState]),
     ],
 )
 def test_the_words_of_labels_are_all_there(metric: str, words: list[str]) -> None:
