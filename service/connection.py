@@ -299,7 +299,7 @@ class StreamConnection:
         if refused is not None:
             return self._answer_refused(stream, frame.seq, refused)
         if self._too_soon(received_ns):
-            self._watch.dropped(stream, 1, "max_fps")
+            self._watch.dropped(stream, 1, "paced")
             return self._put(Ack(ack=self._settle(frame.seq), dropped=stream.counters.dropped))
         job = self._job(stream, frame, received_ns)
         assert stream.lane is not None

@@ -16,8 +16,8 @@ from service.reasons import reason_label
 Outcome = Literal["computed", "reused", "dropped", "refused", "failed"]
 """What becomes of a frame. computed : some of it at least; reused : nothing had changed."""
 
-Cause = Literal["replaced", "max_fps", "left"]
-"""Why a frame was dropped: a newer one took its place, it came sooner than the client asked for, the client left."""
+Cause = Literal["replaced", "paced", "left"]
+"""Why a frame was dropped: a newer one took its place, it came sooner than the stream's pace, the client left."""
 
 Ending = Literal["expired", "removed"]
 """Why a stream is no more."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from own_model import write_model
@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from service_fakes import FakeEngine, frame, huge_jpeg, image, subprotocols, wait_until
 
 from clients.wire import Flags, FrameMessage, Op, encode_frame
-from service.metrics import Metrics
+from service.metrics import Cause, Metrics
 from service.reasons import REASONS
 from service.registry import Model, load
 from service.settings import ModelSource
@@ -42,10 +42,10 @@ def value(samples: dict[str, float], name: str, **labels: str) -> float:
 
 
 @contextmanager
-def connected(client, stream_id: str = "door") -> Iterator[Any]:
+def connected(client, stream_id: str = "door", **fields: Any) -> Iterator[Any]:
     """A socket that has said hello; it has the answer as `said`."""
     with client.websocket_connect(f"/v1/streams/{stream_id}/ws", subprotocols=subprotocols()) as socket:
-        socket.send_text(json.dumps({"type": "hello"}))
+        socket.send_text(json.dumps({"type": "hello", **fields}))
         socket.said = socket.receive_json()
         yield socket
 
@@ -103,6 +103,27 @@ def test_frames_are_counted_by_what_became_of_them(make_client, engine: FakeEngi
         assert value(samples, "afterimage_compute_fraction_count", model="fake") == 5
         assert not any('"since": "capture"' in name for name in samples), "microsecond 7 is no Unix time"
         assert not any("door" in name for name in samples), "no stream is named"
+
+
+def test_drops_have_causes(make_client, engine: FakeEngine) -> None:
+    client = make_client()
+    with connected(client, max_fps=0.001) as socket:
+        for seq, kind in ((1, "result"), (2, "ack"), (3, "ack")):
+            socket.send_bytes(frame(seq))
+            assert socket.receive_json()["type"] == kind
+    with connected(client, "leaver") as socket:
+        engine.gate.clear()
+        lane = client.app.state.service.streams.get("leaver").lane
+        socket.send_bytes(frame(1))
+        wait_until(lambda: lane.running)
+        socket.send_bytes(frame(2))
+        wait_until(lambda: lane.pending)
+    wait_until(lambda: not client.app.state.service.connections)
+    engine.gate.set()
+    samples = scraped(client)
+    causes = {cause: value(samples, "afterimage_drops_total", model="fake", cause=cause) for cause in get_args(Cause)}
+    assert causes == {"replaced": 0, "paced": 2, "left": 1}
+    assert client.get("/v1/streams/door").json()["dropped_by_cause"] == {"paced": 2}
 
 
 def test_age_since_capture_where_the_senders_clock_is_usable(make_client) -> None:
