@@ -96,7 +96,7 @@ async def _on_validation(request: Request, error: Exception) -> Response:
 async def _on_unexpected(request: Request, error: Exception) -> Response:
     error_id = new_error_id()
     about = {"error_id": error_id, "method": request.method, "path": request.url.path}
-    log.error("request failed, error_id=%s %s %s", error_id, *list(about.values())[1:], exc_info=error, extra=about)
+    log.error("request failed, error_id=%s %s %s", *about.values(), exc_info=error, extra=about)
     return Problem(
         500, "internal", f"the request failed; the log has it as {error_id}", extra={"error_id": error_id}
     ).response()

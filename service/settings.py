@@ -233,6 +233,8 @@ class Settings(BaseSettings):
         scheme, separator, rest = (endpoint or "http://-").partition("://")
         if not separator or scheme not in ("http", "https") or not rest.strip("/"):
             raise ValueError(f'expected an endpoint such as "http://127.0.0.1:4318", got {endpoint!r}')
+        if "@" in rest.partition("/")[0]:  # it would be written to the log with every failure
+            raise ValueError("otlp_endpoint: expected no password in it; OTEL_EXPORTER_OTLP_HEADERS takes one")
         return endpoint
 
     @field_validator("allowed_origins")

@@ -30,6 +30,7 @@ log = logging.getLogger("afterimage.service")
 
 SWEEP_S = 1.0
 FLUSH_S = 2.0
+"""For sending the spans that wait when the service stops."""
 
 
 class Connection(Protocol):

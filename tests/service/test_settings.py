@@ -41,6 +41,7 @@ def test_every_field_says_what_it_is_and_numbers_are_bounded() -> None:
         ({"allowed_origins": ("https://cam.example/page",)}, "expected an origin"),
         ({"otlp_endpoint": "collector:4318"}, "expected an endpoint"),
         ({"otlp_endpoint": "http://"}, "expected an endpoint"),
+        ({"otlp_endpoint": "http://me:secret@collector:4318"}, "expected no password"),
         ({"trace_share": 1.5}, "less than or equal to 1"),
         ({"log_format": "xml"}, "'text' or 'json'"),
         ({"metrics": "all"}, "'open', 'admin' or 'off'"),
