@@ -6,6 +6,7 @@ collector is slow or gone they are lost. OpenTelemetry is an extra, and imported
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -27,6 +28,7 @@ QUEUE_SPANS = 4096
 BATCH_SPANS = 512
 DELAY_MS = 2000
 SEND_TIMEOUT_S = 5.0
+SELDOM_S = 60.0
 TRACES_PATH = "/v1/traces"
 
 
@@ -96,6 +98,26 @@ class Traces:
         span.end(end_ns)
 
 
+class Seldom(logging.Filter):
+    """Lets each kind of entry through once a minute: a collector that is gone is not worth a line each second."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._told: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to let an entry through. Its kind is its text before values are put in."""
+        kind, now = str(record.msg), self._clock()
+        if now - self._told.get(kind, -SELDOM_S) < SELDOM_S:
+            return False
+        self._told[kind] = now
+        return True
+
+
+_SELDOM = Seldom()
+
+
 def open_traces(settings: Settings) -> Traces | None:
     """As the settings say; None where they name no collector. Raises TracesError where the extra is not installed."""
     if settings.otlp_endpoint is None:
@@ -107,6 +129,7 @@ def open_traces(settings: Settings) -> Traces | None:
         raise TracesError(
             f"otlp_endpoint is set and OpenTelemetry is not installed ({error}): pip install 'afterimage[telemetry]'"
         ) from error
+    logging.getLogger(OTLPSpanExporter.__module__).addFilter(_SELDOM)
     exporter = OTLPSpanExporter(endpoint=traces_url(settings.otlp_endpoint), timeout=SEND_TIMEOUT_S)
     processor = BatchSpanProcessor(
         exporter, max_queue_size=QUEUE_SPANS, max_export_batch_size=BATCH_SPANS, schedule_delay_millis=DELAY_MS

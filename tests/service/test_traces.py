@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ from service import codec
 from service.app import create_app
 from service.jobs import Computed, FrameJob
 from service.pipeline import FramePipeline
-from service.traces import SPANS, Traces, TracesError, open_traces, traces_url
+from service.traces import SPANS, Seldom, Traces, TracesError, open_traces, traces_url
 
 pytest.importorskip("opentelemetry.sdk.trace", reason="an extra")
 
@@ -155,6 +156,32 @@ def test_a_collector_that_does_not_answer_holds_nothing_up(make_client, collecto
     assert not traces.close(0.05), "it is given up"
     assert collector.asked.wait(10)
     assert client.get("/healthz").status_code == 200
+
+
+def test_the_log_says_seldom_that_a_collector_is_gone() -> None:
+    now = 0.0
+    seldom = Seldom(lambda: now)
+
+    def passes(text: str, *values: object) -> bool:
+        return seldom.filter(logging.LogRecord("x", logging.WARNING, "x", 1, text, values, None))
+
+    assert [passes("gone: %s", number) for number in range(3)] == [True, False, False]
+    assert passes("given up")
+    now = 59.0
+    assert not passes("gone: %s", 4)
+    now = 60.0
+    assert passes("gone: %s", 5)
+
+
+def test_a_collector_that_is_gone_fills_no_log(
+    make_client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.traces._SELDOM._told", {})
+    client = make_client(otlp_endpoint="http://127.0.0.1:9", trace_share=1.0)
+    send_frames(client, 2)
+    client.app.state.service.watch.traces.close(10)
+    kinds = [record.msg for record in caplog.records if record.name.startswith("opentelemetry.exporter")]
+    assert len(set(kinds)) == len(kinds) > 0
 
 
 def test_without_the_extra_the_start_says_what_to_install(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
