@@ -12,6 +12,7 @@ from service.registry import ModelRegistry
 from service.routes import deepstack, detect, health, metrics, models, open_inference, streams
 from service.settings import Settings
 from service.state import Service
+from service.traces import open_traces
 
 TITLE = "Afterimage"
 
@@ -21,13 +22,15 @@ def create_app(settings: Settings | None = None, registry: ModelRegistry | None 
 
     settings : None reads the environment and the file of settings, if there is one
     registry : None makes one of the settings' models
+    Raises TracesError where spans are asked for and cannot be made.
     """
     chosen = settings if settings is not None else configuration.load().settings
     known = registry if registry is not None else ModelRegistry.from_settings(chosen)
+    traces = open_traces(chosen)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = Service(chosen, known)
+        service = Service(chosen, known, traces)
         app.state.service = service
         await service.start()
         try:

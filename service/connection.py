@@ -37,6 +37,7 @@ from service.admission import Demand, Overloaded
 from service.caches import CacheFull
 from service.errors import new_error_id
 from service.jobs import Answer, Computed, FrameJob, Refused, check_header, compute, result_message
+from service.metrics import Cause
 from service.outbox import Outbox
 from service.pacing import Pace, slower
 from service.registry import ModelFailed, UnknownModel
@@ -75,6 +76,7 @@ class StreamConnection:
     def __init__(self, websocket: WebSocket, service: Service, stream_id: str, offer: Offer, token: str | None) -> None:
         self._websocket = websocket
         self._service = service
+        self._watch = service.watch
         self._stream_id = stream_id
         self._token = token
         settings = service.settings
@@ -138,7 +140,8 @@ class StreamConnection:
         if isinstance(error, _Closing):
             return error
         error_id = new_error_id()
-        log.error("stream %s: connection failed, error_id=%s", self._stream_id, error_id, exc_info=error)
+        about = {"stream_id": self._stream_id, "error_id": error_id}
+        log.error("stream %s: connection failed, error_id=%s", *about.values(), exc_info=error, extra=about)
         return _Closing(CloseCode.INTERNAL, f"server error {error_id}")
 
     async def _finish(self, reader: asyncio.Task[None], closing: _Closing) -> None:
@@ -164,7 +167,7 @@ class StreamConnection:
         if stream is None or stream.attachment is not self:
             return
         if stream.lane is not None:
-            stream.counters.dropped += len(self._service.scheduler.clear(stream.lane))
+            self._watch.dropped(stream, len(self._service.scheduler.clear(stream.lane)), "left")
         self._service.streams.detach(stream, self)
 
     async def _send(self) -> None:
@@ -192,7 +195,7 @@ class StreamConnection:
                 return self._protocol.receive(text if text is not None else data or b"")
             except WireError as error:
                 if self._stream is not None and error.seq is not None:
-                    self._stream.counters.refused += 1
+                    self._watch.refused(self._stream)
                 self._put(self._protocol.refusal(error))
                 if error.code is ErrorCode.MESSAGE_TOO_LARGE and text is None:
                     raise _Closing(CloseCode.TOO_BIG, error.detail) from None
@@ -239,6 +242,7 @@ class StreamConnection:
     def _refuse(self, code: ErrorCode, detail: str, close_code: CloseCode) -> _Closing:
         retry_ms = self._service.settings.retry_after_ms if close_code == CloseCode.OVERLOADED else None
         self._put(ErrorMessage(code=code.value, detail=detail, retry_after_ms=retry_ms))
+        self._watch.connection_refused(code.value)
         return _Closing(close_code, detail)
 
     async def _open(self, hello: Hello) -> Stream:
@@ -290,13 +294,14 @@ class StreamConnection:
         if stream.lane is None:
             stream.lane = self._service.scheduler.lane(compute, policy=hello.policy, capacity=capacity)
         else:
-            stream.counters.dropped += len(self._service.scheduler.clear(stream.lane))
+            self._watch.dropped(stream, len(self._service.scheduler.clear(stream.lane)), "left")
             stream.lane.policy = hello.policy
         stream.lane.taken = lambda: self._on_loop(self._space.set)
 
     def _say_ready(self, stream: Stream, resumed: bool, reason: ResumeReason | None) -> None:
         settings = self._service.settings
         assert stream.pipeline is not None
+        self._watch.opened(stream)
         self._protocol.opened()
         self._put(
             Ready(
@@ -320,14 +325,14 @@ class StreamConnection:
             return None  # taken over by a newer connection: this one is about to be closed
         received_ns, received_ts_us = time.perf_counter_ns(), time.time_ns() // 1000
         self._settled.clear()
-        stream.counters.received += 1
+        self._watch.received(stream, frame)
         self._reset_next |= bool(frame.flags & Flags.RESET)  # kept for the next frame where this one is not computed
         refused = check_header(frame.payload, self._hello.content_type, self._service.limits)
         if refused is not None:
             return self._answer_refused(stream, frame.seq, refused)
         if self._pace.skips(received_ns, len(frame.payload), wanted=self._reset_next):
             stream.counters.paced += 1
-            return self._drop(stream, frame.seq)
+            return self._drop(stream, frame.seq, "paced")
         stream.demand.offered.add(time.monotonic())
         job = self._job(stream, frame, received_ns)
         job.received_ts_us = received_ts_us
@@ -338,19 +343,19 @@ class StreamConnection:
         while True:
             self._space.clear()
             taken, replaced = scheduler.submit(stream.lane, job)
-            stream.counters.dropped += len(replaced)
+            self._watch.dropped(stream, len(replaced), "replaced")
             for old in replaced:
                 self._settle(old.frame.seq)
             if taken:
                 return None
             if stream.lane.policy is Policy.DROP_NEWEST and not stream.lane.closed:
                 self._reset_next |= job.reset
-                return self._drop(stream, frame.seq)
+                return self._drop(stream, frame.seq, "full")
             await self._space.wait()
 
-    def _drop(self, stream: Stream, seq: int) -> None:
+    def _drop(self, stream: Stream, seq: int, cause: Cause) -> None:
         """Settle a frame that is not computed."""
-        stream.counters.dropped += 1
+        self._watch.dropped(stream, 1, cause)
         self._put(Ack(ack=self._settle(seq), dropped=stream.counters.dropped))
 
     def _job(self, stream: Stream, frame: FrameMessage, received_ns: int) -> FrameJob:
@@ -386,25 +391,20 @@ class StreamConnection:
             return
         if isinstance(answer, Refused):
             return self._answer_refused(stream, job.frame.seq, answer)
-        stream.counters.results += 1
-        stream.counters.compute_fraction_sum += answer.outcome.compute_fraction
         stream.counters.evicted += answer.outcome.evicted
         self._pace.found(time.perf_counter_ns(), answer.outcome.changed_tiles > 0)
         self._send_result(stream, job, answer)
 
     def _send_result(self, stream: Stream, job: FrameJob, computed: Computed) -> None:
         ack = self._settle(job.frame.seq)
+        sent = self._watch.computed(stream, job, computed)
         message = result_message(job, computed, ack=ack, dropped=stream.counters.dropped)
-        stream.counters.age_ms = message.timing_ms.total if message.age_ms is None else message.age_ms
-        self._outbox.put(self._protocol.encode(message))
+        self._outbox.put(self._protocol.encode(message), sent)
         if computed.annotated is not None:
             self._outbox.put(computed.annotated)
 
     def _answer_refused(self, stream: Stream, seq: int, refused: Refused) -> None:
-        if refused.error_id is None:
-            stream.counters.refused += 1
-        else:
-            stream.counters.failed += 1
+        self._watch.refused(stream, refused)
         ack = self._settle(seq)
         self._put(
             ErrorMessage(code=refused.code.value, detail=refused.detail, seq=seq, ack=ack, error_id=refused.error_id)

@@ -120,6 +120,7 @@ async def _on_validation(request: Request, error: Exception) -> Response:
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:
     error_id = new_error_id()
-    log.error("request failed, error_id=%s %s %s", error_id, request.method, request.url.path, exc_info=error)
+    about = {"error_id": error_id, "method": request.method, "path": request.url.path}
+    log.error("request failed, error_id=%s %s %s", *about.values(), exc_info=error, extra=about)
     detail = f"the request failed; the log has it as {error_id}"
     return respond(request, Problem(500, "internal", detail, extra={"error_id": error_id}))

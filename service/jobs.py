@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from clients.wire import Audit, ErrorCode, Flags, FrameMessage, Op, Result, Timing, encode_frame
@@ -68,6 +68,7 @@ class FrameJob:
     annotate_quality: int | None = None  # JPEG quality; None: no annotated frame
     tracker: Tracker | None = None  # None: boxes get no ids
     received_ts_us: int = 0  # the wall clock then, microseconds since 1970; 0: not known
+    queued_ns: int = field(default_factory=time.perf_counter_ns)  # when it was made, its header checked
 
 
 def compute(job: FrameJob) -> None:
@@ -117,7 +118,9 @@ def _told(job: FrameJob, found: Outcome | Exception, queue_ns: int) -> Answer:
         return Refused(ErrorCode.OVERLOADED, str(error))
     except Exception:
         error_id = new_error_id()
-        log.exception("stream %s: frame %d failed, error_id=%s", job.stream_id, job.frame.seq, error_id)
+        about = {"stream_id": job.stream_id, "seq": job.frame.seq, "error_id": error_id}
+        model = job.pipeline.model.name
+        log.exception("stream %s: frame %d failed, error_id=%s", *about.values(), extra={**about, "model": model})
         detail = f"the frame failed and the stream starts afresh; the log has it as {error_id}"
         return Refused(ErrorCode.INTERNAL, detail, error_id)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 
 class Outbox:
@@ -15,7 +16,7 @@ class Outbox:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._messages: deque[str | bytes] = deque()
+        self._messages: deque[tuple[str | bytes, Callable[[], None] | None]] = deque()
         self._some = asyncio.Event()
         self._room = asyncio.Event()
         self._empty = asyncio.Event()
@@ -24,20 +25,25 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._messages)
 
-    def put(self, message: str | bytes) -> None:
-        """Add a message. Never refuses: what answers work that was taken on earlier must always fit."""
-        self._messages.append(message)
+    def put(self, message: str | bytes, sent: Callable[[], None] | None = None) -> None:
+        """Add a message. Never refuses: what answers work that was taken on earlier must always fit.
+
+        sent : called once it is on its way; must not raise
+        """
+        self._messages.append((message, sent))
         self._update()
 
     async def next(self) -> str | bytes:
         """The oldest message; it stays until `sent`."""
         await self._some.wait()
-        return self._messages[0]
+        return self._messages[0][0]
 
     def sent(self) -> None:
         """The oldest message is on its way."""
-        self._messages.popleft()
+        _, told = self._messages.popleft()
         self._update()
+        if told is not None:
+            told()
 
     async def room(self) -> None:
         """Wait until fewer messages wait than the limit."""

@@ -57,6 +57,8 @@ class Outcome:
     image: NDArray[np.uint8] = field(repr=False)
     audit: Report | None = None
     """Of an audit that ended since the last frame."""
+    reason: str = ""
+    """Of the decision, in the engine's words."""
     evicted: bool = False
     """Whether what was cached had been freed for other streams since the last frame."""
 
@@ -241,6 +243,7 @@ class FramePipeline:
             image=prepared.image,
             audit=None if audits is None else audits.news(),
             evicted=evicted,
+            reason=result.reason,
         )
 
 

@@ -97,6 +97,7 @@ class Scheduler:
         self._clock = clock
         self._stopping = False
         self._waiting = 0
+        self._busy_ns: dict[int, int] = {}  # by thread, each of which writes its own
         self._threads = [
             threading.Thread(target=self._work, name=f"afterimage-worker-{index}", daemon=True)
             for index in range(workers)
@@ -182,9 +183,17 @@ class Scheduler:
                 lane.closed, lane.taken, lane.group = True, None, None
             return waiting
 
+    @property
+    def busy_s(self) -> float:
+        """Time that workers have spent on items and spare work, of all together, without what is under way."""
+        return sum(tuple(self._busy_ns.values())) / 1e9
+
     def _work(self) -> None:
+        own = threading.get_ident()
         while (taken := self._take()) is not None:
+            begun = time.perf_counter_ns()
             taken()
+            self._busy_ns[own] = self._busy_ns.get(own, 0) + time.perf_counter_ns() - begun
             del taken  # or an idle worker would hold the last item, and with it a stream's session
 
     def _take(self) -> Callable[[], None] | None:

@@ -321,6 +321,40 @@ class Settings(BaseSettings):
         description="interval and timeout of WebSocket pings, seconds",
     )
 
+    metrics: Literal["open", "admin", "off"] | None = Field(
+        default=None,
+        description="who may read /metrics: anybody, administrators, nobody; None: open on loopback, else admin",
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text",
+        description="text: lines for people; json: one object for each entry",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info",
+        description="least level of the service's own log entries",
+    )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        max_length=2048,
+        description="OpenTelemetry collector that takes spans over HTTP, such as http://127.0.0.1:4318; None: no spans",
+    )
+    trace_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="share of the frames that spans are made of",
+    )
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _endpoint_is_http(cls, endpoint: str | None) -> str | None:
+        scheme, separator, rest = (endpoint or "http://-").partition("://")
+        if not separator or scheme not in ("http", "https") or not rest.strip("/"):
+            raise ValueError(f'expected an endpoint such as "http://127.0.0.1:4318", got {endpoint!r}')
+        if "@" in rest.partition("/")[0]:  # it would be written to the log with every failure
+            raise ValueError("otlp_endpoint: expected no password in it; OTEL_EXPORTER_OTLP_HEADERS takes one")
+        return endpoint
+
     @field_validator("allowed_origins")
     @classmethod
     def _origins_are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
@@ -337,6 +371,11 @@ class Settings(BaseSettings):
         if len(self.models) > self.max_models:
             raise ValueError(f"models: expected at most {self.max_models}, got {len(self.models)}")
         return self
+
+    @property
+    def metrics_for(self) -> Literal["open", "admin", "off"]:
+        """Who may read the metrics."""
+        return self.metrics or ("open" if is_loopback(self.host) else "admin")
 
     @property
     def anonymous_allowed(self) -> bool:

@@ -65,7 +65,9 @@ async def compute(
     try:
         if not service.scheduler.submit(seat.lane, _job(service, name, seat, call, future))[0]:
             waiting = service.settings.detect_queue
-            raise overloaded(f"expected at most {waiting} requests waiting", service.settings.retry_after_ms)
+            problem = overloaded(f"expected at most {waiting} requests waiting", service.settings.retry_after_ms)
+            service.watch.image(name, problem)
+            raise problem
         async with asyncio.timeout(service.settings.detect_timeout_s if timeout_s is None else timeout_s):
             return await future
     except codec.CodecError as error:
@@ -107,6 +109,7 @@ def _job(
             outcome = (call(seat.pipeline), waited)
         except Exception as error:
             failure = error
+        service.watch.image(name, failure)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             future.get_loop().call_soon_threadsafe(settle, outcome, failure)
 

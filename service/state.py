@@ -22,10 +22,13 @@ from service.admission import Admission, Overloaded
 from service.audits.auditor import Auditor
 from service.caches import Caches
 from service.codec import Limits
+from service.collectors import register_machine
+from service.energy import Meter
 from service.errors import Problem
 from service.jobs import FrameJob, compute_together
 from service.life import ModelLife
 from service.machine_memory import available_bytes, limit_bytes
+from service.metrics import Metrics
 from service.pacing import slower
 from service.pipeline import FramePipeline
 from service.registry import Model, ModelFailed, ModelRegistry, UnknownModel
@@ -34,6 +37,8 @@ from service.settings import Settings
 from service.single import Seat, compute
 from service.startup import resume_collector
 from service.streams import Stream, StreamManager
+from service.traces import Traces
+from service.watch import Watch
 
 log = logging.getLogger("afterimage.service")
 
@@ -44,6 +49,8 @@ QUIET_S = 10.0
 """A stream that was used within so many seconds is not freed for a new one."""
 RESERVE_BYTES = 64 << 20
 """Left free when a session is made: for images under way, and for what ONNX Runtime takes."""
+FLUSH_S = 2.0
+"""For sending the spans that wait when the service stops."""
 
 
 class Connection(Protocol):
@@ -54,9 +61,14 @@ class Connection(Protocol):
 
 
 class Service:
-    """Started and stopped by the app's lifespan; reached as `app.state.service`."""
+    """Started and stopped by the app's lifespan; reached as `app.state.service`.
 
-    def __init__(self, settings: Settings, registry: ModelRegistry) -> None:
+    traces : None for none; closed with the service. meter : None for the machine's own
+    """
+
+    def __init__(
+        self, settings: Settings, registry: ModelRegistry, traces: Traces | None = None, meter: Meter | None = None
+    ) -> None:
         self.settings = settings
         self.registry = registry
         self.auditor = Auditor(settings.audit_share, settings.audit_confidence)
@@ -73,6 +85,9 @@ class Service:
         self.seats: dict[str, Seat] = {}
         self.life = ModelLife(self)
         self.limits = Limits(max_bytes=settings.max_message_bytes, max_pixels=settings.max_pixels)
+        self.watch = Watch(Metrics(), traces)
+        self.meter = meter if meter is not None else Meter()
+        register_machine(self.watch.metrics.registry, self.meter)
         self.draining = False
         self.warm = False
         self.warm_error: str | None = None
@@ -116,6 +131,9 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if not await asyncio.to_thread(self.scheduler.stop, 1.0):
             log.warning("a worker was still busy at shutdown")
+        traces = self.watch.traces
+        if traces is not None and not await asyncio.to_thread(traces.close, FLUSH_S):
+            log.warning("spans were still being sent at shutdown")
 
     def make_pipeline(self, model_name: str, *, audited: bool = True) -> FramePipeline:
         """A pipeline with a fresh session; loads and compiles on first use. Not for the event loop.
@@ -215,6 +233,7 @@ class Service:
         if stream.lane is not None:
             self.scheduler.clear(stream.lane, close=True)
         stream.pipeline = None
+        self.watch.stream_ended(stream.ending)
 
     async def _warm(self) -> None:
         try:
@@ -228,7 +247,7 @@ class Service:
             log.exception("the default model failed while it was warmed")
         else:
             self.warm = True
-            log.info("ready: model %s", self.registry.default)
+            log.info("ready: model %s", self.registry.default, extra={"model": self.registry.default})
         finally:
             resume_collector()
 
@@ -242,9 +261,11 @@ class Service:
         while True:
             await asyncio.sleep(SWEEP_S)
             for stream in self.streams.sweep():
-                log.info("stream %s expired", stream.id)
+                log.info("stream %s expired", stream.id, extra={"stream_id": stream.id, "model": stream.model})
             self.auditor.sweep()
             self.admission.forget(self.registry.names())
+            if self.meter.known:
+                await asyncio.to_thread(self.meter.read)  # often enough for a counter that goes round
 
     async def _drain(self) -> None:
         deadline = asyncio.get_running_loop().time() + self.settings.drain_s

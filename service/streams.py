@@ -26,6 +26,8 @@ from typing import Any, Protocol
 from clients.wire import ResumeReason
 from service.admission import Demand
 from service.audits.stream import rounded
+from service.figures import Figures
+from service.metrics import Ending
 from service.pipeline import FramePipeline
 from service.scheduler import Lane
 from service.tracking import Tracker
@@ -115,7 +117,6 @@ class Counters:
     compute_fraction_sum: float = 0.0
     paced: int = 0  # of the dropped ones: came sooner than max_fps or the idle rate allow
     evicted: int = 0  # keyframes because what was cached had been freed for other streams
-    age_ms: float | None = None  # of the last result: since capture where that is known, else since arrival
 
 
 @dataclass
@@ -136,6 +137,9 @@ class Stream:
     attachment: Attachment | None = None
     detached_at: float = 0.0
     created_at: float = field(default_factory=time.time)
+    figures: Figures = field(default_factory=Figures)
+    ending: Ending = "removed"
+    """Why it is forgotten, once it is."""
 
     def move(self, state: StreamState) -> None:
         """Go on to a state. Raises IllegalTransition."""
@@ -149,12 +153,10 @@ class Stream:
         """What it has cached and the buffers beside it; 0 where that was freed, and of an engine that does not say."""
         return 0 if self.pipeline is None else self.pipeline.held_bytes
 
-    def describe(self) -> dict[str, Any]:
-        """For GET /v1/streams/{id}."""
+    def brief(self) -> dict[str, Any]:
+        """For GET /v1/streams."""
         counters = self.counters
         mean = counters.compute_fraction_sum / counters.results if counters.results else None
-        audits = None if self.pipeline is None else self.pipeline.audits
-        report = None if audits is None else audits.report()
         return {
             "stream_id": self.id,
             "model": self.model,
@@ -172,10 +174,23 @@ class Stream:
                 "paced": counters.paced,
                 "evicted": counters.evicted,
             },
-            "age_ms": counters.age_ms,
             "compute_fraction_mean": mean,
             "objects": None if self.tracker is None else self.tracker.given,
             "memory_bytes": self.memory_bytes,
+            **self.figures.brief(),
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """For GET /v1/streams/{id}: the same, and all other figures."""
+        audits = None if self.pipeline is None else self.pipeline.audits
+        report = None if audits is None else audits.report()
+        lane = self.lane
+        return {
+            **self.brief(),
+            **self.figures.describe(),
+            "policy": None if lane is None else lane.policy.value,
+            "window": None if lane is None else lane.capacity,
+            "waiting": 0 if lane is None else len(lane.pending),
             "audit": None if report is None else rounded(report),
         }
 
@@ -302,6 +317,7 @@ class StreamManager:
             if stream.attachment is None and moment - stream.detached_at >= self._patience_s(stream)
         ]
         for stream in expired:
+            stream.ending = "expired"
             self.remove(stream, ResumeReason.EXPIRED)
         return expired
 

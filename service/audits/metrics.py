@@ -3,39 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import accumulate
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from service.audits.auditor import BUCKETS, Auditor
-from service.metrics import Histogram, Metric
 from service.pipeline import FramePipeline
 
+ENDS = (*(str(end) for end in BUCKETS), "+Inf")
 
-def audit_metrics(auditor: Auditor, pipelines: Iterable[FramePipeline]) -> list[Metric | Histogram]:
+
+def audit_metrics(auditor: Auditor, pipelines: Iterable[FramePipeline]) -> list[Metric]:
     """All metrics of audits. pipelines : of the streams that there are."""
-    counts = [({"model": name}, figures) for name, figures in sorted(auditor.figures().items())]
+    audits = CounterMetricFamily(
+        "afterimage_audits", "Frames of streams compared with dense ones.", labels=["model"]
+    )  # fmt: skip
+    violations = CounterMetricFamily(
+        "afterimage_audit_violations", "Audited frames above their error budget.", labels=["model"]
+    )
+    errors = HistogramMetricFamily(
+        "afterimage_audit_error", "Error of audited frames, in the unit of the model's budget.", labels=["model"]
+    )
+    for name, figures in sorted(auditor.figures().items()):
+        audits.add_metric([name], figures.audits)
+        violations.add_metric([name], figures.violations)
+        below = accumulate(figures.errors)
+        errors.add_metric([name], list(zip(ENDS, below, strict=True)), figures.error_sum)
+    spent = CounterMetricFamily("afterimage_audit_seconds", "Time spent on audits.", value=auditor.ledger.spent_s)
+    factor = GaugeMetricFamily(
+        "afterimage_threshold_factor",
+        "Factor on the thresholds, the lowest of a model's streams; 0 computes every frame whole.", labels=["model"],
+    )  # fmt: skip
+    for name, lowest in sorted(_lowest_factors(pipelines).items()):
+        factor.add_metric([name], lowest)
+    return [audits, violations, errors, spent, factor]
+
+
+def _lowest_factors(pipelines: Iterable[FramePipeline]) -> dict[str, float]:
     factors: dict[str, float] = {}
     for pipeline in pipelines:
         if pipeline.audits is not None:
             name = pipeline.model.name
             factors[name] = min(factors.get(name, float("inf")), pipeline.audits.factor)
-    return [
-        Metric(
-            "afterimage_audits_total", "counter", "Frames of streams compared with dense ones.",
-            [(labels, figures.audits) for labels, figures in counts],
-        ),
-        Metric(
-            "afterimage_audit_violations_total", "counter", "Audited frames above their error budget.",
-            [(labels, figures.violations) for labels, figures in counts],
-        ),
-        Histogram(
-            "afterimage_audit_error", "Error of audited frames, in the unit of the model's budget.", BUCKETS,
-            [(labels, figures.errors, figures.error_sum) for labels, figures in counts],
-        ),
-        Metric(
-            "afterimage_audit_seconds_total", "counter", "Time spent on audits.", [({}, auditor.ledger.spent_s)],
-        ),
-        Metric(
-            "afterimage_threshold_factor", "gauge",
-            "Factor on the thresholds, the lowest of a model's streams; 0 computes every frame whole.",
-            [({"model": name}, factor) for name, factor in sorted(factors.items())],
-        ),
-    ]  # fmt: skip
+    return factors

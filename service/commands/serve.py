@@ -6,9 +6,8 @@ import logging
 from typing import Annotated
 
 import typer
-from rich.logging import RichHandler
 
-from service import configuration
+from service import configuration, logs
 from service import serve as server
 from service.catalogue import BUILT_IN, built_in, find_model
 from service.commands.common import (
@@ -46,7 +45,6 @@ def command(
 
     Options win over the environment (AFTERIMAGE_NAME), that over the YAML file, that over defaults.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", datefmt="%X", handlers=[RichHandler(console=err)])
     pixels = parse_size(size)
     given: dict[str, object] = {
         "host": host,
@@ -66,6 +64,7 @@ def command(
     with plain_errors():
         effective = configuration.load(given, file=config, pairs=tuple(set_ or ()))
     settings = effective.settings
+    logs.set_up(settings.log_format, settings.log_level, err)
     if effective.file is not None:
         logging.getLogger("afterimage.serve").info("settings of %s", effective.file)
     if not settings.models:
@@ -75,4 +74,5 @@ def command(
     with plain_errors():
         registry = ModelRegistry.from_settings(settings)
         registry.get()  # a default model that cannot be loaded is said at once, before anything listens
-        server.serve(settings, registry, try_next=f"{own_name()} stream scene")
+        hint = "" if settings.log_format == "json" else f"{own_name()} stream scene"
+        server.serve(settings, registry, try_next=hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
@@ -45,9 +46,13 @@ class WantedModel(BaseModel):
 
 @router.get("/models", summary="List the models")
 async def list_models(request: Request) -> dict[str, Any]:
-    """Name, state, family, input size (width, height), labels and memory of each model; what the service holds now."""
+    """Name, state, family, input size (width, height), labels and memory of each model; what the service holds now.
+
+    `energy`: joules of the machine since the start, "unknown" where it does not tell.
+    """
     service = service_of(request)
-    return {"models": service.registry.describe(), "memory_bytes": service.memory_bytes()}
+    energy = await asyncio.to_thread(service.meter.describe)
+    return {"models": service.registry.describe(), "memory_bytes": service.memory_bytes(), "energy": energy}
 
 
 @router.post(

@@ -76,7 +76,7 @@ async def list_streams(request: Request) -> dict[str, list[dict[str, Any]]]:
     service = service_of(request)
     if not service.settings.anonymous_allowed:
         raise Problem(403, "forbidden", "the list of streams is off where anonymous streams are not allowed")
-    return {"streams": [stream.describe() for stream in service.streams.all()]}
+    return {"streams": [stream.brief() for stream in service.streams.all()]}
 
 
 @router.get("/{stream_id}", summary="State and figures of a stream")

@@ -32,3 +32,21 @@ def test_order_room_and_emptiness() -> None:
         assert len(outbox) == 1
 
     asyncio.run(main())
+
+
+def test_who_sent_a_message_is_told_when_it_is_on_its_way() -> None:
+    async def main() -> None:
+        told: list[str] = []
+        outbox = Outbox(limit=2)
+        outbox.put("a", lambda: told.append("a"))
+        outbox.put("b")
+        outbox.put("c", lambda: told.append("c"))
+        await outbox.next()
+        assert told == []
+        outbox.sent()
+        assert told == ["a"]
+        outbox.sent()
+        outbox.sent()
+        assert told == ["a", "c"]
+
+    asyncio.run(main())

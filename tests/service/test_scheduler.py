@@ -468,3 +468,22 @@ def test_a_closed_lane_lets_go_of_its_connection(scheduler: Scheduler) -> None:
     del owner
     scheduler.clear(lane, close=True)
     wait_until(lambda: watched() is None)
+
+
+def test_busy_time_is_that_of_all_workers(scheduler: Scheduler) -> None:
+    gate, spent = Gate(), []
+    assert scheduler.busy_s == 0
+
+    def process(item: int) -> None:
+        begun = time.perf_counter()
+        gate(item)
+        spent.append(time.perf_counter() - begun)
+
+    gate.open.clear()
+    lanes = [scheduler.lane(process, policy=Policy.ALL, capacity=9) for _ in range(2)]
+    for lane in lanes:
+        scheduler.submit(lane, 1)
+    wait_until(lambda: gate.inside == 2)
+    gate.open.set()
+    wait_until(lambda: all(lane.idle and not lane.queued for lane in lanes))
+    wait_until(lambda: scheduler.busy_s >= sum(spent) > 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from own_model import write_model
@@ -43,3 +44,42 @@ def test_an_engine_that_does_not_say_counts_for_nothing(make_client) -> None:
     stream.pipeline = service.make_pipeline("fake")
     assert service.memory_bytes() == {"models": 0, "streams": 0, "audits": 0, "threads": 0, "total": 0}
     assert stream.describe()["memory_bytes"] == 0
+
+
+class Counter:
+    """A meter that notes when it is read."""
+
+    def __init__(self, known: bool) -> None:
+        self.known = known
+        self.reads = threading.Semaphore(0)
+
+    def read(self) -> float | None:
+        self.reads.release()
+        return 1.0 if self.known else None
+
+
+def test_energy_is_read_without_anybody_asking(make_client, monkeypatch) -> None:
+    """Or a counter could go round unseen between two scrapes."""
+    meter = Counter(known=True)
+    monkeypatch.setattr("service.state.Meter", lambda: meter)
+    monkeypatch.setattr("service.state.SWEEP_S", 0.01)
+    make_client()
+    for _ in range(3):
+        assert meter.reads.acquire(timeout=10)
+
+
+def test_spans_that_cannot_be_sent_do_not_hold_up_the_end(make_client, monkeypatch, caplog) -> None:
+    asked: list[float] = []
+
+    class Stuck:
+        def close(self, timeout_s: float) -> bool:
+            asked.append(timeout_s)
+            return False
+
+    client = make_client()
+    service = client.app.state.service
+    service.watch.traces = Stuck()
+    client.portal.call(service.stop)
+    assert asked == [2.0]
+    assert "spans were still being sent" in caplog.text
+    service.watch.traces = None

@@ -228,3 +228,24 @@ def test_only_the_table_is_legal() -> None:
         found = {after for state in found for after in LEGAL[state]} - reachable
         reachable |= found
     assert reachable == set(StreamState)
+
+
+def test_a_stream_says_why_it_ended() -> None:
+    freed: list[Stream] = []
+    manager = StreamManager(max_streams=4, resume_s=0, freed=freed.append)
+    first, second = (manager.create("m")[0] for _ in range(2))
+    manager.remove(first)
+    assert manager.sweep() == [second]
+    assert [stream.ending for stream in freed] == ["removed", "expired"]
+
+
+def test_the_list_is_brief_and_a_stream_alone_tells_all() -> None:
+    stream = Stream("door", "m", None)
+    stream.figures.received(1000)
+    stream.figures.computed(1, "keyframe", "no stored frame", 1.0, (1, 2, 3, 4, 10))
+    brief, whole = stream.brief(), stream.describe()
+    assert brief.items() <= whole.items()
+    assert brief["last"]["reason"] == "no stored frame"
+    assert "latency_ms" not in brief
+    assert whole["latency_ms"]["infer"] == {"p50": 4, "p99": 4}
+    assert (whole["policy"], whole["window"], whole["waiting"], whole["audit"]) == (None, None, 0, None)

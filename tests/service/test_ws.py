@@ -601,11 +601,9 @@ def test_results_are_stamped_and_aged(make_client) -> None:
         after = time.time_ns() // 1000
         assert before <= result["received_ts_us"] <= after
         assert 250 <= result["age_ms"] <= 250 + (after - before) / 1000 + 1
-        assert client.get("/v1/streams/door").json()["age_ms"] == result["age_ms"]
         socket.send_bytes(frame(2, ts=7))
         result = socket.receive_json()
         assert "age_ms" not in result, "that is another clock"
-        assert client.get("/v1/streams/door").json()["age_ms"] == result["timing_ms"]["total"]
 
 
 def test_what_was_freed_for_another_stream_is_told(make_client) -> None:
