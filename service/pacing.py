@@ -8,7 +8,7 @@ ends it: so change is noticed within 1 / idle_fps seconds, and the frames after 
 from __future__ import annotations
 
 EARLY = 0.5
-"""Of an interval: a frame may come so much before it is due, as cameras jitter; the next one is due no earlier for it."""
+"""Of an interval: a frame may come so much before it is due, cameras jitter; the next is due no earlier for it."""
 RESIZED = 0.02
 """An encoded frame that differs by more than this part of its size from the last one computed is looked at."""
 

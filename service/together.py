@@ -31,8 +31,9 @@ Tell = Callable[[int, Outcome | Exception], None]
 def run_together(requests: Sequence[Request], tell: Tell) -> None:
     """Compute one image of each stream.
 
-    requests : of different pipelines of one model. tell : called once for each, with its index, as soon as it is known
-    what became of it; must not raise. After an error, errors of decoding aside, that stream's session has been reset.
+    requests : of different pipelines; of one model, else they are computed one after the other. tell : called once for
+    each, with its index, as soon as it is known what became of it; must not raise. After an error, errors of decoding
+    aside, that stream's session has been reset.
     """
     with ExitStack() as stack:
         ready: list[tuple[int, FramePipeline, Prepared]] = []
@@ -51,7 +52,8 @@ def run_together(requests: Sequence[Request], tell: Tell) -> None:
 
 def _push(ready: Sequence[tuple[int, FramePipeline, Prepared]]) -> Iterator[EngineResult | Exception]:
     """A result or an error for each; where the engine cannot take them together, one after the other as asked for."""
-    together: Together | None = ready[0][1].model.together if ready else None
+    models = {id(pipeline.model): pipeline.model for _, pipeline, _ in ready}
+    together: Together | None = next(iter(models.values())).together if len(models) == 1 else None
     if together is None or not 1 < len(ready) <= together.limit:
         for _, pipeline, prepared in ready:
             yield _alone(pipeline, prepared)
