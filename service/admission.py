@@ -68,7 +68,7 @@ class Usage(Protocol):
     """What a lane has cost so far (`service.turns.Share`)."""
 
     @property
-    def cost_s(self) -> float: ...
+    def mean_s(self) -> float: ...
     @property
     def items(self) -> int: ...
 
@@ -140,10 +140,10 @@ class Admission:
         found: dict[str, list[float]] = {}
         for stream in streams:
             if stream.model is not None and stream.lane is not None and stream.lane.items >= KNOWN_ITEMS:
-                found.setdefault(stream.model, []).append(stream.lane.cost_s)
+                found.setdefault(stream.model, []).append(stream.lane.mean_s)
         self._costs |= {model: sum(costs) / len(costs) for model, costs in found.items()}
 
     def _cost(self, model: str | None, lane: Usage | None) -> float:
         if lane is not None and lane.items >= KNOWN_ITEMS:
-            return lane.cost_s
-        return self._costs.get(model or "", 0.0 if lane is None else lane.cost_s)
+            return lane.mean_s
+        return self._costs.get(model or "", 0.0 if lane is None else lane.mean_s)

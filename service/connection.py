@@ -35,6 +35,7 @@ from clients.wire import (
 )
 from service.admission import Demand, Overloaded
 from service.caches import CacheFull
+from service.closing import Closing, cancel
 from service.errors import new_error_id
 from service.jobs import Answer, Computed, FrameJob, Refused, check_header, compute, result_message
 from service.metrics import Cause
@@ -48,26 +49,6 @@ from service.tracking import MISSING, TrackingUnavailable, is_available, load
 log = logging.getLogger("afterimage.ws")
 
 FLUSH_S = 2.0
-
-
-async def _cancel(*tasks: asyncio.Task[None]) -> None:
-    """Cancel tasks and wait for their ends, whatever those are."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()  # looked at, so that asyncio does not complain
-
-
-class _Closing(Exception):
-    """Raised inside the connection's own tasks to end it; `finish` answers the frames under way first."""
-
-    def __init__(self, code: int, reason: str, *, finish: bool = False) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-        self.finish = finish
 
 
 class StreamConnection:
@@ -88,7 +69,7 @@ class StreamConnection:
         self._space = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
-        self._ending: asyncio.Future[_Closing] = self._loop.create_future()
+        self._ending: asyncio.Future[Closing] = self._loop.create_future()
         self._gone = asyncio.Event()
         self._stream: Stream | None = None
         self._hello = Hello()
@@ -111,24 +92,24 @@ class StreamConnection:
         finally:
             self._leave()
             self._gone.set()
-            await _cancel(reader, sender)
+            await cancel(reader, sender)
 
     def end(self, close_code: int, reason: str) -> None:
         """Close soon, without waiting for frames under way."""
-        self._end(_Closing(close_code, reason))
+        self._end(Closing(close_code, reason))
 
     async def drain(self, deadline: float) -> None:
         """Finish frames under way until `deadline` (loop time), then close with 1012; returns when closed."""
         self._deadline = deadline
         retry_ms = self._service.settings.retry_after_ms
-        self._end(_Closing(CloseCode.DRAINING, f"server shutting down; retry in {retry_ms} ms", finish=True))
+        self._end(Closing(CloseCode.DRAINING, f"server shutting down; retry in {retry_ms} ms", finish=True))
         await self._gone.wait()
 
-    def _end(self, closing: _Closing) -> None:
+    def _end(self, closing: Closing) -> None:
         if not self._ending.done():
             self._ending.set_result(closing)
 
-    def _closing_of(self, reader: asyncio.Task[None]) -> _Closing | None:
+    def _closing_of(self, reader: asyncio.Task[None]) -> Closing | None:
         """How to close; None when the other side is gone already."""
         if self._ending.done():
             return self._ending.result()
@@ -137,14 +118,14 @@ class StreamConnection:
         error = reader.exception()
         if error is None or isinstance(error, WebSocketDisconnect):
             return None
-        if isinstance(error, _Closing):
+        if isinstance(error, Closing):
             return error
         error_id = new_error_id()
         about = {"stream_id": self._stream_id, "error_id": error_id}
         log.error("stream %s: connection failed, error_id=%s", *about.values(), exc_info=error, extra=about)
-        return _Closing(CloseCode.INTERNAL, f"server error {error_id}")
+        return Closing(CloseCode.INTERNAL, f"server error {error_id}")
 
-    async def _finish(self, reader: asyncio.Task[None], closing: _Closing) -> None:
+    async def _finish(self, reader: asyncio.Task[None], closing: Closing) -> None:
         """Answer what is under way where that is promised, flush, close."""
         reader.cancel()
         with contextlib.suppress(TimeoutError):
@@ -198,7 +179,7 @@ class StreamConnection:
                     self._watch.refused(self._stream)
                 self._put(self._protocol.refusal(error))
                 if error.code is ErrorCode.MESSAGE_TOO_LARGE and text is None:
-                    raise _Closing(CloseCode.TOO_BIG, error.detail) from None
+                    raise Closing(CloseCode.TOO_BIG, error.detail) from None
 
     async def _read(self) -> None:
         """Hello, then frames until bye or the connection's end."""
@@ -206,15 +187,15 @@ class StreamConnection:
         while True:
             message = await self._receive()
             if isinstance(message, Bye):
-                raise _Closing(CloseCode.NORMAL, "bye", finish=True)
+                raise Closing(CloseCode.NORMAL, "bye", finish=True)
             if isinstance(message, FrameMessage):
                 await self._take_frame(stream, message)
 
     async def _greet(self) -> Stream:
-        """Authorise, read hello, open the stream and say ready; _Closing with the reason otherwise."""
+        """Authorise, read hello, open the stream and say ready; Closing with the reason otherwise."""
         service, settings = self._service, self._service.settings
         if service.draining:
-            raise _Closing(CloseCode.DRAINING, "server shutting down")
+            raise Closing(CloseCode.DRAINING, "server shutting down")
         try:
             service.streams.authorise(self._stream_id, token=self._token, anonymous=settings.anonymous_allowed)
             self._hello = await self._receive_hello(settings.hello_timeout_s)
@@ -235,15 +216,15 @@ class StreamConnection:
             async with asyncio.timeout(timeout_s):
                 message = await self._receive()
         except TimeoutError:
-            raise _Closing(CloseCode.PROTOCOL_ERROR, f"expected hello within {timeout_s:g} s") from None
+            raise Closing(CloseCode.PROTOCOL_ERROR, f"expected hello within {timeout_s:g} s") from None
         assert isinstance(message, Hello)  # the protocol lets nothing else through first
         return message
 
-    def _refuse(self, code: ErrorCode, detail: str, close_code: CloseCode) -> _Closing:
+    def _refuse(self, code: ErrorCode, detail: str, close_code: CloseCode) -> Closing:
         retry_ms = self._service.settings.retry_after_ms if close_code == CloseCode.OVERLOADED else None
         self._put(ErrorMessage(code=code.value, detail=detail, retry_after_ms=retry_ms))
         self._watch.connection_refused(code.value)
-        return _Closing(close_code, detail)
+        return Closing(close_code, detail)
 
     async def _open(self, hello: Hello) -> Stream:
         service, settings = self._service, self._service.settings

@@ -30,8 +30,9 @@ Tell = Callable[[int, Outcome | Exception], None]
 def run_together(requests: Sequence[Request], tell: Tell) -> None:
     """Compute one image of each stream.
 
-    requests : of different pipelines of one model. tell : called once for each, with its index, as soon as it is known
-    what became of it; must not raise. After an error, errors of decoding aside, that stream's session has been reset.
+    requests : of different pipelines; of one model, else they are computed one after the other. tell : called once for
+    each, with its index, as soon as it is known what became of it; must not raise. After an error, errors of decoding
+    aside, that stream's session has been reset.
     """
     with ExitStack() as stack:
         ready: list[tuple[int, FramePipeline, Prepared]] = []

@@ -20,17 +20,20 @@ QUANTUM_S = 0.002
 item that they are ahead, and no share has two in a row where others wait."""
 USUAL = 1 / 8
 """Weight of the newest item in what an item of a share usually costs."""
+LASTING = 1 / 64
+"""Weight of the newest item in what an item costs on average."""
 
 
 class Share:
     """What one lane has had of the workers' time, against the others.
 
-    cost_s : what an item usually costs, seconds; 0 before the first. items : done so far.
+    cost_s : what an item usually costs, by the last few, seconds; 0 before the first. mean_s : on average, by many.
+    items : done so far.
     """
 
     def __init__(self) -> None:
         self.credit_s = 0.0  # that it may still use in this round; below 0: owed
-        self.cost_s = 0.0
+        self.cost_s = self.mean_s = 0.0
         self.charged_s = 0.0  # taken off for the item that is being processed
         self.items = 0
         self.waiting = False  # something of it waits, and no worker has anything of it
@@ -107,6 +110,7 @@ class Turns(Generic[ShareT]):
         share.credit_s = min(self._quantum_s, share.credit_s + share.charged_s - cost_s)
         share.cost_s = cost_s if not share.items else share.cost_s + USUAL * (cost_s - share.cost_s)
         share.items += 1
+        share.mean_s += max(LASTING, 1 / share.items) * (cost_s - share.mean_s)
 
     def _start(self, share: ShareT) -> ShareT:
         if share in self._fresh:

@@ -11,7 +11,7 @@ from service.admission import KNOWN_ITEMS, SETTLE_S, Admission, Demand, Rate
 
 @dataclass
 class Usage:
-    cost_s: float
+    mean_s: float
     items: int = KNOWN_ITEMS
 
 

@@ -231,9 +231,9 @@ def test_streams_live_and_die(make_client) -> None:
     problem(client.delete(path, headers={"authorization": "Bearer x"}), 401, "unauthorized")
     state = client.get(path, headers=bearer).json()
     assert (state["model"], state["connected"], state["anonymous"]) == ("fake", False, False)
-    assert state["frames"] == dict.fromkeys(
-        ("received", "results", "dropped", "refused", "failed", "paced", "evicted"), 0
-    )
+    counts = ("received", "results", "dropped", "refused", "failed", "paced", "evicted")
+    assert state["frames"] == dict.fromkeys(counts, 0)
+    assert state["age_ms"] is None
     assert token not in client.get("/v1/streams").text
     assert len(client.get("/v1/streams").json()["streams"]) == 1
     assert client.post("/v1/streams").status_code == 201

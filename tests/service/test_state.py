@@ -1,15 +1,18 @@
-"""The memory that the service counts: plans once, streams each, threads each."""
+"""What the service counts and refuses: memory of plans, streams and threads; what streams are promised."""
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
 
+import pytest
 from own_model import write_model
-from service_fakes import image
+from service_fakes import FakeEngine, image, make_settings
 
+from service.admission import Overloaded
 from service.registry import load
 from service.settings import ModelSource
+from service.state import cache_bytes
 
 
 def test_memory_is_counted(make_client, tmp_path: Path) -> None:
@@ -83,3 +86,49 @@ def test_spans_that_cannot_be_sent_do_not_hold_up_the_end(make_client, monkeypat
     assert asked == [2.0]
     assert "spans were still being sent" in caplog.text
     service.watch.traces = None
+
+
+def test_a_cap_is_part_of_the_memory_that_there_is_unless_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit, expected in ((8 << 30, 4 << 30), (None, None)):
+        monkeypatch.setattr("service.state.limit_bytes", lambda limit=limit: limit)
+        assert cache_bytes(make_settings()) == expected
+        assert cache_bytes(make_settings(cache_bytes=3 << 20)) == 3 << 20
+
+
+def test_no_session_is_made_where_the_machine_has_no_memory_left(make_client, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine(stream_bytes=100 << 20)
+    client = make_client(engine.model())
+    service = client.app.state.service
+    for left, refused in ((164 << 20, False), (163 << 20, True), (None, False)):
+        monkeypatch.setattr("service.state.available_bytes", lambda left=left: left)
+        reason = service.refuse_stream("fake", 5.0)
+        assert (reason is not None) == refused
+        if reason is not None:
+            assert reason == "expected 164 MiB of memory for one more stream of fake, 163 MiB are left"
+            with pytest.raises(Overloaded, match="163 MiB are left"):
+                service.make_pipeline("fake")
+            assert client.post("/v1/streams").status_code == 503
+
+
+def test_what_a_stream_is_promised(make_client) -> None:
+    for settings, promised in (({}, 5.0), ({"max_fps": 2}, 2.0), ({"useful_fps": 8}, 8.0)):
+        service = make_client(**settings).app.state.service
+        assert service.promised_fps(None) == promised
+        assert service.promised_fps(1.0) == 1.0
+        assert service.promised_fps(30.0) == (30.0 if "max_fps" not in settings else 2.0)
+
+
+def test_frames_go_together_where_engine_and_settings_say_so(make_client) -> None:
+    for together, setting, limit in ((4, 8, 4), (8, 4, 4), (4, 1, None), (1, 4, None)):
+        engine = FakeEngine(together=together)
+        service = make_client(engine.model(), group_frames=setting).app.state.service
+        group = service.group(service.registry.get("fake"))
+        assert (None if group is None else group.limit) == limit
+
+
+def test_nothing_is_refused_where_admission_is_off(make_client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.state.available_bytes", lambda: 0)
+    engine = FakeEngine(stream_bytes=1 << 20)
+    service = make_client(engine.model(), admission=False).app.state.service
+    assert (service.refuse_stream("fake", 1000.0), service.refuse_image("fake")) == (None, None)
+    assert service.make_pipeline("fake").held_bytes == 1 << 20

@@ -132,3 +132,11 @@ def test_options_are_each_requests_own() -> None:
 
 def test_nothing_to_do() -> None:
     assert run([]) == {}
+
+
+def test_streams_of_two_models_are_computed_one_after_the_other() -> None:
+    """One of them may have been loaded anew since the frames were queued."""
+    engine = FakeEngine(together=4)
+    streams = [*pipelines(engine, 1), *pipelines(engine, 1)]
+    assert classes(run([Request(streams[0], image(50)), Request(streams[1], image(100))])) == [5, 10]
+    assert engine.batches == []

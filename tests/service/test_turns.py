@@ -204,3 +204,4 @@ def test_what_an_item_usually_costs_follows_the_newest() -> None:
         turns.take()
     assert share.items == 41
     assert share.cost_s == pytest.approx(0.01, abs=0.001)
+    assert share.mean_s == pytest.approx((0.08 + 40 * 0.01) / 41)

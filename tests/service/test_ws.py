@@ -662,7 +662,7 @@ def test_a_stream_too_many_is_refused_and_the_others_go_on(make_client, engine: 
         a.send_bytes(frame(1))
         a.receive_json()
         lane = client.app.state.service.streams.get("a").lane
-        lane.items, lane.cost_s = 100, 0.04  # 0.8 of the worker
+        lane.items, lane.mean_s = 100, 0.04  # 0.8 of the worker
         for fields, more in (({}, "0.40"), ({"max_fps": 5}, "0.20")):
             with connect(client, "b") as b:
                 answer = hello(b, **fields)
@@ -688,7 +688,7 @@ def test_a_resumed_stream_is_never_one_too_many(make_client) -> None:
         with connect(client) as socket:
             resume = hello(socket, max_fps=30)["resume"]
         lane = client.app.state.service.streams.get("other").lane
-        lane.items, lane.cost_s = 100, 0.03
+        lane.items, lane.mean_s = 100, 0.03
         with connect(client) as socket:
             assert hello(socket, max_fps=30, resume=resume)["resumed"] is True
 
@@ -702,7 +702,7 @@ def test_images_are_refused_while_streams_want_more_than_there_is(make_client) -
             socket.receive_json()
         for name in "ab":
             lane = client.app.state.service.streams.get(name).lane
-            lane.items, lane.cost_s = 100, 0.03
+            lane.items, lane.mean_s = 100, 0.03
         refused = detect(client)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         assert "1.20 of 1 workers" in refused.json()["detail"]

@@ -103,10 +103,10 @@ def run_failing(engine, model, jpegs):
         session = original()
         push = session.push
 
-        def fail_later(frame):
+        def fail_later(frame, at_s=None):
             if session.decisions:
                 raise RuntimeError("broken")
-            return push(frame)
+            return push(frame, at_s)
 
         session.push = fail_later
         return session
