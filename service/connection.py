@@ -64,11 +64,21 @@ class _Closing(Exception):
 class StreamConnection:
     """One client on one stream. Everything but `_deliver` runs on the event loop."""
 
-    def __init__(self, websocket: WebSocket, service: Service, stream_id: str, offer: Offer, token: str | None) -> None:
+    def __init__(
+        self,
+        websocket: WebSocket,
+        service: Service,
+        stream_id: str,
+        offer: Offer,
+        token: str | None,
+        owner: str | None = None,
+    ) -> None:
         self._websocket = websocket
         self._service = service
         self._stream_id = stream_id
         self._token = token
+        self._owner = owner
+        self._anonymous = service.access.anonymous
         settings = service.settings
         self._protocol = ServerProtocol(
             offer.encoding, window=settings.window, max_message_bytes=settings.max_message_bytes
@@ -85,6 +95,11 @@ class StreamConnection:
         self._reset_next = False
         self._last_frame_ns = 0
         self._deadline: float | None = None
+
+    @property
+    def greeted(self) -> bool:
+        """Whether the client has said a hello that was taken."""
+        return self._stream is not None
 
     async def run(self) -> None:
         """Serve the connection until it is closed by either side."""
@@ -205,7 +220,7 @@ class StreamConnection:
         if service.draining:
             raise _Closing(CloseCode.DRAINING, "server shutting down")
         try:
-            service.streams.authorise(self._stream_id, token=self._token, anonymous=settings.anonymous_allowed)
+            service.streams.authorise(self._stream_id, token=self._token, anonymous=self._anonymous, owner=self._owner)
             self._hello = await self._receive_hello(settings.hello_timeout_s)
             return await self._open(self._hello)
         except NotAuthorised as error:
@@ -232,11 +247,15 @@ class StreamConnection:
         return _Closing(close_code, detail)
 
     async def _open(self, hello: Hello) -> Stream:
-        service, settings = self._service, self._service.settings
+        service = self._service
         known = service.streams.get(self._stream_id)
         model = service.registry.resolve(hello.model or (known.model if known else None))
         stream, resumes = service.streams.open(
-            self._stream_id, token=self._token, resume=hello.resume, anonymous=settings.anonymous_allowed
+            self._stream_id,
+            token=self._token,
+            resume=hello.resume,
+            anonymous=self._anonymous,
+            owner=self._owner,
         )
         previous = service.streams.attach(stream, self)
         if previous is not None:

@@ -54,6 +54,12 @@ class Problem(Exception):
         return Response(json.dumps(body), self.status, self.headers, media_type=PROBLEM_JSON)
 
 
+def printable(text: str, longest: int = 200) -> str:
+    """Text from the network for a log line: characters that could forge a line, or hide in one, are written out."""
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:longest])
+    return shown if len(text) <= longest else f"{shown}..."
+
+
 def new_error_id() -> str:
     """A short random id that is told to the client and written to the log."""
     return secrets.token_hex(6)
@@ -80,7 +86,7 @@ async def _on_problem(request: Request, error: Exception) -> Response:
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+    code = getattr(error, "code", None) or HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
     return Problem(error.status_code, code, str(error.detail), headers=error.headers).response()
 
 
@@ -95,7 +101,9 @@ async def _on_validation(request: Request, error: Exception) -> Response:
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:
     error_id = new_error_id()
-    log.error("request failed, error_id=%s %s %s", error_id, request.method, request.url.path, exc_info=error)
+    log.error(
+        "request failed, error_id=%s %s %s", error_id, request.method, printable(request.url.path), exc_info=error
+    )
     return Problem(
         500, "internal", f"the request failed; the log has it as {error_id}", extra={"error_id": error_id}
     ).response()

@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.http_guard import Gate, guarded
 from service.registry import ModelRegistry
 from service.settings import Settings
 from service.state import Service
@@ -29,13 +30,15 @@ def make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 
     The pinned WebSocket implementation stops reading from the socket while a message waits for the app, so
     that stale frames pile up at the sender, who sees it, and not here; `ws_max_queue` says the same to the
-    other implementation. Deflate would only burn CPU on JPEG.
+    other implementation. Deflate would only burn CPU on JPEG, and let small messages become large ones.
     """
+    http, websocket = guarded(Gate(settings))
     return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
-        ws="websockets-sansio",
+        http=http,
+        ws=websocket,
         ws_max_size=settings.max_message_bytes,
         ws_max_queue=1,
         ws_per_message_deflate=False,
@@ -43,6 +46,8 @@ def make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         ws_ping_timeout=settings.ping_s,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
         backlog=BACKLOG,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         server_header=False,
         access_log=False,
         log_config=None,

@@ -11,7 +11,8 @@ from typing import Protocol
 import cv2
 from starlette.requests import HTTPConnection
 
-from clients.wire import Policy
+from clients.wire import CloseCode, Policy
+from service.access import Access
 from service.audits.auditor import Auditor
 from service.codec import Limits
 from service.pipeline import FramePipeline
@@ -29,6 +30,10 @@ SWEEP_S = 1.0
 class Connection(Protocol):
     """A WebSocket connection that can be drained."""
 
+    @property
+    def greeted(self) -> bool:
+        """Whether it has a stream."""
+
     async def drain(self, deadline: float) -> None:
         """Finish frames under way until `deadline` (loop time), say goodbye, close with 1012."""
 
@@ -39,9 +44,15 @@ class Service:
     def __init__(self, settings: Settings, registry: ModelRegistry) -> None:
         self.settings = settings
         self.registry = registry
+        self.access = Access(settings)
         self.auditor = Auditor(settings.audit_share, settings.audit_confidence)
         self.scheduler = Scheduler(settings.workers, self.auditor.spare)
-        self.streams = StreamManager(max_streams=settings.max_streams, resume_s=settings.resume_s, freed=self._free)
+        self.streams = StreamManager(
+            max_streams=settings.max_streams,
+            max_per_owner=settings.max_streams_per_key,
+            resume_s=settings.resume_s,
+            freed=self._free,
+        )
         self.connections: set[Connection] = set()
         self.detect_lanes: dict[str, Lane[Callable[[], None]]] = {}
         self.detect_pipelines: dict[str, FramePipeline] = {}
@@ -148,7 +159,18 @@ class Service:
             await asyncio.sleep(SWEEP_S)
             for stream in self.streams.sweep():
                 log.info("stream %s expired", stream.id)
+            self._end_orphans()
             self.auditor.sweep()
+
+    def _end_orphans(self) -> None:
+        """Streams whose key was removed, or has expired, end."""
+        keys = self.access.keys
+        for stream in self.streams.all() if keys is not None else ():
+            if keys is not None and stream.owner is not None and not keys.has(stream.owner):
+                if stream.attachment is not None:
+                    stream.attachment.end(CloseCode.UNAUTHORIZED, "the key is no longer valid")
+                self.streams.remove(stream)
+                log.info("stream %s ended: its key is no longer valid", stream.id)
 
     async def _drain(self) -> None:
         deadline = asyncio.get_running_loop().time() + self.settings.drain_s

@@ -20,7 +20,7 @@ from service.errors import Problem, overloaded
 from service.jobs import Refused, check_header, code_of, timing
 from service.pipeline import FramePipeline, Outcome
 from service.registry import ModelFailed, UnknownModel
-from service.routes.guards import own_origin, read_body
+from service.routes.guards import read_body, require_infer
 from service.state import Service, service_of
 
 router = APIRouter(prefix="/v1", tags=["detect"])
@@ -57,7 +57,7 @@ class DetectReply(msgspec.Struct, kw_only=True, omit_defaults=True):
     summary="Detect in one image",
     response_class=Response,
     openapi_extra={"requestBody": _BODY},
-    dependencies=[Depends(own_origin)],
+    dependencies=[Depends(require_infer)],
     responses={
         200: {"content": {"application/json": {}, "image/jpeg": _BINARY}},
         400: {"description": "No image, or one that cannot be decoded"},

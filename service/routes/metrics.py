@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from service.audits.metrics import audit_metrics
 from service.metrics import CONTENT_TYPE, render
+from service.routes.guards import require_infer
 from service.state import service_of
 
 router = APIRouter(tags=["metrics"])
@@ -14,6 +15,7 @@ router = APIRouter(tags=["metrics"])
 @router.get(
     "/metrics",
     summary="Figures for Prometheus",
+    dependencies=[Depends(require_infer)],
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )

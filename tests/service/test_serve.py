@@ -25,6 +25,7 @@ from service_fakes import (
     subprotocols,
     wait_until,
 )
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -54,7 +55,7 @@ def test_uvicorns_defaults_are_overridden(engine: FakeEngine) -> None:
     settings = make_settings(max_message_bytes=12345)
     config = make_config(create_app(settings, make_registry(engine.model())), settings)
     config.load()
-    assert config.ws_protocol_class.__name__ == "WebSocketsSansIOProtocol"
+    assert issubclass(config.ws_protocol_class, WebSocketsSansIOProtocol)
     assert (config.ws_max_size, config.ws_max_queue, config.ws_per_message_deflate) == (12345, 1, False)
     assert config.timeout_graceful_shutdown == 3
 
