@@ -101,7 +101,7 @@ class Access:
         wait_s = self._failures.take(peer_of(connection))
         if wait_s:
             return too_many("too_many_failures", "too many wrong keys or tokens from this address", wait_s)
-        log.warning("wrong key or token from %s for %s", peer_of(connection), printable(connection.url.path))
+        log.warning("wrong key or token from %s for %s", peer_of(connection), printable(connection.scope["path"]))
         challenge = f'{_CHALLENGE}, error="invalid_token"'
         return Problem(
             401,
