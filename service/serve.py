@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from service.app import create_app
 from service.http_guard import Gate, guarded
 from service.registry import ModelRegistry
-from service.settings import Settings
+from service.settings import Settings, is_loopback
 from service.state import Service
 
 log = logging.getLogger("afterimage.serve")
@@ -114,7 +114,10 @@ def serve(settings: Settings, registry: ModelRegistry | None = None, *, try_next
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         log.info("listening on http://%s:%d", shown, port)
-        if try_next and settings.anonymous_allowed:
+        anybody = settings.anonymous_allowed and (settings.keys_file is None or settings.anonymous_streams)
+        if not anybody and settings.keys_file is None and not is_loopback(settings.host):
+            log.warning("nobody may use this server: it listens beyond loopback and has no keys (docs/security.md)")
+        if try_next and anybody:
             server.hint = f"try: {try_next}{_url_option(host, port)}"
         asyncio.run(server.serve(sockets=[listener]))
 

@@ -152,7 +152,7 @@ class Settings(BaseSettings):
 
     anonymous_streams: bool | None = Field(
         default=None,
-        description="streams without a token, made by connecting; None: only when listening on loopback",
+        description="streams and requests without token or key; None: only on loopback, and without keys_file",
     )
     allowed_origins: tuple[str, ...] = Field(
         default=(),
@@ -286,7 +286,8 @@ class Settings(BaseSettings):
 
     @property
     def anonymous_allowed(self) -> bool:
-        """Whether a stream may be made by connecting, without a token."""
+        """Whether a stream may be made by connecting, without a token; where there are keys, `service.access` asks for
+        more."""
         return is_loopback(self.host) if self.anonymous_streams is None else self.anonymous_streams
 
 

@@ -12,6 +12,7 @@ from rich.logging import RichHandler
 from service import serve as server
 from service.catalogue import BUILT_IN, built_in, find_model
 from service.commands.common import SizeOption, err, model_source, own_name, parse_size, plain_errors
+from service.keys import read_keys
 from service.registry import ModelRegistry
 from service.settings import Settings
 
@@ -53,5 +54,7 @@ def command(
         settings = settings.model_copy(update={"models": {BUILT_IN: own}})
     with plain_errors():
         registry = ModelRegistry.from_settings(settings)
+        if settings.keys_file is not None:
+            read_keys(settings.keys_file)
         registry.get()  # a default model that cannot be loaded is said at once, before anything listens
         server.serve(settings, registry, try_next=f"{own_name()} stream scene")
