@@ -70,9 +70,9 @@ def test_what_the_parser_takes_passes() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_whatever_comes_ends(data: bytes) -> None:
+def test_whatever_the_parser_takes_passes(data: bytes) -> None:
     try:
-        check_fields(data, KIND, max_fields=1000)
+        check_fields(data, KIND)
     except (NotProtobuf, ModelError):
-        with pytest.raises((NotProtobuf, ModelError)):
-            check_fields(data + data, KIND, max_fields=1000)
+        with pytest.raises(Exception, match=r"(?i)pars"):
+            onnx.load_model_from_string(data)
