@@ -7,6 +7,7 @@ uvicorn's own with timers and counts added; bodies are watched by `service.body_
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import logging
 from collections import Counter
@@ -40,7 +41,7 @@ class Gate:
         self.header_timeout_s = settings.header_timeout_s
         self._most = settings.max_connections
         self._most_per_peer = settings.max_connections_per_peer
-        self._proxies = frozenset(settings.trusted_proxies)
+        self._proxies = [ipaddress.ip_network(proxy) for proxy in settings.trusted_proxies]
         self._peers: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -50,11 +51,18 @@ class Gate:
         """Count a connection; why it is one too many, or None. It is counted either way, until `leave`."""
         peer = peer_name(host)
         self._peers[peer] += 1
-        if self._peers[peer] > self._most_per_peer and host not in self._proxies:
+        if self._peers[peer] > self._most_per_peer and not self._is_proxy(host):
             return f"expected at most {self._most_per_peer} connections of one address"
         if len(self) > self._most:
             return f"expected at most {self._most} connections"
         return None
+
+    def _is_proxy(self, host: str) -> bool:
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        return any(address in network for network in self._proxies)
 
     def leave(self, host: str) -> None:
         """A connection that was counted is gone."""

@@ -276,6 +276,13 @@ class Settings(BaseSettings):
                 raise ValueError(f'expected an origin such as "https://cam.example:8443", got {origin!r}')
         return tuple(origin.lower() for origin in origins)
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies_are_networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            ipaddress.ip_network(proxy)  # its ValueError says what is wrong
+        return proxies
+
     @model_validator(mode="after")
     def _default_model_exists(self) -> Self:
         if self.default_model is not None and self.models and self.default_model not in self.models:

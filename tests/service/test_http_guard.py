@@ -188,7 +188,7 @@ def test_connections_are_bounded_per_peer_but_for_proxies() -> None:
 
 
 def test_counts_by_address() -> None:
-    counted = Gate(make_settings(max_connections_per_peer=1, max_connections=3, trusted_proxies=("192.0.2.9",)))
+    counted = Gate(make_settings(max_connections_per_peer=1, max_connections=3, trusted_proxies=("192.0.2.8/30",)))
     assert counted.enter("192.0.2.1") is None
     assert "one address" in (counted.enter("192.0.2.1") or "")
     counted.leave("192.0.2.1")

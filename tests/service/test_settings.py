@@ -38,6 +38,7 @@ def test_every_field_says_what_it_is_and_numbers_are_bounded() -> None:
         ({"drain_s": 0}, "greater than 0"),
         ({"prot": 1}, "Extra inputs"),
         ({"allowed_origins": ("cam.example",)}, "expected an origin"),
+        ({"trusted_proxies": ("proxy",)}, "does not appear to be an IPv4 or IPv6 network"),
         ({"allowed_origins": ("https://cam.example/page",)}, "expected an origin"),
         ({"models": {"a b": ModelSource(path="x")}}, "pattern"),
         ({"models": {"a": ModelSource(path="x")}, "default_model": "b"}, "expected one of a, got 'b'"),
