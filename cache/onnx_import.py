@@ -30,8 +30,10 @@ from cache.model import InputInfo, ModelError, OnnxModel, ancestors, image_input
 from cache.normal_form.contrib_types import contrib_types
 from cache.normal_form.window import pool_size
 from cache.passes.pipeline import normal_form
-from cache.proto import all_nodes, captured, looks_like, refuse_external_data, subgraphs
+from cache.proto import all_graphs, all_nodes, captured, inlined_nodes, looks_like, refuse_external_data, subgraphs
 from cache.resizing import scaled_targets
+from cache.tail import bound_memory
+from cache.wire_scan import check_fields
 
 __all__ = [
     "Head",
@@ -48,13 +50,26 @@ __all__ = [
 
 MAX_BYTES = 512 << 20
 MAX_NODES = 20_000
+MAX_TENSORS = 50_000
+"""Initializers, and inputs and outputs of nodes."""
 MAX_ELEMENTS = 1 << 28
+"""Of one tensor, and of all together that ONNX Runtime may compute once as constants."""
+MAX_ALL_ELEMENTS = 1 << 31
+"""Of all tensors of a graph: what is kept is checked again when the plan is made, in bytes."""
 MIN_OPSET = 7
 NEWEST_KNOWN_OP = 22
 """Ops whose definition is newer than this opset are left to ONNX Runtime: their meaning is not known here."""
 
 _STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 _SMALL = 1024
+_NEVER_EVALUATED = frozenset(
+    {
+        "AveragePool", "Attention", "Col2Im", "Conv", "ConvInteger", "ConvTranspose", "DFT", "DeformConv", "Einsum",
+        "GRU", "GridSample", "ImageDecoder", "LSTM", "LpPool", "MaxPool", "MaxUnpool", "QLinearConv", "RNN",
+        "RegexFullMatch", "RoiAlign", "STFT", "StringSplit", "TfIdfVectorizer",
+    }
+)  # fmt: skip
+"""Ops that take far more time or memory than the size of their result tells: never worth folding."""
 _ONNX_ERRORS = (
     onnx.checker.ValidationError,
     onnx.shape_inference.InferenceError,
@@ -78,18 +93,16 @@ def load_model(source: str | Path | bytes, *, max_bytes: int = MAX_BYTES, max_no
     if len(data) > max_bytes:
         raise ModelError(f"model too large: expected at most {max_bytes} bytes, got {len(data)}")
     proto = _parse(data)
-    count = sum(1 for _ in all_nodes(proto.graph))
+    count = inlined_nodes(proto, max_nodes)
     if count > max_nodes:
-        raise ModelError(f"model too large: expected at most {max_nodes} nodes, got {count}")
+        raise ModelError(f"model too large: expected at most {max_nodes} nodes, got {count} or more")
+    _check_tensors(proto)
     opset = _check_opset(proto)
     if proto.functions:
         try:
             proto = onnx.inliner.inline_local_functions(proto)
         except _ONNX_ERRORS as error:
             raise ModelError(f"not a valid ONNX model: {error}") from error
-        count = sum(1 for _ in all_nodes(proto.graph))
-        if count > max_nodes:
-            raise ModelError(f"model too large: expected at most {max_nodes} nodes, got {count}")
     refuse_external_data(proto)
     _check_ops(proto)
     _check(proto)
@@ -116,9 +129,19 @@ def _read(path: Path, max_bytes: int) -> bytes:
     return path.read_bytes()
 
 
+def _check_tensors(proto: Any) -> None:
+    weights = sum(len(graph.initializer) for graph in all_graphs(proto.graph))
+    ends = sum(len(node.input) + len(node.output) for node in all_nodes(proto.graph))
+    if max(weights, ends) > MAX_TENSORS:
+        raise ModelError(f"model too large: expected at most {MAX_TENSORS} tensors, got {max(weights, ends)}")
+
+
 def _parse(data: bytes) -> Any:
     try:
+        check_fields(data, onnx.ModelProto.DESCRIPTOR)
         proto = onnx.load_model_from_string(data)
+    except ModelError:
+        raise
     except Exception as error:  # protobuf raises an error of its own
         raise ModelError(f"not an ONNX model: expected a protobuf message, got {looks_like(data)}") from error
     if not proto.ir_version or not proto.graph.node or not proto.graph.output:
@@ -345,7 +368,7 @@ class _OnnxTyper:
         from onnx.reference import ReferenceEvaluator
 
         proto = self._protos[node.name]
-        if subgraphs(proto) or proto.domain not in ("", "ai.onnx"):
+        if subgraphs(proto) or proto.domain not in ("", "ai.onnx") or proto.op_type in _NEVER_EVALUATED:
             return None
         names = [name for name in proto.input if name]
         graph = helper.make_graph(
@@ -379,6 +402,7 @@ def _quiet() -> Any:
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    bound_memory(options)
     return options
 
 
@@ -420,10 +444,29 @@ def import_graph(
         graph = normal_form(raw, model.opset, _OnnxTyper(model, info.name, shape), _too_new(model))
     except GraphError as error:
         raise ModelError(f"model {model.name!r} cannot be imported at {shape}: {error}") from error
+    _check_sizes(graph)
+    return graph
+
+
+def _check_sizes(graph: Graph) -> None:
+    """Raise ModelError where tensors of known size are too large, alone or together; nothing is allocated yet."""
+    of_image, once, everything = set(graph.inputs), 0, 0
     for name, known in graph.types.items():
         if math.prod(known.shape) > MAX_ELEMENTS:
             raise ModelError(f"expected tensors of at most {MAX_ELEMENTS} elements, got {name!r} of {known}")
-    return graph
+    for node in graph.nodes:
+        found = [graph.types[name] for name in node.outputs if name in graph.types]
+        size = sum(math.prod(known.shape) for known in found)
+        if of_image.isdisjoint(node.inputs):
+            once += size
+        else:
+            of_image.update(node.outputs)
+            everything += size
+    if once > MAX_ELEMENTS or everything > MAX_ALL_ELEMENTS:
+        raise ModelError(
+            f"expected at most {MAX_ELEMENTS} elements of constants and {MAX_ALL_ELEMENTS} of other tensors, "
+            f"got {once} and {everything}"
+        )
 
 
 def at_size(model: OnnxModel, input_shape: tuple[int, int, int, int]) -> OnnxModel:

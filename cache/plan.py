@@ -232,6 +232,7 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
         elif node.name not in never_stored | added:
             lower(node)
     maps, elements = builder.arena.finish()
+    check_arena(model, elements // 2 if policy.cache_dtype == "float16" else elements)  # before tables are made
     half = None
     if policy.cache_dtype == "float16":
         refuse_bytes(model, parts.cached)

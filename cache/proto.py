@@ -13,6 +13,7 @@ from cache.model import ModelError
 
 _GRAPH_ATTRIBUTE = 5
 _EXTERNAL = 1
+_DEEPEST_CALLS = 64
 
 
 def looks_like(data: bytes) -> str:
@@ -49,6 +50,33 @@ def all_graphs(graph: Any) -> Iterator[Any]:
     for node in graph.node:
         for inner in subgraphs(node):
             yield from all_graphs(inner)
+
+
+def inlined_nodes(proto: Any, most: int) -> int:
+    """Nodes of a model with its functions written out, without doing so; counted up to a little above `most`.
+
+    Functions that call each other twice, thirty deep, are a billion nodes. Those that call themselves count as endless.
+    """
+    bodies = {(function.domain, function.name): function for function in proto.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size(nodes: Any, calling: frozenset[tuple[str, str]]) -> int:
+        total = 0
+        for node in nodes:
+            name = (node.domain, node.op_type)
+            if name not in bodies:
+                total += 1
+            elif name in calling or len(calling) > _DEEPEST_CALLS:
+                return most + 1
+            else:
+                if name not in sizes:
+                    sizes[name] = size(all_nodes(bodies[name]), calling | {name})
+                total += sizes[name]
+            if total > most:
+                return most + 1
+        return total
+
+    return size(all_nodes(proto.graph), frozenset())
 
 
 def refuse_external_data(proto: Any) -> None:

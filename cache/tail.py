@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,30 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
+MAX_TAIL_BYTES = 4 << 30
+"""Of what ONNX Runtime computes, for all tails of the process together."""
+
 
 class TailError(RuntimeError):
     """ONNX Runtime refused or failed to run a part of the model."""
+
+
+def bound_memory(options: Any) -> None:
+    """Have a session take what it computes from memory that all sessions share, and that is bounded: sizes that depend
+    on the pixels are known to nobody beforehand. Weights, and constants that are computed at the start, are not in it.
+    """
+    _make_arena()
+    options.add_session_config_entry("session.use_env_allocators", "1")
+
+
+@lru_cache(maxsize=1)
+def _make_arena() -> None:
+    import onnxruntime as ort
+
+    place = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    bounds = ort.OrtArenaCfg({"max_mem": MAX_TAIL_BYTES})
+    with contextlib.suppress(RuntimeError):  # another thread was first
+        ort.create_and_register_allocator(place, bounds)
 
 
 def runtime_session(model: bytes, threads: int = 1) -> Any:
@@ -27,6 +50,7 @@ def runtime_session(model: bytes, threads: int = 1) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    bound_memory(options)
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exception classes share no base but Exception

@@ -6,8 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from service import configuration, errors, ws
+from service.body_guard import BodyGuard, BodyLimits
+from service.headers import SecurityHeaders
 from service.registry import ModelRegistry
 from service.routes import deepstack, detect, health, metrics, models, open_inference, streams
 from service.settings import Settings
@@ -15,6 +19,13 @@ from service.state import Service
 from service.traces import open_traces
 
 TITLE = "Afterimage"
+
+
+class _App(FastAPI):
+    """With security headers on whatever is answered, errors of the framework included."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return SecurityHeaders(super().build_middleware_stack())
 
 
 def create_app(settings: Settings | None = None, registry: ModelRegistry | None = None) -> FastAPI:
@@ -38,8 +49,19 @@ def create_app(settings: Settings | None = None, registry: ModelRegistry | None 
         finally:
             await service.stop()
 
-    app = FastAPI(title=TITLE, summary="Video inference that computes only what changed", lifespan=lifespan)
+    summary = "Video inference that computes only what changed"
+    # Swagger's and ReDoc's pages run scripts of a foreign host; /openapi.json is there for tools that one trusts.
+    app = _App(title=TITLE, summary=summary, lifespan=lifespan, docs_url=None, redoc_url=None)
     errors.install(app)
+    app.add_middleware(BodyGuard, limits=BodyLimits.of(chosen))
+    if chosen.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=chosen.allowed_origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=("Authorization", "Content-Type", "X-API-Key"),
+            expose_headers=("Retry-After",),
+        )
     for router in (health.router, metrics.router, models.router, detect.router, streams.router, ws.router):
         app.include_router(router)
     for router in (open_inference.router, deepstack.router):

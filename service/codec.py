@@ -6,6 +6,7 @@ is allocated. EXIF orientation is ignored: boxes refer to pixels as stored. Anim
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from typing import Literal
@@ -15,37 +16,43 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from service.codec_errors import (
+    CodecError,
+    CorruptImage,
+    TooCostly,
+    TooManyBytes,
+    TooManyPixels,
+    TruncatedImage,
+    UnsupportedImage,
+)
+from service.image_bounds import check_scans, plain_png
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "CodecError",
+    "CorruptImage",
+    "Image",
+    "ImageHeader",
+    "Limits",
+    "TooCostly",
+    "TooManyBytes",
+    "TooManyPixels",
+    "TruncatedImage",
+    "UnsupportedImage",
+    "decode",
+    "encode_jpeg",
+    "read_header",
+]
+
 Image = NDArray[np.uint8]
 Buffer = bytes | bytearray | memoryview
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BARE_MARKERS = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})  # these have no length
+_NO_FILL = re.compile(rb"[^\xff]")
+_MAX_SEGMENTS = 1024  # a colour profile takes 255 at most
 _SHORTEST = 12  # bytes that tell the three formats apart
-
-
-class CodecError(ValueError):
-    """An image cannot be taken; the message says what was expected and what came."""
-
-
-class UnsupportedImage(CodecError):
-    """Not JPEG, PNG or WebP, or a kind of these that is not taken (animations)."""
-
-
-class TruncatedImage(CodecError):
-    """The data ends before the image does."""
-
-
-class CorruptImage(CodecError):
-    """The data is long enough but makes no image."""
-
-
-class TooManyBytes(CodecError):
-    """More bytes than the limit."""
-
-
-class TooManyPixels(CodecError):
-    """The header announces more pixels than the limit."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class ImageHeader:
 def read_header(data: Buffer) -> ImageHeader:
     """Format and size of an encoded image, from its first bytes; nothing is decoded.
 
-    Raises UnsupportedImage, TruncatedImage or CorruptImage.
+    Raises UnsupportedImage, TruncatedImage, CorruptImage or TooCostly.
     """
     start = bytes(data[:32])
     if not start:
@@ -95,7 +102,7 @@ def read_header(data: Buffer) -> ImageHeader:
 def decode(data: Buffer, limits: Limits = DEFAULT_LIMITS) -> Image:
     """Pixels of an encoded image: uint8[H, W, 3] BGR, C-contiguous, a new array.
 
-    Raises TooManyBytes, TooManyPixels (both before pixels are allocated), UnsupportedImage, TruncatedImage
+    Raises TooManyBytes, TooManyPixels, TooCostly (all before pixels are allocated), UnsupportedImage, TruncatedImage
     or CorruptImage.
     """
     if len(data) > limits.max_bytes:
@@ -124,14 +131,13 @@ def encode_jpeg(image: Image, quality: int = 85) -> bytes:
 
 def _jpeg_header(data: Buffer) -> ImageHeader:
     """ITU-T T.81, annex B: markers up to the frame header, found as libjpeg finds them."""
-    view, at = memoryview(data), 2
-    while True:
-        while at < len(view) and view[at] != 0xFF:
-            at += 1
-        while at < len(view) and view[at] == 0xFF:
-            at += 1
-        if at + 3 > len(view):
+    view, at = bytes(data), 2
+    for _ in range(_MAX_SEGMENTS):
+        start = view.find(b"\xff", at)
+        found = _NO_FILL.search(view, start) if start >= 0 else None
+        if found is None or found.start() + 3 > len(view):
             raise TruncatedImage(f"expected a JPEG frame header, got {len(view)} bytes that end before it")
+        at = found.start()
         marker = view[at]
         at += 1
         if marker in _BARE_MARKERS:
@@ -141,6 +147,8 @@ def _jpeg_header(data: Buffer) -> ImageHeader:
         if marker in _FRAME_MARKERS:
             break
         at += int.from_bytes(view[at : at + 2], "big")
+    else:
+        raise TooCostly(f"expected at most {_MAX_SEGMENTS} segments before a JPEG frame header")
     if at + 7 > len(view):
         raise TruncatedImage(f"expected a JPEG frame header, got {len(view)} bytes that end in it")
     height, width = struct.unpack(">HH", view[at + 3 : at + 7])
@@ -152,6 +160,7 @@ def _jpeg_header(data: Buffer) -> ImageHeader:
 def _decode_jpeg(data: Buffer) -> Image:
     """By libjpeg-turbo; what it cannot turn into BGR (CMYK) goes to OpenCV."""
     raw = bytes(data)
+    check_scans(raw)
     try:
         image: Image = simplejpeg.decode_jpeg(raw, colorspace="BGR", strict=True)
         return image
@@ -185,17 +194,6 @@ def _png_header(start: bytes) -> ImageHeader:
     return ImageHeader("png", width, height)
 
 
-def _png_is_whole(data: Buffer) -> bool:
-    """Whether the chunks lead up to IEND within the data."""
-    at, view = len(_PNG), memoryview(data)
-    while at + 12 <= len(view):
-        length, kind = struct.unpack(">I4s", view[at : at + 8])
-        at += 12 + length
-        if kind == b"IEND":
-            return bool(at <= len(view))
-    return False
-
-
 def _webp_header(start: bytes) -> ImageHeader:
     """RFC 9649: a RIFF file whose first chunk is VP8 (lossy), VP8L (lossless) or VP8X (extended)."""
     if len(start) < 30:
@@ -221,12 +219,9 @@ def _webp_header(start: bytes) -> ImageHeader:
 
 def _decode_other(data: Buffer, header: ImageHeader) -> Image:
     if header.format == "png":
-        whole = _png_is_whole(data)
-    else:
-        whole = int.from_bytes(bytes(data[4:8]), "little") + 8 <= len(data)
-    if not whole:
-        name = "PNG" if header.format == "png" else "WebP"
-        raise TruncatedImage(f"expected a whole {name} image, got {len(data)} bytes that end too early")
+        data = plain_png(bytes(data))
+    elif int.from_bytes(bytes(data[4:8]), "little") + 8 > len(data):
+        raise TruncatedImage(f"expected a whole WebP image, got {len(data)} bytes that end too early")
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)

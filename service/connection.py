@@ -54,12 +54,22 @@ FLUSH_S = 2.0
 class StreamConnection:
     """One client on one stream. Everything but `_deliver` runs on the event loop."""
 
-    def __init__(self, websocket: WebSocket, service: Service, stream_id: str, offer: Offer, token: str | None) -> None:
+    def __init__(
+        self,
+        websocket: WebSocket,
+        service: Service,
+        stream_id: str,
+        offer: Offer,
+        token: str | None,
+        owner: str | None = None,
+    ) -> None:
         self._websocket = websocket
         self._service = service
         self._watch = service.watch
         self._stream_id = stream_id
         self._token = token
+        self._owner = owner
+        self._anonymous = service.access.anonymous
         settings = service.settings
         self._protocol = ServerProtocol(
             offer.encoding, window=settings.window, max_message_bytes=settings.max_message_bytes
@@ -76,6 +86,11 @@ class StreamConnection:
         self._reset_next = False
         self._pace = Pace()
         self._deadline: float | None = None
+
+    @property
+    def greeted(self) -> bool:
+        """Whether the client has said a hello that was taken."""
+        return self._stream is not None
 
     async def run(self) -> None:
         """Serve the connection until it is closed by either side."""
@@ -197,7 +212,7 @@ class StreamConnection:
         if service.draining:
             raise Closing(CloseCode.DRAINING, "server shutting down")
         try:
-            service.streams.authorise(self._stream_id, token=self._token, anonymous=settings.anonymous_allowed)
+            service.streams.authorise(self._stream_id, token=self._token, anonymous=self._anonymous, owner=self._owner)
             self._hello = await self._receive_hello(settings.hello_timeout_s)
             return await self._open(self._hello)
         except NotAuthorised as error:
@@ -238,7 +253,11 @@ class StreamConnection:
         if Output.TRACKS in hello.outputs and not is_available():
             raise TrackingUnavailable(MISSING)
         stream, resumes = service.streams.open(
-            self._stream_id, token=self._token, resume=hello.resume, anonymous=settings.anonymous_allowed
+            self._stream_id,
+            token=self._token,
+            resume=hello.resume,
+            anonymous=self._anonymous,
+            owner=self._owner,
         )
         previous = service.streams.attach(stream, self)
         if previous is not None:

@@ -55,6 +55,12 @@ class Problem(Exception):
         return Response(json.dumps(body), self.status, self.headers, media_type=PROBLEM_JSON)
 
 
+def printable(text: str, longest: int = 200) -> str:
+    """Text from the network for a log line: characters that could forge a line, or hide in one, are written out."""
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text[:longest])
+    return shown if len(text) <= longest else f"{shown}..."
+
+
 def new_error_id() -> str:
     """A short random id that is told to the client and written to the log."""
     return secrets.token_hex(6)
@@ -105,7 +111,7 @@ async def _on_problem(request: Request, error: Exception) -> Response:
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+    code = getattr(error, "code", None) or HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
     return respond(request, Problem(error.status_code, code, str(error.detail), headers=error.headers))
 
 
@@ -120,7 +126,7 @@ async def _on_validation(request: Request, error: Exception) -> Response:
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:
     error_id = new_error_id()
-    about = {"error_id": error_id, "method": request.method, "path": request.url.path}
+    about = {"error_id": error_id, "method": request.method, "path": printable(request.url.path)}
     log.error("request failed, error_id=%s %s %s", *about.values(), exc_info=error, extra=about)
     detail = f"the request failed; the log has it as {error_id}"
     return respond(request, Problem(500, "internal", detail, extra={"error_id": error_id}))

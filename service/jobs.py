@@ -170,7 +170,7 @@ def check_header(payload: bytes, content_type: str, limits: codec.Limits) -> Ref
 
 def code_of(error: codec.CodecError) -> ErrorCode:
     """The wire's code for a codec's error."""
-    if isinstance(error, codec.TooManyBytes | codec.TooManyPixels):
+    if isinstance(error, codec.TooManyBytes | codec.TooManyPixels | codec.TooCostly):
         return ErrorCode.IMAGE_TOO_LARGE
     if isinstance(error, codec.TruncatedImage):
         return ErrorCode.INCOMPLETE_IMAGE

@@ -12,8 +12,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.http_guard import Gate, guarded
 from service.registry import ModelRegistry
-from service.settings import Settings
+from service.settings import Settings, is_loopback
 from service.state import Service
 
 log = logging.getLogger("afterimage.serve")
@@ -29,13 +30,15 @@ def make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 
     The pinned WebSocket implementation stops reading from the socket while a message waits for the app, so
     that stale frames pile up at the sender, who sees it, and not here; `ws_max_queue` says the same to the
-    other implementation. Deflate would only burn CPU on JPEG.
+    other implementation. Deflate would only burn CPU on JPEG, and let small messages become large ones.
     """
+    http, websocket = guarded(Gate(settings))
     return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
-        ws="websockets-sansio",
+        http=http,
+        ws=websocket,
         ws_max_size=settings.max_message_bytes,
         ws_max_queue=1,
         ws_per_message_deflate=False,
@@ -43,6 +46,8 @@ def make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         ws_ping_timeout=settings.ping_s,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
         backlog=BACKLOG,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         server_header=False,
         access_log=False,
         log_config=None,
@@ -109,7 +114,10 @@ def serve(settings: Settings, registry: ModelRegistry | None = None, *, try_next
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         log.info("listening on http://%s:%d", shown, port)
-        if try_next and settings.anonymous_allowed:
+        anybody = settings.anonymous_allowed and (settings.keys_file is None or settings.anonymous_streams)
+        if not anybody and settings.keys_file is None and not is_loopback(settings.host):
+            log.warning("nobody may use this server: it listens beyond loopback and has no keys (docs/security.md)")
+        if try_next and anybody:
             server.hint = f"try: {try_next}{_url_option(host, port)}"
         asyncio.run(server.serve(sockets=[listener]))
 

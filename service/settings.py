@@ -264,12 +264,76 @@ class Settings(BaseSettings):
 
     anonymous_streams: bool | None = Field(
         default=None,
-        description="streams without a token, made by connecting; None: only when listening on loopback",
+        description="streams and requests without token or key; None: only on loopback, and without keys_file",
     )
     allowed_origins: tuple[str, ...] = Field(
         default=(),
         max_length=64,
         description="origins beside the server's own, such as https://cam.example",
+    )
+
+    keys_file: Path | None = Field(
+        default=None,
+        description="API keys, as `afterimage keys add` writes them; None: no keys",
+    )
+    max_auth_failures_per_min: float = Field(
+        default=30.0,
+        gt=0,
+        le=6000,
+        description="wrong keys and tokens of a peer that are answered and logged as such",
+    )
+    max_request_rate: float = Field(
+        default=200.0,
+        gt=0,
+        le=100_000,
+        description="HTTP requests and handshakes per second of a key, or of a peer without one",
+    )
+    max_streams_per_key: int = Field(
+        default=64,
+        ge=1,
+        le=4096,
+        description="streams open at once that one key has made",
+    )
+    max_greeting: int = Field(
+        default=64,
+        ge=1,
+        le=4096,
+        description="WebSocket connections that have not said hello yet",
+    )
+    max_connections: int = Field(
+        default=1024,
+        ge=1,
+        le=65_536,
+        description="TCP connections at once",
+    )
+    max_connections_per_peer: int = Field(
+        default=256,
+        ge=1,
+        le=65_536,
+        description="TCP connections of one address (IPv6: of one /64 network), trusted proxies excepted",
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        default=("127.0.0.1", "::1"),
+        max_length=64,
+        description="addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed",
+    )
+    header_timeout_s: float = Field(
+        default=10.0,
+        gt=0,
+        le=300,
+        description="wait for a request's whole head, seconds",
+    )
+    body_timeout_s: float = Field(
+        default=10.0,
+        gt=0,
+        le=300,
+        description="wait for a request's body, seconds; more by what has come, at min_body_rate",
+    )
+    min_body_rate: int = Field(
+        default=16 << 10,
+        ge=64,
+        le=1 << 30,
+        description="slowest body that is waited for, bytes per second",
     )
 
     hello_timeout_s: float = Field(
@@ -364,6 +428,13 @@ class Settings(BaseSettings):
                 raise ValueError(f'expected an origin such as "https://cam.example:8443", got {origin!r}')
         return tuple(origin.lower() for origin in origins)
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies_are_networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            ipaddress.ip_network(proxy)  # its ValueError says what is wrong
+        return proxies
+
     @model_validator(mode="after")
     def _default_model_exists(self) -> Self:
         if self.default_model is not None and self.models and self.default_model not in self.models:
@@ -373,13 +444,14 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def metrics_for(self) -> Literal["open", "admin", "off"]:
-        """Who may read the metrics."""
-        return self.metrics or ("open" if is_loopback(self.host) else "admin")
+    def metrics_for(self) -> Literal["open", "infer", "admin", "off"]:
+        """Who may read the metrics: anybody, who may have frames computed, who may change what is served, or nobody."""
+        return self.metrics or ("infer" if is_loopback(self.host) else "admin")
 
     @property
     def anonymous_allowed(self) -> bool:
-        """Whether a stream may be made by connecting, without a token."""
+        """Whether a stream may be made by connecting, without a token; where there are keys, `service.access` asks for
+        more."""
         return is_loopback(self.host) if self.anonymous_streams is None else self.anonymous_streams
 
 

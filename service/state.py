@@ -16,8 +16,9 @@ import cv2
 import numpy as np
 from starlette.requests import HTTPConnection
 
-from clients.wire import Policy
+from clients.wire import CloseCode, Policy
 from service import codec
+from service.access import Access
 from service.admission import Admission, Overloaded
 from service.audits.auditor import Auditor
 from service.caches import Caches
@@ -56,6 +57,10 @@ FLUSH_S = 2.0
 class Connection(Protocol):
     """A WebSocket connection that can be drained."""
 
+    @property
+    def greeted(self) -> bool:
+        """Whether it has a stream."""
+
     async def drain(self, deadline: float) -> None:
         """Finish frames under way until `deadline` (loop time), say goodbye, close with 1012."""
 
@@ -71,10 +76,12 @@ class Service:
     ) -> None:
         self.settings = settings
         self.registry = registry
+        self.access = Access(settings)
         self.auditor = Auditor(settings.audit_share, settings.audit_confidence)
         self.scheduler = Scheduler(settings.workers, self.auditor.spare)
         self.streams = StreamManager(
             max_streams=settings.max_streams,
+            max_per_owner=settings.max_streams_per_key,
             resume_s=settings.resume_s,
             max_resume_s=settings.max_resume_s,
             freed=self._free,
@@ -262,10 +269,21 @@ class Service:
             await asyncio.sleep(SWEEP_S)
             for stream in self.streams.sweep():
                 log.info("stream %s expired", stream.id, extra={"stream_id": stream.id, "model": stream.model})
+            self._end_orphans()
             self.auditor.sweep()
             self.admission.forget(self.registry.names())
             if self.meter.known:
                 await asyncio.to_thread(self.meter.read)  # often enough for a counter that goes round
+
+    def _end_orphans(self) -> None:
+        """Streams whose key was removed, or has expired, end."""
+        keys = self.access.keys
+        for stream in self.streams.all() if keys is not None else ():
+            if keys is not None and stream.owner is not None and not keys.has(stream.owner):
+                if stream.attachment is not None:
+                    stream.attachment.end(CloseCode.UNAUTHORIZED, "the key is no longer valid")
+                self.streams.remove(stream)
+                log.info("stream %s ended: its key is no longer valid", stream.id)
 
     async def _drain(self) -> None:
         deadline = asyncio.get_running_loop().time() + self.settings.drain_s

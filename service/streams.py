@@ -63,6 +63,10 @@ class TooManyStreams(RuntimeError):
     """As many streams as the settings allow are open."""
 
 
+class TooManyOwned(TooManyStreams):
+    """As many streams as the settings allow one key are open."""
+
+
 class StreamBusy(RuntimeError):
     """Another connection has the stream."""
 
@@ -121,7 +125,7 @@ class Counters:
 
 @dataclass
 class Stream:
-    """One stream of frames. `token` of None marks an anonymous stream, made by connecting."""
+    """One stream of frames. `token` of None marks a stream made by connecting; `owner` names the key that made it."""
 
     id: str
     model: str | None
@@ -137,6 +141,7 @@ class Stream:
     attachment: Attachment | None = None
     detached_at: float = 0.0
     created_at: float = field(default_factory=time.time)
+    owner: str | None = None
     figures: Figures = field(default_factory=Figures)
     ending: Ending = "removed"
     """Why it is forgotten, once it is."""
@@ -163,7 +168,7 @@ class Stream:
             "state": self.state.value,
             "resume_s": self.resume_s,
             "connected": self.attachment is not None,
-            "anonymous": self.token is None,
+            "anonymous": self.token is None and self.owner is None,
             "created_at": self.created_at,
             "frames": {
                 "received": counters.received,
@@ -212,8 +217,10 @@ class StreamManager:
         max_resume_s: float | None = None,
         freed: Callable[[Stream], None] = lambda stream: None,
         clock: Callable[[], float] = time.monotonic,
+        max_per_owner: int | None = None,
     ) -> None:
         self._max_streams = max_streams
+        self._max_per_owner = max_per_owner
         self._resume_s = resume_s
         self._max_resume_s = max(resume_s, max_resume_s or 0.0)
         self._freed = freed
@@ -228,10 +235,10 @@ class StreamManager:
         """Every stream, oldest first."""
         return list(self._streams.values())
 
-    def create(self, model: str | None, resume_s: float | None = None) -> tuple[Stream, str]:
+    def create(self, model: str | None, resume_s: float | None = None, owner: str | None = None) -> tuple[Stream, str]:
         """A new stream under a random id, and its token; `resume_s` as in `keep_for`. Raises TooManyStreams."""
         token = Secrets(keep=1)
-        stream = self._add(Stream(secrets.token_urlsafe(9), model, token))
+        stream = self._add(Stream(secrets.token_urlsafe(9), model, token, owner=owner))
         self.keep_for(stream, resume_s)
         return stream, token.mint()
 
@@ -244,26 +251,34 @@ class StreamManager:
         """The stream of that id, if it is there."""
         return self._streams.get(stream_id)
 
-    def authorise(self, stream_id: str, *, token: str | None, anonymous: bool) -> None:
-        """Raise NotAuthorised unless a connection with this token may ask for this stream."""
+    def authorise(self, stream_id: str, *, token: str | None, anonymous: bool, owner: str | None = None) -> None:
+        """Raise NotAuthorised unless a connection with this token, or with the key `owner`, may ask for this stream."""
         stream = self._streams.get(stream_id)
-        if stream is None:
+        if owner is not None:
+            if stream is not None and stream.owner != owner:
+                raise NotAuthorised(f"stream {stream_id!r} is not of this key")
+        elif stream is None:
             if token is not None or not anonymous:
                 _, why = self._gone.get(stream_id, (None, None))
                 was = f"; it was {why.value}" if why is not None and token is not None else ""
                 raise NotAuthorised(f"no stream {stream_id!r} for this token{was}; make one with POST /v1/streams")
-        elif stream.token is not None and not stream.token.matches(token):
-            raise NotAuthorised(f"expected the token of stream {stream_id!r}")
+        elif stream.token is not None:
+            if not stream.token.matches(token):
+                raise NotAuthorised(f"expected the token of stream {stream_id!r}")
+        elif stream.owner is not None or not anonymous:
+            raise NotAuthorised(f"expected the key of stream {stream_id!r}")
 
-    def open(self, stream_id: str, *, token: str | None, resume: str | None, anonymous: bool) -> tuple[Stream, bool]:
+    def open(
+        self, stream_id: str, *, token: str | None, resume: str | None, anonymous: bool, owner: str | None = None
+    ) -> tuple[Stream, bool]:
         """The stream a connection asks for, made now if it may be; and whether it resumes.
 
         Raises NotAuthorised, StreamBusy (somebody else's connection is on it) or TooManyStreams.
         """
-        self.authorise(stream_id, token=token, anonymous=anonymous)
+        self.authorise(stream_id, token=token, anonymous=anonymous, owner=owner)
         stream = self._streams.get(stream_id)
         if stream is None:
-            return self._add(Stream(stream_id, None, None)), False
+            return self._add(Stream(stream_id, None, None, owner=owner)), False
         resumes = stream.resume.matches(resume) and stream.pipeline is not None
         if stream.token is None and stream.attachment is not None and not resumes:
             raise StreamBusy(f"stream {stream_id!r} has a connection already; use another id, or resume it")
@@ -326,6 +341,10 @@ class StreamManager:
         return stream.resume_s if stream.state is StreamState.KEPT else max(stream.resume_s, self._resume_s)
 
     def _add(self, stream: Stream) -> Stream:
+        if stream.owner is not None and self._max_per_owner is not None:
+            owned = sum(other.owner == stream.owner for other in self._streams.values())
+            if owned >= self._max_per_owner:
+                raise TooManyOwned(f"expected at most {self._max_per_owner} streams of one key, they are all in use")
         if len(self._streams) >= self._max_streams:
             self.sweep()
         if len(self._streams) >= self._max_streams:

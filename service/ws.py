@@ -6,12 +6,12 @@ from fastapi import APIRouter, WebSocket
 
 from clients.wire import WireError, parse_subprotocols
 from service.connection import StreamConnection
-from service.errors import Problem
+from service.errors import Problem, overloaded
 from service.origin import origin_allowed
-from service.routes.guards import bearer_token
+from service.routes.guards import offered_key
 from service.settings import is_loopback
-from service.state import service_of
-from service.streams import STREAM_ID
+from service.state import Service, service_of
+from service.streams import STREAM_ID, NotAuthorised
 
 router = APIRouter()
 
@@ -31,14 +31,36 @@ async def stream_socket(websocket: WebSocket, stream_id: str) -> None:
         offer = parse_subprotocols(websocket.scope.get("subprotocols", []))
     except WireError as error:
         return await _deny(websocket, Problem(400, "bad_subprotocol", error.detail))
-    token = offer.token or bearer_token(headers.get("authorization"))
+    token = offer.token or offered_key(websocket)
+    owner = service.access.owner(token)
+    try:
+        _check_rates(websocket, service, stream_id, token, owner)
+    except Problem as problem:
+        return await _deny(websocket, problem)
     await websocket.accept(subprotocol=offer.encoding.value)
-    connection = StreamConnection(websocket, service, stream_id, offer, token)
+    connection = StreamConnection(websocket, service, stream_id, offer, None if owner else token, owner)
     service.connections.add(connection)
     try:
         await connection.run()
     finally:
         service.connections.discard(connection)
+
+
+def _check_rates(websocket: WebSocket, service: Service, stream_id: str, token: str | None, owner: str | None) -> None:
+    """Raise Problem for handshakes that come too fast, wait in too great a number, or are wrong too often.
+
+    Another wrong one passes: the connection is accepted and closed with 1008, which a browser can read.
+    """
+    service.access.pace(websocket, owner)
+    waiting = sum(not connection.greeted for connection in service.connections)
+    if waiting >= service.settings.max_greeting:
+        raise overloaded(f"expected at most {waiting} connections without a hello", service.settings.retry_after_ms)
+    try:
+        service.streams.authorise(stream_id, token=token, anonymous=service.access.anonymous, owner=owner)
+    except NotAuthorised:
+        refused = service.access.failed(websocket, token)
+        if refused.status == 429:
+            raise refused from None
 
 
 async def _deny(websocket: WebSocket, problem: Problem) -> None:

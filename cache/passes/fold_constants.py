@@ -113,7 +113,7 @@ def _fold(node: Node, constants: Mapping[str, Array]) -> list[Array] | None:
         return [shape[slice(node.attrs.get("start", 0), node.attrs.get("end"))]]
     try:
         result = evaluate(node.op.removeprefix(FOREIGN_PREFIX), values, node.attrs)
-    except (TooLarge, ValueError, IndexError, TypeError, ZeroDivisionError):
+    except (TooLarge, ValueError, IndexError, TypeError, ArithmeticError):
         return None
     return None if result is None else [result]
 

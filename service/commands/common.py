@@ -34,7 +34,7 @@ EXPECTED_ERRORS = {
     "service.configuration": ("ConfigurationError",), "service.evaluate": ("EvaluationError",),
     "service.families": ("FamilyError",), "service.model_spec": ("SpecError",), "service.profile": ("ProfileError",),
     "service.recorder": ("RecorderError",), "service.registry": ("ModelFailed", "UnknownModel"), "service.sources":
-    ("SourceError",), "service.traces": ("TracesError",),
+    ("SourceError",), "service.traces": ("TracesError",), "service.keys": ("KeysError",),
 }  # fmt: skip
 """By module, so that a command imports only those that it can run into: a server needs no video decoder."""
 

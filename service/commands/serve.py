@@ -20,6 +20,7 @@ from service.commands.common import (
     parse_size,
     plain_errors,
 )
+from service.keys import read_keys
 from service.registry import ModelRegistry
 
 
@@ -73,6 +74,8 @@ def command(
         settings = settings.model_copy(update={"models": {BUILT_IN: own}})
     with plain_errors():
         registry = ModelRegistry.from_settings(settings)
+        if settings.keys_file is not None:
+            read_keys(settings.keys_file)
         registry.get()  # a default model that cannot be loaded is said at once, before anything listens
         hint = "" if settings.log_format == "json" else f"{own_name()} stream scene"
         server.serve(settings, registry, try_next=hint)

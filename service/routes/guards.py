@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from fastapi import Request
+from starlette.requests import HTTPConnection
 
+from service.access import ANYBODY, Caller
 from service.errors import Problem
+from service.keys import Scope
 from service.origin import origin_allowed
 from service.settings import is_loopback
 from service.state import service_of
@@ -20,23 +23,34 @@ async def own_origin(request: Request) -> None:
 
 
 async def require_infer(request: Request) -> None:
-    """Refuse requests that may not have frames computed."""
+    """Refuse requests that may not have frames computed; who asks is then `caller_of(request)`."""
     await own_origin(request)
+    request.state.caller = service_of(request).access.permit(request, Scope.INFER, offered_key(request))
 
 
 async def require_admin(request: Request) -> None:
-    """Refuse requests that may not change what is served: others than those to a server on loopback."""
+    """Refuse requests that may not change what is served."""
     await own_origin(request)
-    if not is_loopback(service_of(request).settings.host):
-        raise Problem(403, "forbidden", "admin requests are off where the server listens beyond loopback")
+    request.state.caller = service_of(request).access.permit(request, Scope.ADMIN, offered_key(request))
 
 
 async def authorise_key(request: Request, api_key: str | None) -> None:
-    """`require_infer` for clients that send their key in a field of a form; called once the form is read.
+    """As `require_infer`, for APIs whose key is a field of a form; a key in a header counts as well."""
+    await own_origin(request)
+    offered = offered_key(request) or api_key or None
+    request.state.caller = service_of(request).access.permit(request, Scope.INFER, offered)
 
-    api_key : what the field held; None without one
-    """
-    await require_infer(request)
+
+def caller_of(request: Request) -> Caller:
+    """Who `require_infer`, `require_admin` or `authorise_key` has let in."""
+    caller = getattr(request.state, "caller", ANYBODY)
+    assert isinstance(caller, Caller)
+    return caller
+
+
+def offered_key(connection: HTTPConnection) -> str | None:
+    """The key or token of a request's headers: Authorization: Bearer, or X-API-Key."""
+    return bearer_token(connection.headers.get("authorization")) or connection.headers.get("x-api-key") or None
 
 
 def bearer_token(authorization: str | None) -> str | None:

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from service.collectors import Scrape, service_metrics
 from service.errors import Problem
-from service.routes.guards import require_admin
+from service.routes.guards import require_admin, require_infer
 from service.state import service_of
 
 router = APIRouter(tags=["metrics"])
@@ -37,6 +37,8 @@ async def metrics(request: Request) -> Response:
         raise Problem(404, "not_found", "metrics are turned off; see the setting metrics")
     if wanted == "admin":
         await require_admin(request)
+    elif wanted == "infer":
+        await require_infer(request)
     encode, content_type = _encoder(request.headers.get("accept", ""))
     scrape = Scrape(service_metrics(service), service.watch.metrics.registry)
     body = await asyncio.to_thread(encode, scrape)  # a large text, and files of /proc and /sys

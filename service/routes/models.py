@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.errors import Problem, overloaded
 from service.life import ModelInUse, TooManyLoads
 from service.registry import ModelFailed, UnknownModel
-from service.routes.guards import require_admin
+from service.routes.guards import require_admin, require_infer
 from service.settings import ModelName
 from service.state import Service, service_of
 
@@ -44,7 +44,7 @@ class WantedModel(BaseModel):
     )
 
 
-@router.get("/models", summary="List the models")
+@router.get("/models", summary="List the models", dependencies=[Depends(require_infer)])
 async def list_models(request: Request) -> dict[str, Any]:
     """Name, state, family, input size (width, height), labels and memory of each model; what the service holds now.
 

@@ -73,8 +73,10 @@ async def model_metadata(request: Request, name: str, number: str | None = None)
     return (await _signature(service, require_model(service, name), number)).metadata()
 
 
-@router.get("/models/{name}/ready", summary="Open Inference: whether a model answers at once", response_model=None)
-@router.get("/models/{name}/versions/{number}/ready", include_in_schema=False, response_model=None)
+@router.get("/models/{name}/ready", summary="Open Inference: whether a model answers at once", response_model=None,
+            dependencies=[Depends(require_infer)])  # fmt: skip
+@router.get("/models/{name}/versions/{number}/ready", include_in_schema=False, response_model=None,
+            dependencies=[Depends(require_infer)])  # fmt: skip
 async def model_ready(request: Request, name: str, number: str | None = None) -> Response:
     """200, or 400 for a model that is registered and not ready; loads nothing."""
     service = service_of(request)
@@ -112,7 +114,8 @@ async def infer(request: Request, name: str, number: str | None = None) -> Respo
     return Response(reply, headers={HEADER_LENGTH: str(header_length)}, media_type="application/octet-stream")
 
 
-@router.post("/repository/index", summary="Open Inference: what could be loaded", response_model=None)
+@router.post("/repository/index", summary="Open Inference: what could be loaded", response_model=None,
+             dependencies=[Depends(require_infer)])  # fmt: skip
 async def index(request: Request) -> list[dict[str, str]]:
     """Models that are registered, then those of the library that are not; body {"ready": true}: ready ones alone."""
     service = service_of(request)

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Header, Request, Response
+from fastapi import APIRouter, Body, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from clients.wire import CloseCode
+from service.access import too_many
 from service.errors import Problem, overloaded
+from service.keys import Scope
 from service.registry import UnknownModel
-from service.routes.guards import bearer_token, own_origin
-from service.state import Service, service_of
-from service.streams import Stream, TooManyStreams
+from service.routes.guards import caller_of, offered_key, own_origin, require_infer
+from service.state import service_of
+from service.streams import Stream, TooManyOwned, TooManyStreams
 
 router = APIRouter(prefix="/v1/streams", tags=["streams"], dependencies=[Depends(own_origin)])
 
-Authorization = Annotated[str | None, Header(max_length=1024)]
+_ONE: dict[int | str, dict[str, Any]] = {
+    401: {"description": "The token or key is missing or wrong"},
+    403: {"description": "Another key's, or anonymous streams are off"},
+    404: {"description": "No such stream"},
+    429: {"description": "Too fast"},
+}
 
 
 class NewStream(BaseModel):
@@ -43,7 +50,17 @@ class CreatedStream(BaseModel):
     resume_s: float
 
 
-@router.post("", status_code=201, summary="Make a stream", responses={503: {"description": "Too many"}})
+@router.post(
+    "",
+    status_code=201,
+    summary="Make a stream",
+    dependencies=[Depends(require_infer)],
+    responses={
+        404: {"description": "Unknown model"},
+        429: {"description": "Too fast, or too many of this key"},
+        503: {"description": "Too many"},
+    },
+)
 async def create_stream(request: Request, wanted: Annotated[NewStream | None, Body()] = None) -> CreatedStream:
     """A stream under a new id. It is forgotten if nobody connects in time."""
     service = service_of(request)
@@ -55,10 +72,12 @@ async def create_stream(request: Request, wanted: Annotated[NewStream | None, Bo
         too_much = service.refuse_stream(model, promised_fps)
         if too_much is not None:
             raise overloaded(too_much, service.settings.retry_after_ms)
-        stream, token = service.streams.create(model, wanted.resume_s if wanted else None)
+        stream, token = service.streams.create(model, wanted.resume_s if wanted else None, owner=caller_of(request).key)
         stream.demand.promised_fps = promised_fps
     except UnknownModel as error:
         raise Problem(404, "unknown_model", str(error)) from None
+    except TooManyOwned as error:
+        raise too_many("too_many_streams", str(error), 1.0) from None
     except TooManyStreams as error:
         raise overloaded(str(error), service.settings.retry_after_ms) from None
     scheme = "wss" if request.url.scheme == "https" else "ws"
@@ -70,40 +89,50 @@ async def create_stream(request: Request, wanted: Annotated[NewStream | None, Bo
     )
 
 
-@router.get("", summary="List the streams")
+@router.get("", summary="List the streams", dependencies=[Depends(require_infer)])
 async def list_streams(request: Request) -> dict[str, list[dict[str, Any]]]:
-    """All streams; only where anonymous streams are allowed, since it names other people's."""
-    service = service_of(request)
-    if not service.settings.anonymous_allowed:
+    """All streams, for an admin and where anonymous streams are allowed; else those of the key that asks."""
+    service, caller = service_of(request), caller_of(request)
+    if caller.key is None and not service.access.anonymous:
         raise Problem(403, "forbidden", "the list of streams is off where anonymous streams are not allowed")
-    return {"streams": [stream.brief() for stream in service.streams.all()]}
+    everything = caller.admin or caller.key is None
+    return {"streams": [stream.brief() for stream in service.streams.all() if everything or stream.owner == caller.key]}
 
 
-@router.get("/{stream_id}", summary="State and figures of a stream")
-async def get_stream(request: Request, stream_id: str, authorization: Authorization = None) -> dict[str, Any]:
-    """Needs the stream's token, if it has one."""
-    return _authorised(service_of(request), stream_id, authorization).describe()
+@router.get("/{stream_id}", summary="State and figures of a stream", responses=_ONE)
+async def get_stream(request: Request, stream_id: str) -> dict[str, Any]:
+    """Needs the stream's token, or the key that made it, if it has one."""
+    return _authorised(request, stream_id).describe()
 
 
-@router.delete("/{stream_id}", status_code=204, summary="Forget a stream")
-async def delete_stream(request: Request, stream_id: str, authorization: Authorization = None) -> Response:
-    """Free what is cached and close the connection with 1000. Needs the stream's token, if it has one."""
+@router.delete("/{stream_id}", status_code=204, summary="Forget a stream", responses=_ONE)
+async def delete_stream(request: Request, stream_id: str) -> Response:
+    """Free what is cached and close the connection with 1000. Needs what `GET` needs."""
     service = service_of(request)
-    stream = _authorised(service, stream_id, authorization)
+    stream = _authorised(request, stream_id)
     if stream.attachment is not None:
         stream.attachment.end(CloseCode.NORMAL, "the stream was deleted")
     service.streams.remove(stream)
     return Response(status_code=204)
 
 
-def _authorised(service: Service, stream_id: str, authorization: str | None) -> Stream:
+def _authorised(request: Request, stream_id: str) -> Stream:
+    """The stream, for whoever has its token, its key or an admin's, or where anybody may use it. Raises Problem."""
+    service, offered = service_of(request), offered_key(request)
     stream = service.streams.get(stream_id)
+    if stream is not None and stream.token is not None and stream.token.matches(offered):
+        service.access.pace(request, None)
+        return stream
+    if stream is not None and stream.token is not None and service.access.keys is None:
+        raise service.access.failed(request, offered)
+    caller = service.access.permit(request, Scope.INFER, offered)
     if stream is None:
         raise Problem(404, "unknown_stream", f"no stream {stream_id[:64]!r}")
-    if stream.token is not None:
-        if not stream.token.matches(bearer_token(authorization)):
-            detail = "expected the stream's token: Authorization: Bearer ..."
-            raise Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
-    elif not service.settings.anonymous_allowed:
+    owned = stream.owner is not None or stream.token is not None
+    if owned and not caller.admin and (caller.key is None or stream.owner != caller.key):
+        if caller.key is None:
+            raise service.access.failed(request, offered)
+        raise Problem(403, "forbidden", f"stream {stream_id[:64]!r} is not of this key")
+    if not owned and caller.key is None and not service.access.anonymous:
         raise Problem(403, "forbidden", "anonymous streams are off")
     return stream

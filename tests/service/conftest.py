@@ -35,7 +35,7 @@ def make_client(engine: FakeEngine) -> Iterator:
     def make(*models, client: tuple[str, int] = ("testclient", 1), **settings):
         registry = make_registry(*(models or (engine.model(),)))
         app = create_app(make_settings(**settings), registry)
-        test_client = starlette.testclient.TestClient(app, raise_server_exceptions=False)
+        test_client = starlette.testclient.TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
         test_client.__enter__()
         entered.append(test_client)
         wait_until(lambda: app.state.service.warm or app.state.service.warm_error)

@@ -149,6 +149,22 @@ def test_detect_refusals(make_client, content: bytes, media: str, status: int, c
     assert client.post("/v1/detect", content=image(), headers=JPEG).status_code == 200
 
 
+def test_an_image_that_costs_more_than_its_pixels(make_client) -> None:
+    pixels = cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    bomb = pixels[:-2] + pixels[pixels.rindex(b"\xff\xda") : -2] * 100 + b"\xff\xd9"
+    body = problem(make_client().post("/v1/detect", content=bomb, headers=JPEG), 413, "image_too_large")
+    assert "scans" in body["detail"]
+
+
+def test_detect_refuses_forms_of_many_fields(make_client) -> None:
+    client = make_client()
+    files = {"image": ("x.jpg", image())}
+    fields = {f"f{n}": "x" for n in range(9)}
+    problem(client.post("/v1/detect", files=files, data=fields), 400, "bad_form")
+    problem(client.post("/v1/detect", files=files | {"other": ("y.jpg", image())}), 400, "bad_form")
+    assert client.post("/v1/detect", files=files, data={"f": "x"}).status_code == 200
+
+
 def test_a_body_of_unknown_length_is_bounded_too(make_client) -> None:
     client = make_client(max_message_bytes=16_384)
     chunks = (bytes(1000) for _ in range(1000))

@@ -25,6 +25,7 @@ from service_fakes import (
     subprotocols,
     wait_until,
 )
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -67,7 +68,7 @@ def test_uvicorns_defaults_are_overridden(engine: FakeEngine) -> None:
     settings = make_settings(max_message_bytes=12345)
     config = make_config(create_app(settings, make_registry(engine.model())), settings)
     config.load()
-    assert config.ws_protocol_class.__name__ == "WebSocketsSansIOProtocol"
+    assert issubclass(config.ws_protocol_class, WebSocketsSansIOProtocol)
     assert (config.ws_max_size, config.ws_max_queue, config.ws_per_message_deflate) == (12345, 1, False)
     assert config.timeout_graceful_shutdown == 3
 
@@ -150,6 +151,7 @@ def test_says_once_what_to_try_when_it_is_ready(engine: FakeEngine, capfd: pytes
         ({"host": "0.0.0.0", "anonymous_streams": True}, ("0.0.0.0", 8000), "try: a stream scene"),
         ({"host": "::", "anonymous_streams": True}, ("::", 9), "try: a stream scene --url http://127.0.0.1:9"),
         ({"anonymous_streams": False}, ("127.0.0.1", 8000), ""),
+        ({"keys_file": Path("keys")}, ("127.0.0.1", 8000), ""),
     ],
 )
 def test_what_to_try_works_as_it_is_printed(
@@ -172,6 +174,24 @@ def test_what_to_try_works_as_it_is_printed(
     monkeypatch.setattr("service.serve.make_server", lambda *_: stub)
     serve(make_settings(**settings), try_next="a stream scene")
     assert stub.hint == expected
+
+
+def test_a_server_that_nobody_may_use_says_so(monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    class Listener(socket.socket):
+        def getsockname(self) -> tuple[str, int]:
+            return ("0.0.0.0", 9)
+
+    class Stub:
+        async def serve(self, sockets: list[socket.socket]) -> None: ...
+
+    monkeypatch.setattr("service.serve.bind", lambda host, port: Listener())
+    monkeypatch.setattr("service.serve.make_server", lambda *_: Stub())
+    for fields in ({"anonymous_streams": True}, {"keys_file": Path("keys")}):
+        serve(make_settings(host="0.0.0.0", **fields))
+    serve(make_settings())
+    assert "nobody may use" not in caplog.text
+    serve(make_settings(host="0.0.0.0"))
+    assert "nobody may use this server" in caplog.text
 
 
 @contextmanager

@@ -59,6 +59,7 @@ def test_a_map_of_the_arguments_replaces_that_of_the_environment(monkeypatch: py
         ({"drain_s": 0}, "greater than 0"),
         ({"prot": 1}, "Extra inputs"),
         ({"allowed_origins": ("cam.example",)}, "expected an origin"),
+        ({"trusted_proxies": ("proxy",)}, "does not appear to be an IPv4 or IPv6 network"),
         ({"allowed_origins": ("https://cam.example/page",)}, "expected an origin"),
         ({"otlp_endpoint": "collector:4318"}, "expected an endpoint"),
         ({"otlp_endpoint": "http://"}, "expected an endpoint"),

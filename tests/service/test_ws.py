@@ -319,7 +319,7 @@ def test_tokens(make_client) -> None:
     client = make_client(anonymous_streams=False)
     made = client.post("/v1/streams").json()
     stream_id, token = made["stream_id"], made["token"]
-    assert made["ws_url"] == f"ws://testserver/v1/streams/{stream_id}/ws"
+    assert made["ws_url"] == f"ws://localhost/v1/streams/{stream_id}/ws"
     for wrong in (None, "wrong", token + "x"):
         with connect(client, stream_id, wrong) as socket:
             assert socket.receive_json()["code"] == "unauthorized"

@@ -1,0 +1,99 @@
+"""Request bodies: bounded in bytes and in time while they are read, and never unpacked."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import Problem
+from service.settings import Settings
+
+
+class BodyRefused(HTTPException):
+    """A body that is not read on. An HTTPException, since FastAPI turns others into 400 while it reads."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(status, detail, {"Connection": "close"})
+        self.code = code
+
+    def problem(self) -> Problem:
+        """As a problem document."""
+        return Problem(self.status_code, self.code, self.detail, headers=self.headers)
+
+
+@dataclass(frozen=True)
+class BodyLimits:
+    """max_bytes : of a body. timeout_s : what may be waited for it, plus what has come over `min_rate`, bytes/s."""
+
+    max_bytes: int
+    timeout_s: float
+    min_rate: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> BodyLimits:
+        """As the settings say."""
+        return cls(settings.max_message_bytes, settings.body_timeout_s, settings.min_body_rate)
+
+    def too_large(self) -> BodyRefused:
+        """The refusal of a body that is, or will be, larger."""
+        return BodyRefused(413, "too_large", f"expected at most {self.max_bytes} bytes")
+
+
+class BodyGuard:
+    """ASGI middleware. What is counted is the time that the app waits, not the time it takes for other things."""
+
+    def __init__(self, app: ASGIApp, limits: BodyLimits) -> None:
+        self._app = app
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse by the head alone what can be; else pass on and watch the body."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        refused = self._refusal(dict(scope["headers"]))
+        if refused is not None:
+            return await refused.problem().response()(scope, receive, send)
+        await self._app(scope, _Watch(receive, self._limits), send)
+
+    def _refusal(self, headers: dict[bytes, bytes]) -> BodyRefused | None:
+        encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+        if encoding not in (b"", b"identity"):
+            return BodyRefused(415, "encoded_body", "expected a body without Content-Encoding")
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared[:20]) > self._limits.max_bytes:
+            return self._limits.too_large()
+        return None
+
+
+class _Watch:
+    """`receive` of one request."""
+
+    def __init__(self, receive: Receive, limits: BodyLimits) -> None:
+        self._receive = receive
+        self._limits = limits
+        self._bytes = 0
+        self._waited_s = 0.0
+        self._more = True
+
+    async def __call__(self) -> Message:
+        if not self._more:
+            return await self._receive()  # waits for the client to go away: that may take its time
+        limits, loop = self._limits, asyncio.get_running_loop()
+        begun = loop.time()
+        allowed_s = limits.timeout_s + self._bytes / limits.min_rate - self._waited_s
+        try:
+            async with asyncio.timeout(max(0.0, allowed_s)):
+                message = await self._receive()
+        except TimeoutError:
+            detail = f"expected a body within {limits.timeout_s:g} s and {limits.min_rate} bytes a second"
+            raise BodyRefused(408, "body_too_slow", detail) from None
+        self._waited_s += loop.time() - begun
+        if message["type"] == "http.request":
+            self._bytes += len(message.get("body", b""))
+            self._more = message.get("more_body", False)
+            if self._bytes > limits.max_bytes:
+                raise limits.too_large()
+        return message
