@@ -91,8 +91,8 @@ class Plan:
     arena. steps : in order. taps : cached tensors to hand out. tails : run when one of their inputs was written.
     constants : outputs that depend on no input. whole_from : share of a dense frame's work at which a partial
     frame, in blocks that are compared, takes as long as a dense one (`cache.tuning` measures it).
-    half : where maps kept as float16 lie; the arena is then a thread's, and holds what one step needs. room : where
-    maps may go without being copied.
+    half : where maps kept as float16 lie; the arena is then a thread's, for one step. room : where maps may go without
+    being copied. together : most frames of several streams worth running at once (`cache.tuning`); 1 for none.
     """
 
     name: str
