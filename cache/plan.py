@@ -130,8 +130,7 @@ class Plan:
 
         input_shape : (1, C, H, W); None takes the file's own. outputs : tensors to end at; None takes the model's
         outputs. normalisation : float32[256, C], what each byte of a frame becomes; None keeps the bytes' values.
-        Raises ModelError where the model cannot run at that size, or has no image input
-        (`cache.pass_through` runs those).
+        Raises ModelError where it cannot run at that size, or has no image input (`cache.pass_through` runs those).
         """
         shape = input_shape or native_shape(model)
         if shape is None:
@@ -211,7 +210,7 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     fused = separable.pairs(graph, parts.cached, kept)
     never_stored = {first.name for first in fused.values()}
     sums = additions(graph, parts.cached, kept) if policy.cache_dtype == "float32" else {}
-    if builder.arena.maps[0].outside:  # it is there only around what has changed: no step reads it with another map
+    if builder.arena.maps[0].outside:  # there only around what has changed: no step reads it with another map
         sums = {name: s for name, s in sums.items() if graph.inputs[0] not in s.convolution.inputs}
     added = {addition.convolution.name for addition in sums.values()}
 
