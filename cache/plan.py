@@ -89,10 +89,10 @@ class Plan:
     input_name, input_shape : the image, (1, C, H, W). table : float32[256, C], value of each byte after
     normalisation; line : slope and shift of it, where it is a line. maps, arena_elements : the layout of a stream's
     arena. steps : in order. taps : cached tensors to hand out. tails : run when one of their inputs was written.
-    constants : outputs that depend on no input. whole_from : share of a dense frame's work at which a partial
-    frame, in blocks that are compared, takes as long as a dense one (`cache.tuning` measures it).
-    half : where maps kept as float16 lie; the arena is then a thread's, for one step. room : where maps may go without
-    being copied. together : most frames of several streams worth running at once (`cache.tuning`); 1 for none.
+    constants : outputs that depend on no input. half : where maps kept as float16 lie; the arena is then a thread's,
+    for one step. room : where maps may go without being copied. Measured by `cache.tuning`: whole_from, share of a
+    dense frame's work at which a partial frame, in blocks that are compared, takes as long as a dense one; together,
+    most frames of several streams that are worth running at once, 1 for none.
     """
 
     name: str
