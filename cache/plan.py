@@ -89,10 +89,10 @@ class Plan:
     input_name, input_shape : the image, (1, C, H, W). table : float32[256, C], value of each byte after
     normalisation; line : slope and shift of it, where it is a line. maps, arena_elements : the layout of a stream's
     arena. steps : in order. taps : cached tensors to hand out. tails : run when one of their inputs was written.
-    constants : outputs that depend on no input. whole_from : share of a dense frame's work at which a partial
-    frame, in blocks that are compared, takes as long as a dense one (`cache.tuning` measures it).
-    half : where maps kept as float16 lie; the arena is then a thread's, and holds what one step needs. room : where
-    maps may go without being copied.
+    constants : outputs that depend on no input. half : where maps kept as float16 lie; the arena is then a thread's,
+    for one step. room : where maps may go without being copied. Measured by `cache.tuning`: whole_from, share of a
+    dense frame's work at which a partial frame, in blocks that are compared, takes as long as a dense one; together,
+    most frames of several streams that are worth running at once, 1 for none.
     """
 
     name: str
@@ -130,8 +130,7 @@ class Plan:
 
         input_shape : (1, C, H, W); None takes the file's own. outputs : tensors to end at; None takes the model's
         outputs. normalisation : float32[256, C], what each byte of a frame becomes; None keeps the bytes' values.
-        Raises ModelError where the model cannot run at that size, or has no image input
-        (`cache.pass_through` runs those).
+        Raises ModelError where it cannot run at that size, or has no image input (`cache.pass_through` runs those).
         """
         shape = input_shape or native_shape(model)
         if shape is None:
@@ -211,7 +210,7 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     fused = separable.pairs(graph, parts.cached, kept)
     never_stored = {first.name for first in fused.values()}
     sums = additions(graph, parts.cached, kept) if policy.cache_dtype == "float32" else {}
-    if builder.arena.maps[0].outside:  # it is there only around what has changed: no step reads it with another map
+    if builder.arena.maps[0].outside:  # there only around what has changed: no step reads it with another map
         sums = {name: s for name, s in sums.items() if graph.inputs[0] not in s.convolution.inputs}
     added = {addition.convolution.name for addition in sums.values()}
 
