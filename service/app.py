@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.types import Message
 
 from service import errors, ws
 from service.registry import ModelRegistry
@@ -29,6 +30,7 @@ def create_app(settings: Settings | None = None, registry: ModelRegistry | None 
         service = Service(chosen, known)
         app.state.service = service
         await service.start()
+        await _build_routes(app)
         try:
             yield
         finally:
@@ -41,3 +43,16 @@ def create_app(settings: Settings | None = None, registry: ModelRegistry | None 
     for router in (open_inference.router, deepstack.router):
         app.include_router(router)
     return app
+
+
+async def _build_routes(app: FastAPI) -> None:
+    """Pass a request for nothing through the routes: the first that reaches them builds them, in up to 0.1 s."""
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        """Nobody asked."""
+
+    scope = {"type": "http", "method": "GET", "path": "/-", "root_path": "", "headers": [], "query_string": b""}
+    await app.router(scope, receive, send)
