@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message
 
 from service import configuration, errors, ws
 from service.body_guard import BodyGuard, BodyLimits
@@ -44,6 +44,7 @@ def create_app(settings: Settings | None = None, registry: ModelRegistry | None 
         service = Service(chosen, known, traces)
         app.state.service = service
         await service.start()
+        await _build_routes(app)
         try:
             yield
         finally:
@@ -67,3 +68,16 @@ def create_app(settings: Settings | None = None, registry: ModelRegistry | None 
     for router in (open_inference.router, deepstack.router):
         app.include_router(router)
     return app
+
+
+async def _build_routes(app: FastAPI) -> None:
+    """Pass a request for nothing through the routes: the first that reaches them builds them, in up to 0.1 s."""
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        """Nobody asked."""
+
+    scope = {"type": "http", "method": "GET", "path": "/-", "root_path": "", "headers": [], "query_string": b""}
+    await app.router(scope, receive, send)

@@ -226,7 +226,7 @@ def test_a_restarted_server_is_found_again(engine: FakeEngine, kind: str) -> Non
     try:
         assert started.wait(10)
         url = f"http://127.0.0.1:{ports[0]}"
-        restart = lambda: (stop.set(), wait_until(lambda: len(engine.sessions) >= 3))  # noqa: E731
+        restart = lambda: (stop.set(), wait_until(lambda: len(engine.sessions) >= 4))  # noqa: E731
         decisions = _restart_sync(url, restart) if kind == "sync" else asyncio.run(_restart_async(url, restart))
         assert decisions == ["keyframe", "keyframe"]
     finally:

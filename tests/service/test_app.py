@@ -276,6 +276,14 @@ def test_the_list_of_streams_is_off_without_anonymous_streams(make_client) -> No
     problem(make_client(anonymous_streams=False).get("/v1/streams"), 403, "forbidden")
 
 
+def test_the_first_request_finds_the_routes_built(make_client, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = make_client()
+    built: list[object] = []
+    monkeypatch.setattr("fastapi.routing._populate_api_route_state", lambda *args, **fields: built.append(args))
+    assert client.post("/v1/detect", content=image(), headers=JPEG).status_code == 200
+    assert built == []
+
+
 def test_openapi_describes_every_route(make_client) -> None:
     paths = make_client().get("/openapi.json").json()["paths"]
     assert {
@@ -285,5 +293,8 @@ def test_openapi_describes_every_route(make_client) -> None:
         "/v1/detect",
         "/v1/streams",
         "/v1/streams/{stream_id}",
+        "/v1/models/{name}/reload",
+        "/v1/vision/detection",
+        "/v2/models/{name}/infer",
     } <= set(paths)
     assert "image/png" in paths["/v1/detect"]["post"]["requestBody"]["content"]

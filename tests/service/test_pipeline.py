@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from service_fakes import FakeEngine, image
+from service_fakes import SIZE, FakeEngine, image
 
 from service.caches import Caches
 from service.codec import CodecError, Limits, TooManyPixels
@@ -157,3 +157,56 @@ def test_a_new_session_gets_the_streams_thresholds() -> None:
     pipeline.evict()
     pipeline.run(image())
     assert len(engine.sessions) == 2
+
+
+def test_pixels_need_no_decoder(engine: FakeEngine) -> None:
+    pipeline = make(engine)
+    pixels = np.full((96, 128, 3), 120, np.uint8)
+    outcome = pipeline.run_pixels(pixels)
+    assert (outcome.found.detections[0].class_id, outcome.decode_ns, outcome.decision) == (12, 0, "keyframe")
+    assert pipeline.run_pixels(pixels).decision == "reuse"
+    assert pipeline.run_pixels(pixels, reset=True, min_confidence=0.9).found.detections == ()
+    engine.failures.append(MemoryError())
+    with pytest.raises(MemoryError):
+        pipeline.run_pixels(pixels)
+    assert pipeline.run_pixels(pixels).decision == "keyframe"
+
+
+def test_a_tensor_leaves_nothing_behind(engine: FakeEngine) -> None:
+    pipeline = make(engine)
+    pipeline.run(image(70))
+    x = np.full((1, 3, SIZE[1], SIZE[0]), 70, np.float32)
+    outputs = pipeline.run_tensor(x)
+    assert outputs["grey"].item() == 70
+    assert outputs["grey"].flags.owndata, "a copy"
+    with pytest.raises(ValueError, match="expected a tensor"):
+        pipeline.run_tensor(x[:, :1])
+    assert pipeline.run(image(70)).decision == "keyframe"
+    assert engine.sessions[0].decisions == ["keyframe"] * 3
+
+
+def test_the_next_frame_goes_to_the_model_that_a_reload_put_in_place(engine: FakeEngine) -> None:
+    asked: list[object] = []
+    first, second, third = (engine.model() for _ in range(3))
+    pipeline = FramePipeline(first, first.open_session(), Limits(), audits_of=lambda model: asked.append(model))
+    pipeline.run(image())
+    first.successor, second.successor = second, third
+    assert [pipeline.run(image()).decision for _ in range(2)] == ["keyframe", "reuse"]
+    assert (pipeline.model, asked) == (third, [third])
+    assert [session.decisions for session in engine.sessions] == [["keyframe"], ["keyframe", "reuse"]]
+
+
+def test_a_new_model_that_cannot_open_a_session_is_tried_again(engine: FakeEngine) -> None:
+    pipeline = make(engine)
+    fresh, opens = engine.model(), engine.open
+
+    def no_memory():
+        fresh._factory = opens
+        raise MemoryError
+
+    fresh._factory = no_memory
+    pipeline.model.successor = fresh
+    with pytest.raises(MemoryError):
+        pipeline.run(image())
+    assert pipeline.run(image()).decision == "keyframe"
+    assert pipeline.model is fresh

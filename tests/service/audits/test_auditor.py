@@ -253,3 +253,17 @@ def test_a_closed_auditor_begins_nothing():
     auditor._step = lambda: None
     auditor.close()
     assert auditor.spare() is None
+
+
+def test_a_reloaded_models_counts_go_on_and_an_unloaded_ones_are_gone(model: Model, tmp_path: Path) -> None:
+    auditor = Auditor(0.5, 0.95)
+    fresh = load("own", ModelSource(path=write_model(tmp_path / "fresh.onnx", labels=("person",), seed=1)))
+    fresh.warm()
+    assert auditor.stream(model) is not None
+    figures = auditor.figures()["own"]
+    figures.audits = 7
+    assert auditor.stream(fresh) is not None
+    assert auditor.figures()["own"] is figures
+    assert auditor._models["own"].model is fresh, "looks are at what is served"
+    auditor.forget("own")
+    assert auditor.figures() == {}
