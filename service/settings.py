@@ -333,7 +333,7 @@ class Settings(BaseSettings):
         default=16 << 10,
         ge=64,
         le=1 << 30,
-        description="slowest body that is waited for, bytes per second",
+        description="slowest body that is waited for, B/s",
     )
 
     hello_timeout_s: float = Field(
@@ -359,6 +359,10 @@ class Settings(BaseSettings):
         ge=0,
         le=86_400,
         description="how long a stream without a connection keeps its cache, seconds",
+    )
+    state_folder: Path | None = Field(
+        default=None,
+        description="folder of this server alone, in which streams that have a token outlive a restart; None: none do",
     )
     max_resume_s: float = Field(
         default=3600.0,

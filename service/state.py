@@ -38,6 +38,7 @@ from service.settings import Settings
 from service.single import Seat, compute
 from service.startup import resume_collector
 from service.streams import Stream, StreamManager
+from service.token_store import TokenStore
 from service.traces import Traces
 from service.watch import Watch
 
@@ -84,6 +85,7 @@ class Service:
             max_per_owner=settings.max_streams_per_key,
             resume_s=settings.resume_s,
             max_resume_s=settings.max_resume_s,
+            store=None if settings.state_folder is None else TokenStore(settings.state_folder),
             freed=self._free,
         )
         self.admission = Admission(settings.workers, settings.headroom)

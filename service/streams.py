@@ -30,6 +30,7 @@ from service.figures import Figures
 from service.metrics import Ending
 from service.pipeline import FramePipeline
 from service.scheduler import Lane
+from service.token_store import KeptStream, TokenStore
 from service.tracking import Tracker
 
 STREAM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
@@ -97,6 +98,18 @@ class Secrets:
         token = secrets.token_urlsafe(32)
         self._hashes.append(_hash(token))
         return token
+
+    @classmethod
+    def of(cls, hexadecimal: str) -> Secrets:
+        """One token, by its hash."""
+        made = cls(keep=1)
+        made._hashes.append(bytes.fromhex(hexadecimal))
+        return made
+
+    @property
+    def newest(self) -> str:
+        """The hash of the newest token, hexadecimal."""
+        return self._hashes[-1].hex()
 
     def matches(self, token: str | None) -> bool:
         """Whether `token` is one of those kept."""
@@ -207,6 +220,7 @@ class StreamManager:
     max_resume_s : the most it may ask for; None: resume_s
     freed : called with a stream that is gone, to take its lane out of service
     clock : seconds that only grow
+    store : keeps streams that have a token, without what they cached, for the next start; None: nothing is kept
     """
 
     def __init__(
@@ -218,6 +232,7 @@ class StreamManager:
         freed: Callable[[Stream], None] = lambda stream: None,
         clock: Callable[[], float] = time.monotonic,
         max_per_owner: int | None = None,
+        store: TokenStore | None = None,
     ) -> None:
         self._max_streams = max_streams
         self._max_per_owner = max_per_owner
@@ -227,6 +242,8 @@ class StreamManager:
         self._clock = clock
         self._streams: dict[str, Stream] = {}
         self._gone: dict[str, tuple[Secrets, ResumeReason]] = {}
+        self._store: TokenStore | None = None
+        self._restore(store)
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -240,7 +257,9 @@ class StreamManager:
         token = Secrets(keep=1)
         stream = self._add(Stream(secrets.token_urlsafe(9), model, token, owner=owner))
         self.keep_for(stream, resume_s)
-        return stream, token.mint()
+        minted = token.mint()
+        self._save()
+        return stream, minted
 
     def keep_for(self, stream: Stream, resume_s: float | None) -> None:
         """Have the stream kept so long without a connection, within the bound; None leaves it as it is."""
@@ -322,6 +341,8 @@ class StreamManager:
             while len(self._gone) > GONE_KEPT:
                 del self._gone[next(iter(self._gone))]
             self._freed(stream)
+            if stream.token is not None:
+                self._save()
 
     def sweep(self, now: float | None = None) -> list[Stream]:
         """Remove and return the streams that were without a connection for too long."""
@@ -352,3 +373,25 @@ class StreamManager:
         self._streams[stream.id] = stream
         stream.resume_s, stream.detached_at = self._resume_s, self._clock()
         return stream
+
+    def _restore(self, store: TokenStore | None) -> None:
+        """Take up the streams that an earlier process kept; each has time to be connected to."""
+        for kept in () if store is None else store.load()[: self._max_streams]:
+            token = Secrets.of(kept.token)
+            stream = self._add(Stream(kept.id, kept.model, token, owner=kept.owner, created_at=kept.created_at))
+            self.keep_for(stream, kept.resume_s)
+        self._store = store
+
+    def _save(self) -> None:
+        if self._store is None:
+            return
+        streams = [(stream, stream.token) for stream in self._streams.values() if stream.token is not None]
+        self._store.save(
+            tuple(
+                KeptStream(
+                    id=stream.id, model=stream.model, token=token.newest, created_at=stream.created_at,
+                    owner=stream.owner, resume_s=stream.resume_s,
+                )
+                for stream, token in streams
+            )
+        )  # fmt: skip

@@ -13,8 +13,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.streams import STREAM_ID
-
 log = logging.getLogger("afterimage.streams")
 
 FILE = "streams.json"
@@ -22,14 +20,19 @@ MAX_BYTES = 4 << 20
 
 
 class KeptStream(BaseModel):
-    """A stream that was made by POST /v1/streams. token : its SHA-256, hexadecimal."""
+    """A stream that was made by POST /v1/streams.
+
+    token : its SHA-256, hexadecimal. owner : name of the key that made it. resume_s : as the stream's.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: Annotated[str, Field(pattern=STREAM_ID.pattern.replace(r"\Z", "$"))]
+    id: Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,64}$")]
     model: str | None
     token: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     created_at: float
+    owner: str | None = None
+    resume_s: Annotated[float, Field(ge=0)] = 0.0
 
 
 class _File(BaseModel):

@@ -28,7 +28,7 @@ class ServerProcess:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], port: int = 0) -> None:
         self._log = folder / "server.log"
-        self._settings = dict(settings)
+        self._settings = {"state_folder": str(folder / "state"), **settings}
         self.port = port
         self._process: subprocess.Popen[str] | None = None
 
@@ -99,9 +99,9 @@ class ServerProcess:
         except OSError:
             return 0
 
-    def get(self, path: str) -> Any:
-        """The JSON of a GET."""
-        with urllib.request.urlopen(self.url + path, timeout=10) as response:
+    def post(self, path: str) -> Any:
+        """The JSON of a POST without a body."""
+        with urllib.request.urlopen(urllib.request.Request(self.url + path, method="POST"), timeout=10) as response:
             return json.load(response)
 
     def __enter__(self) -> Self:

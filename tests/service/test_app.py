@@ -10,6 +10,7 @@ import pytest
 from service_fakes import SIZE, FakeEngine, huge_jpeg, image, wait_until
 
 from service.registry import Model, ModelFailed
+from service.routes.forms import MAX_FIELDS
 
 JPEG = {"content-type": "image/jpeg"}
 
@@ -159,7 +160,7 @@ def test_an_image_that_costs_more_than_its_pixels(make_client) -> None:
 def test_detect_refuses_forms_of_many_fields(make_client) -> None:
     client = make_client()
     files = {"image": ("x.jpg", image())}
-    fields = {f"f{n}": "x" for n in range(9)}
+    fields = {f"f{n}": "x" for n in range(MAX_FIELDS + 1)}
     problem(client.post("/v1/detect", files=files, data=fields), 400, "bad_form")
     problem(client.post("/v1/detect", files=files | {"other": ("y.jpg", image())}), 400, "bad_form")
     assert client.post("/v1/detect", files=files, data={"f": "x"}).status_code == 200

@@ -94,6 +94,6 @@ def test_refusals(fields: dict, message: str) -> None:
 def test_loopback_and_anonymous_streams(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
     assert Settings(host=host).anonymous_allowed is expected
-    assert Settings(host=host).metrics_for == ("open" if expected else "admin")
+    assert Settings(host=host).metrics_for == ("infer" if expected else "admin")
     assert Settings(host=host, metrics="off").metrics_for == "off"
     assert Settings(host=host, anonymous_streams=not expected).anonymous_allowed is not expected

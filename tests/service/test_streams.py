@@ -19,6 +19,7 @@ from service.streams import (
     StreamState,
     TooManyStreams,
 )
+from service.token_store import FILE, TokenStore
 
 
 class Attachment:
@@ -249,3 +250,38 @@ def test_the_list_is_brief_and_a_stream_alone_tells_all() -> None:
     assert "latency_ms" not in brief
     assert whole["latency_ms"]["infer"] == {"p50": 4, "p99": 4}
     assert (whole["policy"], whole["window"], whole["waiting"], whole["audit"]) == (None, None, 0, None)
+
+
+def test_streams_with_a_token_outlive_the_server(tmp_path) -> None:
+    """What they cached does not, and neither do streams without a token."""
+    first = StreamManager(max_streams=4, resume_s=60, max_resume_s=600, store=TokenStore(tmp_path))
+    stream, token = first.create("m", 120, owner="porch")
+    ask(first, "anonymous")
+    gone, gone_token = first.create("m")
+    resume = stream.resume.mint()
+    first.remove(gone)
+
+    second = StreamManager(max_streams=4, resume_s=60, max_resume_s=600, store=TokenStore(tmp_path))
+    assert [kept.id for kept in second.all()] == [stream.id]
+    kept, resumes = ask(second, stream.id, token=token, resume=resume)
+    assert (kept.model, kept.owner, kept.resume_s, resumes) == ("m", "porch", 120, False)
+    assert kept.created_at == stream.created_at
+    assert second.reason(kept, resume, "m") is ResumeReason.UNKNOWN
+    with pytest.raises(NotAuthorised):
+        ask(second, stream.id, token="wrong")
+    with pytest.raises(NotAuthorised):
+        ask(second, gone.id, token=gone_token)
+    assert token not in (tmp_path / FILE).read_text()
+
+    small = StreamManager(max_streams=1, resume_s=60, store=TokenStore(tmp_path))
+    small.remove(small.all()[0])
+    assert TokenStore(tmp_path).load() == ()
+
+
+def test_a_kept_stream_expires_like_any_other(tmp_path) -> None:
+    clock = Clock()
+    StreamManager(max_streams=4, resume_s=60, store=TokenStore(tmp_path)).create("m")
+    later = StreamManager(max_streams=4, resume_s=60, clock=clock, store=TokenStore(tmp_path))
+    clock.now += 60
+    assert len(later.sweep()) == 1
+    assert TokenStore(tmp_path).load() == ()

@@ -6,7 +6,7 @@ import pytest
 
 from service.token_store import FILE, MAX_BYTES, KeptStream, TokenStore
 
-DOOR = KeptStream(id="door", model="people", token="ab" * 32, created_at=1.5)
+DOOR = KeptStream(id="door", model="people", token="ab" * 32, created_at=1.5, owner="porch", resume_s=5.0)
 YARD = KeptStream(id="yard_-1", model=None, token="cd" * 32, created_at=2.5)
 
 
