@@ -1,4 +1,4 @@
-"""Request bodies: bounded in bytes and in time while they are read, and never unpacked."""
+"""Request bodies: bounded in bytes and in time while they are read, and not unpacked here."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import Problem
+from service.errors import Problem, shaped
 from service.settings import Settings
+
+UNPACKING = "/v2/models/"
+"""Below it bodies may be packed: the route unpacks them, no further than a body may be long."""
 
 
 class BodyRefused(HTTPException):
@@ -53,14 +56,14 @@ class BodyGuard:
         """Refuse by the head alone what can be; else pass on and watch the body."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        refused = self._refusal(dict(scope["headers"]))
+        refused = self._refusal(scope["path"], dict(scope["headers"]))
         if refused is not None:
-            return await refused.problem().response()(scope, receive, send)
+            return await shaped(scope["path"], refused.problem())(scope, receive, send)
         await self._app(scope, _Watch(receive, self._limits), send)
 
-    def _refusal(self, headers: dict[bytes, bytes]) -> BodyRefused | None:
+    def _refusal(self, path: str, headers: dict[bytes, bytes]) -> BodyRefused | None:
         encoding = headers.get(b"content-encoding", b"identity").strip().lower()
-        if encoding not in (b"", b"identity"):
+        if encoding not in (b"", b"identity") and not path.startswith(UNPACKING):
             return BodyRefused(415, "encoded_body", "expected a body without Content-Encoding")
         declared = headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared[:20]) > self._limits.max_bytes:

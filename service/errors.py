@@ -91,7 +91,11 @@ _SHAPES: Mapping[str, Callable[[Problem], Response]] = {
 
 def respond(request: Request, problem: Problem) -> Response:
     """The problem in the shape of the API that was asked: a problem document for our own."""
-    path = request.url.path
+    return shaped(request.url.path, problem)
+
+
+def shaped(path: str, problem: Problem) -> Response:
+    """The problem in the shape of the API that has the path."""
     shape = next((shape for top, shape in _SHAPES.items() if path == top or path.startswith(f"{top}/")), None)
     return problem.response() if shape is None else shape(problem)
 

@@ -389,9 +389,9 @@ class Settings(BaseSettings):
         description="interval and timeout of WebSocket pings, seconds",
     )
 
-    metrics: Literal["open", "admin", "off"] | None = Field(
-        default=None,
-        description="who may read /metrics: anybody, administrators, nobody; None: open on loopback, else admin",
+    metrics: Literal["open", "infer", "admin", "off"] = Field(
+        default="infer",
+        description="who may read /metrics: anybody, whoever may have frames computed, administrators, nobody",
     )
     log_format: Literal["text", "json"] = Field(
         default="text",
@@ -446,11 +446,6 @@ class Settings(BaseSettings):
         if len(self.models) > self.max_models:
             raise ValueError(f"models: expected at most {self.max_models}, got {len(self.models)}")
         return self
-
-    @property
-    def metrics_for(self) -> Literal["open", "infer", "admin", "off"]:
-        """Who may read the metrics: anybody, who may have frames computed, who may change what is served, or nobody."""
-        return self.metrics or ("infer" if is_loopback(self.host) else "admin")
 
     @property
     def anonymous_allowed(self) -> bool:

@@ -32,7 +32,7 @@ PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 async def metrics(request: Request) -> Response:
     """In Prometheus' text format or OpenMetrics, by the Accept header; docs/observability.md says what each is."""
     service = service_of(request)
-    wanted = service.settings.metrics_for
+    wanted = service.settings.metrics
     if wanted == "off":
         raise Problem(404, "not_found", "metrics are turned off; see the setting metrics")
     if wanted == "admin":

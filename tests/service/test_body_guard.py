@@ -29,7 +29,7 @@ def ask(
     async def send(message: dict) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "headers": list(headers)}
+    scope = {"type": "http", "path": "/v1/detect", "headers": list(headers)}
     asyncio.run(BodyGuard(app, limits)(scope, receive, send))
     return bytes(read), sent
 
@@ -103,7 +103,9 @@ def test_only_waiting_counts() -> None:
         while (await receive()).get("more_body"):
             await asyncio.sleep(0.04)
 
-    asyncio.run(BodyGuard(app, LIMITS)({"type": "http", "headers": []}, parts(*[b"a"] * 5), never))
+    asyncio.run(
+        BodyGuard(app, LIMITS)({"type": "http", "path": "/v1/detect", "headers": []}, parts(*[b"a"] * 5), never)
+    )
 
 
 def test_after_the_body_waiting_for_the_client_to_leave_is_not_bounded() -> None:
@@ -119,7 +121,7 @@ def test_after_the_body_waiting_for_the_client_to_leave_is_not_bounded() -> None
         calls += 1
         return {"type": "http.request", "body": b"", "more_body": False} if calls == 1 else await never()
 
-    asyncio.run(BodyGuard(app, LIMITS)({"type": "http", "headers": []}, receive, never))
+    asyncio.run(BodyGuard(app, LIMITS)({"type": "http", "path": "/v1/detect", "headers": []}, receive, never))
 
 
 def test_websockets_pass() -> None:

@@ -66,7 +66,7 @@ def test_a_map_of_the_arguments_replaces_that_of_the_environment(monkeypatch: py
         ({"otlp_endpoint": "http://me:secret@collector:4318"}, "expected no password"),
         ({"trace_share": 1.5}, "less than or equal to 1"),
         ({"log_format": "xml"}, "'text' or 'json'"),
-        ({"metrics": "all"}, "'open', 'admin' or 'off'"),
+        ({"metrics": "all"}, "'open', 'infer', 'admin' or 'off'"),
         ({"models": {"a b": ModelSource(path="x")}}, "pattern"),
         ({"models": {"a": ModelSource(path="x")}, "default_model": "b"}, "expected one of a, got 'b'"),
         ({"models": {f"m{n}": ModelSource(path="x") for n in range(3)}, "max_models": 2}, "at most 2, got 3"),
@@ -94,6 +94,4 @@ def test_refusals(fields: dict, message: str) -> None:
 def test_loopback_and_anonymous_streams(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
     assert Settings(host=host).anonymous_allowed is expected
-    assert Settings(host=host).metrics_for == ("infer" if expected else "admin")
-    assert Settings(host=host, metrics="off").metrics_for == "off"
     assert Settings(host=host, anonymous_streams=not expected).anonymous_allowed is not expected
