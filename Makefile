@@ -37,12 +37,14 @@ test-aarch64: setup
 	$(BIN)/python -m tests.emulated.streams write build/streams.npz $(AARCH64_MODELS)
 	$(AARCH64) cortex-a76 -m tests.emulated.streams compare build/streams.npz
 
-# Bounded loads on servers of their own on loopback, about 20 minutes; SOAK=overload for one of them, SOAK_SCALE=0.1 for less.
+# Bounded loads on servers of their own on loopback, about 25 minutes; SOAK=overload for one of them, SOAK_SCALE=0.1 for less.
+# Then requests and messages that nobody should send, drawn at random for a minute.
 SOAK ?=
 SOAK_SCALE ?= 1
 soak: setup
 	mkdir -p build
 	$(BIN)/python -m benchmarks.soak $(SOAK) --scale $(SOAK_SCALE) --json build/soak.json
+	AFTERIMAGE_FUZZ_S=60 $(BIN)/python -m pytest tests/service/test_ws_fuzz.py tests/service/test_schema.py
 
 lint: setup
 	$(BIN)/ruff check .
