@@ -44,6 +44,7 @@ from service.pacing import Pace, slower
 from service.registry import ModelFailed, UnknownModel
 from service.state import Service
 from service.streams import NotAuthorised, Stream, StreamBusy, TooManyStreams
+from service.threads import in_thread
 from service.tracking import MISSING, TrackingUnavailable, is_available, load
 
 log = logging.getLogger("afterimage.ws")
@@ -155,8 +156,14 @@ class StreamConnection:
                 await self._outbox.empty()
                 if self._websocket.application_state is WebSocketState.CONNECTED:
                     await self._websocket.close(closing.code, closing.reason[:120])
-        if closing.code == CloseCode.NORMAL and self._stream is not None and self._stream.token is None:
-            self._service.streams.remove(self._stream)  # the client said bye: nobody will resume
+        stream = self._stream
+        if (
+            closing.code == CloseCode.NORMAL
+            and stream is not None
+            and stream.token is None
+            and stream.attachment is self
+        ):
+            self._service.streams.remove(stream)  # the client said bye: nobody will resume
 
     def _leave(self) -> None:
         stream = self._stream
@@ -164,6 +171,7 @@ class StreamConnection:
             return
         if stream.lane is not None:
             self._watch.dropped(stream, len(self._service.scheduler.clear(stream.lane)), "left")
+            stream.lane.taken = None  # or the lane would hold this connection for as long as the stream is kept
         self._service.streams.detach(stream, self)
 
     async def _send(self) -> None:
@@ -274,11 +282,12 @@ class StreamConnection:
         self._use_lane(stream, hello)
         try:
             if stream.pipeline is None or stream.model != model:
-                pipeline = await asyncio.to_thread(service.make_pipeline, model)
+                await service.life.ready(model)
+                pipeline = await in_thread(lambda: service.make_pipeline(model))
                 service.registry.resolve(model)  # it may have been unloaded meanwhile
                 stream.pipeline, stream.model = pipeline, model
             if Output.TRACKS in hello.outputs and stream.tracker is None:
-                stream.tracker = await asyncio.to_thread(load, settings.track_lost_s)
+                stream.tracker = await in_thread(lambda: load(settings.track_lost_s))
         except BaseException:
             if stream.token is None and stream.attachment is self:
                 service.streams.remove(stream)
@@ -351,7 +360,18 @@ class StreamConnection:
             if stream.lane.policy is Policy.DROP_NEWEST and not stream.lane.closed:
                 self._reset_next |= job.reset
                 return self._drop(stream, frame.seq, "full")
+            if stream.lane.closed:
+                self._drop(stream, frame.seq, "left")
+                raise Closing(CloseCode.NORMAL, "the stream is gone")
+            await self._room_for(stream, frame)
+
+    async def _room_for(self, stream: Stream, frame: FrameMessage) -> None:
+        """Wait until the lane may have room. A frame that waits as the connection ends is settled as dropped."""
+        try:
             await self._space.wait()
+        except asyncio.CancelledError:
+            self._drop(stream, frame.seq, "left")
+            raise
 
     def _drop(self, stream: Stream, seq: int, cause: Cause) -> None:
         """Settle a frame that is not computed."""

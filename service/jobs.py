@@ -85,14 +85,20 @@ def compute_together(jobs: Sequence[FrameJob]) -> list[float]:
     wanted = [job for job in jobs if not job.abandoned()]
     queue_ns = [time.perf_counter_ns() - job.received_ns for job in wanted]
     took: dict[int, float] = {}
+    told: set[int] = set()
 
     def tell(index: int, found: Outcome | Exception) -> None:
         job = wanted[index]
+        told.add(index)
         if isinstance(found, Outcome):
             took[id(job)] = found.decode_ns + found.diff_ns + found.infer_ns
         job.deliver(job, _told(job, found, queue_ns[index]))
 
-    run_together([Request(j.pipeline, j.frame.payload, _weakest(j), j.reset) for j in wanted], tell)
+    try:
+        run_together([Request(j.pipeline, j.frame.payload, _weakest(j), j.reset) for j in wanted], tell)
+    except Exception as error:  # whoever has no answer yet gets this one: none may wait for ever
+        for index in set(range(len(wanted))) - told:
+            tell(index, error)
     return [took.get(id(job), 0.0) for job in jobs]
 
 
@@ -107,6 +113,8 @@ def _answer(job: FrameJob) -> Answer:
 
 def _told(job: FrameJob, found: Outcome | Exception, queue_ns: int) -> Answer:
     """What a client is told of an outcome, or of what went wrong."""
+    if job.tracker is not None and job.reset:
+        job.tracker.reset()
     try:
         if isinstance(found, Exception):
             raise found
@@ -139,8 +147,6 @@ def _tracked(job: FrameJob, outcome: Outcome) -> Outcome:
     """An outcome with ids on its boxes, where they are asked for."""
     if job.tracker is None:
         return outcome
-    if job.reset:
-        job.tracker.reset()
     return job.tracker.follow(outcome, _shown(job), job.frame.capture_ts_us, job.received_ns)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from clients.wire import CloseCode
 from service.entry import ModelState
 from service.library import Library
 from service.registry import Engine, Model, ModelFailed, UnknownModel
 from service.settings import ModelSource
+from service.threads import in_thread
 
 if TYPE_CHECKING:
     from service.state import Service
@@ -41,7 +42,8 @@ class ModelLife:
         self._registry = service.registry
         self._turn = asyncio.Lock()
         self._waiting = 0
-        self._tasks: set[asyncio.Task[Model]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._warming: dict[str, asyncio.Task[Model]] = {}
         self.library = Library(service.settings)
 
     async def load(self, reference: str, name: str | None = None, size: tuple[int, int] | None = None) -> Model:
@@ -65,12 +67,17 @@ class ModelLife:
         return await self._alone(lambda: self._reload(self._registry.resolve(name)))
 
     async def ready(self, name: str) -> Model:
-        """A model that is loaded, compiled and run; done now where that was not yet. Raises as `load`."""
-        if self._registry.state(name) is ModelState.READY:
-            model = self._registry.get(name)
-            if model.outputs:
-                return model
-        return await self._alone(lambda: self._warm(name))
+        """A model that is loaded, compiled and run; done now where that was not yet, once for all who wait for it.
+
+        Raises UnknownModel, or ModelFailed with the reason.
+        """
+        if (model := self._run_already(name)) is not None:
+            return model
+        task = self._warming.get(name)
+        if task is None:
+            task = self._warming[name] = self._keep(asyncio.create_task(self._warm(name), name="afterimage-warm"))
+            task.add_done_callback(lambda _: self._warming.pop(name, None))
+        return await asyncio.shield(task)
 
     async def unload(self, name: str, *, force: bool = False) -> None:
         """Forget a model, after the requests that wait for it have their answers.
@@ -84,14 +91,19 @@ class ModelLife:
         if not force and streams:
             raise ModelInUse(f"{chosen!r} has {len(streams)} streams; force closes them")
         self._registry.retire(chosen)
-        for stream in self.streams_of(chosen):
-            self._close(stream, f"model {chosen} was unloaded")
-        seat = self._service.seats.pop(chosen, None)
+        await asyncio.shield(self._keep(asyncio.create_task(self._forget(chosen), name="afterimage-unload")))
+
+    async def _forget(self, name: str) -> None:
+        for stream in self.streams_of(name):
+            self._close(stream, f"model {name} was unloaded")
+        seat = self._service.seats.pop(name, None)
         if seat is not None:
             await seat.idle.wait()
-        self._registry.remove(chosen)
-        self._service.auditor.forget(chosen)
-        log.info("unloaded model %s", chosen)
+        self._registry.remove(name)
+        self._service.auditor.forget(name)
+        log.info("unloaded model %s", name)
+        if self._registry.default is not None:  # it is not waited for; how far it is, /readyz tells
+            self._keep(asyncio.create_task(self.ready(self._registry.default), name="afterimage-warm"))
 
     def streams_of(self, name: str) -> list[Stream]:
         """The streams that run a model, or are to."""
@@ -111,18 +123,20 @@ class ModelLife:
 
     async def _warm(self, name: str) -> Model:
         model = await self._in_thread(lambda: self._registry.warm(name), name)
+        self._service.model_ran(name)
         log.info("loaded model %s, version %d", name, model.version)
         return model
 
     async def _reload(self, name: str) -> Model:
         model = await self._in_thread(lambda: self._registry.prepare(name), name)
         self._registry.replace(name, model)
+        self._service.model_ran(name)
         log.info("reloaded model %s, version %d", name, model.version)
         return model
 
     async def _in_thread(self, work: Callable[[], T], name: str) -> T:
         try:
-            return await asyncio.to_thread(work)
+            return await in_thread(work, "afterimage-load")
         except (ModelFailed, UnknownModel):
             raise
         except Exception as error:
@@ -134,17 +148,30 @@ class ModelLife:
         if self._waiting > MAX_WAITING:
             raise TooManyLoads(f"expected at most {MAX_WAITING} loads waiting")
         self._waiting += 1
-        task = asyncio.create_task(self._in_turn(work), name="afterimage-load")
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task = self._keep(asyncio.create_task(self._in_turn(work), name="afterimage-load"))
+        task.add_done_callback(self._waited)
         return await asyncio.shield(task)
 
     async def _in_turn(self, work: Callable[[], Awaitable[Model]]) -> Model:
         async with self._turn:
             return await work()
 
-    def _done(self, task: asyncio.Task[Model]) -> None:
+    def _waited(self, task: asyncio.Task[Model]) -> None:
         self._waiting -= 1
+
+    def _keep(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
+        """Hold on to a task until it is done: the event loop does not."""
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # looked at, so that asyncio does not complain where nobody waits
+
+    def _run_already(self, name: str) -> Model | None:
+        if self._registry.state(name) is not ModelState.READY:
+            return None
+        model = self._registry.get(name)
+        return model if model.outputs else None

@@ -144,7 +144,8 @@ class FramePipeline:
 
     def reset(self) -> None:
         """Forget what is cached: the next frame is a keyframe."""
-        self.session.reset()
+        if self._session is not None:
+            self._session.reset()
         self._geometry = None
 
     def run(self, data: bytes, *, min_confidence: float | None = None, reset: bool = False) -> Outcome:

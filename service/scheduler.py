@@ -200,8 +200,9 @@ class Scheduler:
         with self._condition:
             while not self._stopping:
                 if (lane := self._turns.take()) is not None:
-                    taken = [(one, self._first(one)) for one in self._with_riders(lane)]
-                    return partial(self._process, taken, lane.group)
+                    group = lane.group
+                    taken = [(one, self._first(one)) for one in self._with_riders(lane, group)]
+                    return partial(self._process, taken, group)
                 if self._waiting == len(self._threads) - 1 and (work := self._spare()) is not None:
                     return partial(self._do_spare, work)
                 self._waiting += 1
@@ -213,9 +214,8 @@ class Scheduler:
         lane.assured = False
         return lane.pending.popleft()
 
-    def _with_riders(self, lane: Lane[Any]) -> list[Lane[Any]]:
+    def _with_riders(self, lane: Lane[Any], group: Group[Any] | None) -> list[Lane[Any]]:
         """A lane and those whose items go with its own: a worker's part of what waits, so that none is left idle."""
-        group = lane.group
         if group is None:
             return [lane]
         part = -(-(self._turns.waiting + 1) // len(self._threads))

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 import sys
+import time
 
 import uvicorn
 from fastapi import FastAPI
@@ -77,7 +78,10 @@ class Server(uvicorn.Server):
             server.close()
         service = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]
         if isinstance(service, Service):
+            begun = time.monotonic()
             await service.drain()
+            left_s = service.settings.drain_s - (time.monotonic() - begun)
+            self.config.timeout_graceful_shutdown = max(1, round(left_s))  # for answers that are on their way
         await super().shutdown(sockets)
 
 

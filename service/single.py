@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from service import codec
 from service.admission import Overloaded
@@ -28,27 +28,34 @@ T = TypeVar("T")
 class Seat:
     """Where a model's single images are computed. Requests hold it, so that it outlives the model's name.
 
-    pipeline : made by the first of them. waiting : requests that have no answer yet. idle : set while there is none.
+    pipeline : made by the first of them. waiting : what requests without an answer wait for. idle : set while there is
+    none.
     """
 
     lane: Lane[Callable[[], None]]
     pipeline: FramePipeline | None = None
-    waiting: int = 0
+    waiting: set[asyncio.Future[Any]] = field(default_factory=set)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.idle.set()
 
-    def enter(self) -> None:
+    def enter(self, future: asyncio.Future[Any]) -> None:
         """A request begins to wait."""
-        self.waiting += 1
+        self.waiting.add(future)
         self.idle.clear()
 
-    def leave(self) -> None:
+    def leave(self, future: asyncio.Future[Any]) -> None:
         """A request has its answer."""
-        self.waiting -= 1
+        self.waiting.discard(future)
         if not self.waiting:
             self.idle.set()
+
+    def refuse(self, problem: Problem) -> None:
+        """Answer whoever waits: no answer will come in time."""
+        for future in self.waiting:
+            if not future.done():
+                future.set_exception(problem)
 
 
 async def compute(
@@ -59,16 +66,19 @@ async def compute(
     name : of a registered model. timeout_s : None takes the settings'. Raises Problem; `call` may raise CodecError,
     ModelFailed or UnknownModel for the client, and whatever else is the server's fault.
     """
+    wait_s = service.settings.detect_timeout_s if timeout_s is None else timeout_s
     seat = service.seat(name)
     future: asyncio.Future[tuple[T, int]] = asyncio.get_running_loop().create_future()
-    seat.enter()
+    seat.enter(future)
     try:
+        async with asyncio.timeout(wait_s):
+            await service.life.ready(name)  # a worker would keep streams waiting for the compiler
         if not service.scheduler.submit(seat.lane, _job(service, name, seat, call, future))[0]:
             waiting = service.settings.detect_queue
             problem = overloaded(f"expected at most {waiting} requests waiting", service.settings.retry_after_ms)
             service.watch.image(name, problem)
             raise problem
-        async with asyncio.timeout(service.settings.detect_timeout_s if timeout_s is None else timeout_s):
+        async with asyncio.timeout(wait_s):
             return await future
     except codec.CodecError as error:
         raise refusal(Refused(code_of(error), str(error))) from None
@@ -81,7 +91,7 @@ async def compute(
     except TimeoutError:
         raise overloaded("the image was not computed in time", service.settings.retry_after_ms) from None
     finally:
-        seat.leave()
+        seat.leave(future)
 
 
 def _job(

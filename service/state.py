@@ -25,7 +25,8 @@ from service.caches import Caches
 from service.codec import Limits
 from service.collectors import register_machine
 from service.energy import Meter
-from service.errors import Problem
+from service.entry import ModelState
+from service.errors import Problem, overloaded
 from service.jobs import FrameJob, compute_together
 from service.life import ModelLife
 from service.machine_memory import available_bytes, limit_bytes
@@ -38,6 +39,7 @@ from service.settings import Settings
 from service.single import Seat, compute
 from service.startup import resume_collector
 from service.streams import Stream, StreamManager
+from service.threads import in_thread
 from service.token_store import TokenStore
 from service.traces import Traces
 from service.watch import Watch
@@ -109,11 +111,18 @@ class Service:
             return "the server is shutting down"
         if self.warm_error is not None:
             return f"the default model failed: {self.warm_error}"
-        if self.registry.default is None:
+        default = self.registry.default
+        if default is None:
             return "no model is loaded"
         if not self.warm:
             return "kernels and the default model are being compiled"
-        return None
+        state = self.registry.state(default)
+        return None if state is ModelState.READY else f"the default model is {state}"
+
+    def model_ran(self, name: str) -> None:
+        """A model was loaded, compiled and run while the server runs: what was wrong with the default is mended."""
+        if name == self.registry.default and self.warm_error is not None:
+            self.warm, self.warm_error = True, None
 
     async def start(self) -> None:
         """Start the workers, and warm the default model in the background."""
@@ -138,7 +147,7 @@ class Service:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if not await asyncio.to_thread(self.scheduler.stop, 1.0):
+        if not await in_thread(lambda: self.scheduler.stop(1.0)):
             log.warning("a worker was still busy at shutdown")
         traces = self.watch.traces
         if traces is not None and not await asyncio.to_thread(traces.close, FLUSH_S):
@@ -228,7 +237,7 @@ class Service:
         if not self.settings.admission or model.memory is None:
             return None
         detached = [s.pipeline for s in self.streams.all() if s.attachment is None and s.pipeline is not None]
-        single = [seat.pipeline for seat in self.seats.values() if seat.pipeline is not None]
+        single = [seat.pipeline for seat in list(self.seats.values()) if seat.pipeline is not None]
         spare = [*detached, *single]
         reason = self.caches.refuse(model.memory.stream, quiet_s=QUIET_S, spare=spare)
         if reason is not None:
@@ -240,13 +249,13 @@ class Service:
 
     def _free(self, stream: Stream) -> None:
         if stream.lane is not None:
-            self.scheduler.clear(stream.lane, close=True)
+            self.watch.dropped(stream, len(self.scheduler.clear(stream.lane, close=True)), "left")
         stream.pipeline = None
         self.watch.stream_ended(stream.ending)
 
     async def _warm(self) -> None:
         try:
-            model = await asyncio.to_thread(self.registry.warm)
+            model = await self.life.ready(self.registry.resolve(None))
             await self._warm_single_images(model)
         except (UnknownModel, ModelFailed) as error:
             self.warm_error = str(error)
@@ -269,13 +278,20 @@ class Service:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
-            for stream in self.streams.sweep():
-                log.info("stream %s expired", stream.id, extra={"stream_id": stream.id, "model": stream.model})
-            self._end_orphans()
-            self.auditor.sweep()
-            self.admission.forget(self.registry.names())
-            if self.meter.known:
-                await asyncio.to_thread(self.meter.read)  # often enough for a counter that goes round
+            try:
+                await self._tidy()
+            except Exception:
+                log.exception("a sweep failed; the next one comes")
+
+    async def _tidy(self) -> None:
+        """Forget what has had its time."""
+        for stream in self.streams.sweep():
+            log.info("stream %s expired", stream.id, extra={"stream_id": stream.id, "model": stream.model})
+        self._end_orphans()
+        self.auditor.sweep()
+        self.admission.forget(self.registry.names())
+        if self.meter.known:
+            await asyncio.to_thread(self.meter.read)  # often enough for a counter that goes round
 
     def _end_orphans(self) -> None:
         """Streams whose key was removed, or has expired, end."""
@@ -292,7 +308,17 @@ class Service:
         endings = [connection.drain(deadline) for connection in list(self.connections)]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline + 1.0):
-                await asyncio.gather(*endings, return_exceptions=True)
+                await asyncio.gather(*endings, self._finish_images(deadline), return_exceptions=True)
+
+    async def _finish_images(self, deadline: float) -> None:
+        """Wait for single images until `deadline`, then refuse those that are left."""
+        seats = list(self.seats.values())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                for seat in seats:
+                    await seat.idle.wait()
+        for seat in seats:
+            seat.refuse(overloaded("the server is shutting down", self.settings.retry_after_ms))
 
 
 def cache_bytes(settings: Settings) -> int | None:

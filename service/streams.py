@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 import time
@@ -32,6 +33,8 @@ from service.pipeline import FramePipeline
 from service.scheduler import Lane
 from service.token_store import KeptStream, TokenStore
 from service.tracking import Tracker
+
+log = logging.getLogger("afterimage.streams")
 
 STREAM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
@@ -333,6 +336,11 @@ class StreamManager:
 
     def remove(self, stream: Stream, why: ResumeReason = ResumeReason.DELETED) -> None:
         """Forget the stream and what it cached; for a while it is known why."""
+        self._remove(stream, why)
+        if stream.token is not None:
+            self._save()
+
+    def _remove(self, stream: Stream, why: ResumeReason) -> None:
         if self._streams.get(stream.id) is stream:
             del self._streams[stream.id]
             stream.move(StreamState.GONE)
@@ -341,8 +349,6 @@ class StreamManager:
             while len(self._gone) > GONE_KEPT:
                 del self._gone[next(iter(self._gone))]
             self._freed(stream)
-            if stream.token is not None:
-                self._save()
 
     def sweep(self, now: float | None = None) -> list[Stream]:
         """Remove and return the streams that were without a connection for too long."""
@@ -354,7 +360,9 @@ class StreamManager:
         ]
         for stream in expired:
             stream.ending = "expired"
-            self.remove(stream, ResumeReason.EXPIRED)
+            self._remove(stream, ResumeReason.EXPIRED)
+        if any(stream.token is not None for stream in expired):
+            self._save()
         return expired
 
     def _patience_s(self, stream: Stream) -> float:
@@ -378,8 +386,11 @@ class StreamManager:
         """Take up the streams that an earlier process kept; each has time to be connected to."""
         for kept in () if store is None else store.load()[: self._max_streams]:
             token = Secrets.of(kept.token)
-            stream = self._add(Stream(kept.id, kept.model, token, owner=kept.owner, created_at=kept.created_at))
-            self.keep_for(stream, kept.resume_s)
+            stream = Stream(kept.id, kept.model, token, owner=kept.owner, created_at=kept.created_at)
+            try:
+                self.keep_for(self._add(stream), kept.resume_s)
+            except TooManyStreams as error:  # there may be fewer than there might be before
+                log.warning("stream %s is not taken up again: %s", kept.id, error)
         self._store = store
 
     def _save(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from service.caches import CacheFull
 from service.pipeline import FramePipeline, Outcome, Prepared
 from service.registry import EngineResult, Together
 
@@ -34,6 +35,7 @@ def run_together(requests: Sequence[Request], tell: Tell) -> None:
     each, with its index, as soon as it is known what became of it; must not raise. After an error, errors of decoding
     aside, that stream's session has been reset.
     """
+    alone: list[int] = []  # for which there is no memory beside the others
     with ExitStack() as stack:
         ready: list[tuple[int, FramePipeline, Prepared]] = []
         for index, request in enumerate(requests):
@@ -41,12 +43,16 @@ def run_together(requests: Sequence[Request], tell: Tell) -> None:
             try:
                 stack.enter_context(pipeline.held())
                 prepared = pipeline.prepare(request.data, min_confidence=request.min_confidence, reset=request.reset)
+            except CacheFull:
+                alone.append(index)
             except Exception as error:
                 tell(index, error)
             else:
                 ready.append((index, pipeline, prepared))
         for (index, pipeline, prepared), result in zip(ready, _push(ready), strict=True):
             tell(index, _finish(pipeline, prepared, result))
+    for index in alone:
+        tell(index, _run(requests[index]))
 
 
 def _push(ready: Sequence[tuple[int, FramePipeline, Prepared]]) -> Iterator[EngineResult | Exception]:
@@ -67,6 +73,13 @@ def _push(ready: Sequence[tuple[int, FramePipeline, Prepared]]) -> Iterator[Engi
     except Exception as error:
         found = [error] * len(ready)
     yield from found
+
+
+def _run(request: Request) -> Outcome | Exception:
+    try:
+        return request.pipeline.run(request.data, min_confidence=request.min_confidence, reset=request.reset)
+    except Exception as error:
+        return error
 
 
 def _alone(pipeline: FramePipeline, prepared: Prepared) -> EngineResult | Exception:

@@ -88,7 +88,7 @@ class Turns(Generic[ShareT]):
         able = [share for share in waiting if share.credit_s > 0]
         if not able:
             self._pass(min(self._rounds(share) for share in waiting))
-            able = [share for share in waiting if share.credit_s > 0]
+            able = [share for share in waiting if share.credit_s > 0] or waiting  # a last bit may be lost in rounding
         return self._start(able[0])
 
     def riders(self, limit: int, fits: Callable[[ShareT], bool]) -> list[ShareT]:

@@ -96,14 +96,18 @@ async def _detect(request: Request, model: str | None, command: str, *, faces: b
     await authorise_key(request, form.fields.get("api_key"))
     name, confidence, image = admit_image(service, require_model(service, model)), _confidence(form), form.file("image")
     check_image(service, image)
-    outcome, queue_ns = await compute(
-        service, name, lambda pipeline: pipeline.run(image, min_confidence=confidence, reset=True)
-    )
+    (outcome, labels), queue_ns = await compute(
+        service,
+        name,
+        lambda pipeline: (
+            pipeline.run(image, min_confidence=confidence, reset=True), frozenset(pipeline.model.spec.labels)
+        ),
+    )  # fmt: skip
     found = outcome.found.detections
     if found is None:
         raise Problem(400, "no_boxes", f"expected a model that finds boxes, and {name!r} does not")
     if faces is not None:
-        found = _of_kind(found, faces, set(service.registry.get(name).spec.labels))
+        found = _of_kind(found, faces, labels)
     predictions = [_prediction(one, outcome, service.settings.deepstack_labels) for one in _best(found, confidence)]
     inference_ms = round((outcome.diff_ns + outcome.infer_ns) / 1e6)
     process_ms = round((time.perf_counter_ns() - started - queue_ns) / 1e6)
@@ -138,7 +142,7 @@ def _confidence(form: Form) -> float:
     return value
 
 
-def _of_kind(found: tuple[Detection, ...], faces: bool, labels: set[str]) -> tuple[Detection, ...]:
+def _of_kind(found: tuple[Detection, ...], faces: bool, labels: frozenset[str]) -> tuple[Detection, ...]:
     if faces and FACE not in labels:
         raise Problem(
             404, "not_served", f"the default model finds no faces; its labels are {', '.join(sorted(labels))}"

@@ -6,13 +6,13 @@ Errors are {"error": ...} (`service.errors.respond`).
 from __future__ import annotations
 
 import asyncio
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 
+from service.collectors import product_version
 from service.entry import ModelState
 from service.errors import Problem
 from service.open_inference.messages import MessageError, TooLarge, decode, encode, inflate
@@ -47,7 +47,7 @@ class Command(msgspec.Struct):
 @router.get("", summary="Open Inference: the server")
 async def server_metadata() -> dict[str, Any]:
     """Name, version and extensions."""
-    return {"name": "afterimage", "version": _own_version(), "extensions": EXTENSIONS}
+    return {"name": "afterimage", "version": product_version(), "extensions": EXTENSIONS}
 
 
 @router.get("/health/live", summary="Open Inference: whether the process answers")
@@ -206,10 +206,3 @@ async def _command(request: Request, kind: type[CommandT]) -> CommandT:
         return msgspec.json.decode(body, type=kind) if body.strip() else kind()
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem(400, "bad_request", f"not a command: {error}") from None
-
-
-def _own_version() -> str:
-    try:
-        return version("afterimage")
-    except PackageNotFoundError:
-        return "unknown"
