@@ -88,7 +88,8 @@ def test_detect_remembers_nothing(make_client, engine: FakeEngine) -> None:
     client = make_client(engine.model(), engine.model("other"))
     for _ in range(3):
         assert client.post("/v1/detect?model=other", content=image(), headers=JPEG).status_code == 200
-    (session,) = engine.sessions
+    warm, session = engine.sessions
+    assert warm.decisions == ["keyframe", "partial"], "compiled and run before a worker has it"
     assert session.decisions == ["keyframe"] * 3
 
 

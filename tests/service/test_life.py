@@ -221,7 +221,7 @@ def test_requests_that_wait_are_answered_before_a_model_goes(make_client, engine
     engine.gate.clear()
     posts = [in_thread(lambda: client.post("/v1/detect?model=cars", content=image(), headers=JPEG)) for _ in range(2)]
     seats = client.app.state.service.seats
-    wait_until(lambda: "cars" in seats and seats["cars"].waiting == 2)
+    wait_until(lambda: "cars" in seats and len(seats["cars"].waiting) == 2)
     unload, answers = in_thread(lambda: client.delete("/v1/models/cars"))
     wait_until(lambda: states(client)["cars"] == "unloading")
     assert client.post("/v1/detect?model=cars", content=image(), headers=JPEG).status_code == 404
@@ -269,3 +269,51 @@ def test_admin_requests_are_for_loopback(make_client, loads) -> None:
         client.post("/v2/repository/models/fake/unload"),
     ):
         assert response.status_code == 403
+
+
+def test_those_who_wait_for_a_model_wait_for_one_compilation_and_hold_no_worker(make_client, engine, loads) -> None:
+    client = make_client(workers=1)
+    service = client.app.state.service
+    service.registry.register_source("late", None)
+    loads.clear()
+    answers: list[int] = []
+
+    def ask() -> None:
+        answers.append(client.post("/v1/detect?model=late", content=image(), headers=JPEG).status_code)
+
+    asking = [threading.Thread(target=ask) for _ in range(MAX_WAITING + 4)]
+    for thread in asking:
+        thread.start()
+    wait_until(lambda: service.registry.state("late") == "loading")
+    assert client.post("/v1/detect", content=image(), headers=JPEG).status_code == 200, "the worker is free"
+    before = engine.compiles
+    loads.set()
+    for thread in asking:
+        thread.join(20)
+    assert answers == [200] * len(asking)
+    assert engine.compiles == before + 1
+
+
+def test_readiness_follows_the_default_model(make_client, loads) -> None:
+    client = make_client()
+    service = client.app.state.service
+    service.registry.register_source("next", None)
+    loads.clear()
+    assert client.delete("/v1/models/fake?force=true").status_code == 204
+    assert client.get("/readyz").status_code == 503
+    assert service.registry.default == "next"
+    loads.set()
+    wait_until(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_a_default_that_failed_is_mended_by_a_reload(make_client, loads, engine) -> None:
+    loads.load.broken = True
+    client = make_client()
+    service = client.app.state.service
+    service.registry.register_source("other", None)
+    service.registry._default = "other"
+    service.warm, service.warm_error = False, "it failed"
+    assert client.get("/readyz").status_code == 503
+    loads.load.broken = False
+    assert client.post("/v1/models/other/reload").status_code == 200
+    assert client.get("/readyz").status_code == 200

@@ -29,13 +29,19 @@ async def running(*models, **settings) -> AsyncIterator[Service]:
 def test_a_seat_is_idle_when_all_have_their_answers() -> None:
     seat = Seat(lane=None)  # type: ignore[arg-type]  # not looked at
     assert seat.idle.is_set()
-    for waiting in (1, 2):
-        seat.enter()
-        assert (seat.waiting, seat.idle.is_set()) == (waiting, False)
-    seat.leave()
+    loop = asyncio.new_event_loop()
+    first, second = loop.create_future(), loop.create_future()
+    seat.enter(first)
+    seat.enter(second)
     assert not seat.idle.is_set()
-    seat.leave()
+    seat.leave(first)
+    assert not seat.idle.is_set()
+    seat.refuse(Problem(503, "overloaded", "no time"))
+    assert isinstance(second.exception(), Problem)
+    assert not first.done()
+    seat.leave(second)
     assert seat.idle.is_set()
+    loop.close()
 
 
 def test_what_a_call_gives_comes_back_and_what_it_raises_too(engine: FakeEngine) -> None:
@@ -82,7 +88,7 @@ def test_a_session_of_a_model_that_went_finishes_what_it_has_and_is_not_found_ag
             old = service.seats["cars"]
             under_way = asyncio.create_task(compute(service, "cars", lambda pipeline: pipeline))
             await asyncio.sleep(0)
-            assert old.waiting == 1
+            assert len(old.waiting) == 1
             del service.seats["cars"]
             fresh, _ = await compute(service, "cars", lambda pipeline: pipeline)
             engine.gate.set()

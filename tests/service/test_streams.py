@@ -285,3 +285,22 @@ def test_a_kept_stream_expires_like_any_other(tmp_path) -> None:
     clock.now += 60
     assert len(later.sweep()) == 1
     assert TokenStore(tmp_path).load() == ()
+
+
+def test_kept_streams_that_are_too_many_are_passed_over(tmp_path, caplog) -> None:
+    first = StreamManager(max_streams=4, resume_s=60, store=TokenStore(tmp_path))
+    kept = [first.create("m", owner="porch")[0].id for _ in range(3)]
+    later = StreamManager(max_streams=4, resume_s=60, max_per_owner=2, store=TokenStore(tmp_path))
+    assert [stream.id for stream in later.all()] == kept[:2]
+    assert "is not taken up again: expected at most 2 streams of one key" in caplog.text
+
+
+def test_streams_that_expire_together_are_written_once(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, saved = Clock(), []
+    manager = StreamManager(max_streams=40, resume_s=60, clock=clock, store=TokenStore(tmp_path))
+    for _ in range(20):
+        manager.create("m")
+    monkeypatch.setattr(TokenStore, "save", lambda self, streams: saved.append(len(streams)))
+    clock.now += 60
+    assert len(manager.sweep()) == 20
+    assert saved == [0]

@@ -115,10 +115,10 @@ def test_one_after_the_other_each_is_told_before_the_next_is_computed() -> None:
 
 def test_no_room_for_one_is_no_matter_for_the_others() -> None:
     engine = FakeEngine(together=4, stream_bytes=60)
-    streams = pipelines(engine, 2, Caches(100))
-    told = run([Request(each, image()) for each in streams])
-    assert told[0].decision == "keyframe"
-    assert isinstance(told[1], CacheFull)
+    small, large = pipelines(engine, 2, Caches(100)), pipelines(engine, 1, Caches(50))
+    told = run([Request(each, image()) for each in (*small, *large)])
+    assert [told[index].decision for index in (0, 1)] == ["keyframe"] * 2, "one after the other"
+    assert isinstance(told[2], CacheFull)
 
 
 def test_options_are_each_requests_own() -> None:
@@ -140,3 +140,27 @@ def test_streams_of_two_models_are_computed_one_after_the_other() -> None:
     streams = [*pipelines(engine, 1), *pipelines(engine, 1)]
     assert classes(run([Request(streams[0], image(50)), Request(streams[1], image(100))])) == [5, 10]
     assert engine.batches == []
+
+
+def test_what_memory_has_no_room_for_together_is_computed_alone() -> None:
+    engine = FakeEngine(together=4, stream_bytes=60)
+    caches = Caches(130)
+    streams = pipelines(engine, 4, caches)
+    told = run([Request(each, image(10 * number)) for number, each in enumerate(streams)])
+    assert classes(told) == [0, 1, 2, 3]
+    assert caches.held_bytes <= 130
+
+
+def test_a_stream_that_has_no_session_and_fails_leaves_the_others_alone() -> None:
+    engine = FakeEngine(together=4)
+    streams = pipelines(engine, 3)
+    streams[0].evict()
+
+    def no_memory() -> None:
+        raise MemoryError
+
+    streams[0].model._factory, opened = lambda: no_memory(), streams[0].model._factory
+    streams[1]._session, streams[2]._session = opened(), opened()
+    told = run([Request(each, image(10 * number)) for number, each in enumerate(streams)])
+    assert isinstance(told[0], MemoryError)
+    assert [told[index].found.detections[0].class_id for index in (1, 2)] == [1, 2]

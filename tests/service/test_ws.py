@@ -388,6 +388,42 @@ def test_takeover_needs_the_resume_token(make_client, engine: FakeEngine) -> Non
             assert second.receive_json()["seq"] == 1
 
 
+def test_a_bye_does_not_take_the_stream_from_who_took_it_over(make_client, engine: FakeEngine) -> None:
+    client = make_client()
+    with connect(client) as first:
+        resume = hello(first)["resume"]
+        engine.gate.clear()
+        first.send_bytes(frame(1))
+        assert engine.entered.acquire(timeout=5)
+        first.send_text('{"type":"bye"}')
+        stream = client.app.state.service.streams.get("door")
+        wait_until(lambda: stream.attachment._ending.done() or stream.attachment._settled)
+        with connect(client) as second:
+            assert hello(second, resume=resume)["type"] == "ready"
+            engine.gate.set()
+            assert first.receive_json()["seq"] == 1
+            assert closed(first).code == 1000
+            second.send_bytes(frame(1, 50))
+            assert second.receive_json()["detections"][0]["class_id"] == 5
+            assert client.app.state.service.streams.get("door") is stream
+
+
+def test_a_stream_that_is_deleted_counts_what_waited(make_client, engine: FakeEngine) -> None:
+    client = make_client()
+    with connect(client) as socket:
+        hello(socket, policy="all")
+        engine.gate.clear()
+        for number in (1, 2, 3):
+            socket.send_bytes(frame(number))
+        stream = client.app.state.service.streams.get("door")
+        wait_until(lambda: len(stream.lane.pending) == 2)
+        assert client.delete("/v1/streams/door").status_code == 204
+        engine.gate.set()
+        assert closed(socket).code == 1000
+    assert stream.counters.dropped == 2
+    assert stream.lane.taken is None
+
+
 def test_too_many_streams(make_client) -> None:
     client = make_client(max_streams=1)
     with connect(client, "one") as socket:
