@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     import schemathesis
     from schemathesis import GenerationMode
 
-EXAMPLES = 20
+EXAMPLES = 10
 GUARDS = {400, 401, 403, 404, 405, 408, 413, 414, 415, 422, 429, 431}
 """What a guard in front of any route may answer; the document tells of those that a route adds."""
 DRAWN = settings(

@@ -139,6 +139,8 @@ def test_finer_blocks_are_half_of_those_that_can_be_halved(session, finer):
     assert blocks
     for coarse, fine in zip(session.plan.steps, finer.plan.steps, strict=True):
         assert coarse.step.name == fine.step.name
+        if coarse.step.method.grain != fine.step.method.grain:
+            continue  # measured anew, and another method was faster
         halved = coarse.step.name in blocks
         assert fine.block == (max(blocks[coarse.step.name], fine.step.method.grain) if halved else coarse.block)
 
