@@ -1,6 +1,6 @@
 """How long a DeepStack client waits: requests as Frigate sends them, to a server of its own on loopback.
 
-    python benchmarks/deepstack.py 320x320 --requests 200
+    python -m benchmarks.deepstack 320x320 --requests 200
 
 Frigate gives up after 0.1 s. Each request has a connection of its own, as `requests.post` makes one.
 """
