@@ -21,6 +21,7 @@ from service.commands.common import (
     plain_errors,
 )
 from service.keys import read_keys
+from service.malloc import bound_pools
 from service.registry import ModelRegistry
 
 
@@ -46,6 +47,7 @@ def command(
 
     Options win over the environment (AFTERIMAGE_NAME), that over the YAML file, that over defaults.
     """
+    bound_pools()
     pixels = parse_size(size)
     given: dict[str, object] = {
         "host": host,
