@@ -69,7 +69,7 @@ export class Chart {
     const colour = (name) => style.getPropertyValue(name).trim();
     const longest = Math.max(0, ...this.#points.map((point) => point.latencyMs));
     const topMs = STEPS_MS.find((step) => step >= longest) ?? Math.ceil(longest / 10_000) * 10_000;
-    const box = { left: 36, right: width - 52, top: 8, bottom: height - 8 };
+    const box = { left: 44, right: width - 52, top: 8, bottom: height - 8 };
     this.#axes(pen, box, topMs, colour);
     if (!this.#points.length) return;
     const step = (box.right - box.left) / (KEPT - 1);

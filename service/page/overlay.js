@@ -43,7 +43,10 @@ function resize(canvas, width, height) {
 }
 
 function drawBox(pen, box, scale, px) {
-  const [left, top, right, bottom] = box.xyxy.map((side) => side * scale);
+  const inset = (LINE_PX / 2 + 1) * px; // lines along the picture's own edge stay inside
+  const within = (side, most) => Math.max(inset, Math.min(side * scale, most - inset));
+  const [left, right] = [box.xyxy[0], box.xyxy[2]].map((side) => within(side, pen.canvas.width));
+  const [top, bottom] = [box.xyxy[1], box.xyxy[3]].map((side) => within(side, pen.canvas.height));
   pen.strokeStyle = "#000";
   pen.lineWidth = (LINE_PX + 2) * px;
   pen.strokeRect(left, top, right - left, bottom - top);
@@ -58,7 +61,7 @@ function drawBox(pen, box, scale, px) {
     pen.fill();
   }
   const height = (FONT_PX + 6) * px;
-  drawLabel(pen, box, left, top >= height ? top - height : top, px);
+  drawLabel(pen, box, left - inset, top >= height ? top - height : top - inset, px);
 }
 
 /** Name and score on a ground of the class's colour, inside the canvas. */

@@ -42,7 +42,7 @@ export function fileWords() {
 export function serverWords(error, hasKey) {
   const { status = 0, code = "", detail = "", retryAfterS = 0 } = /** @type {any} */ (error);
   if (status === 0) return "The server does not answer. Check that it is running and that this device can reach it, then try again.";
-  if (status === 401 && !hasKey) return "This server needs a key. Enter yours below; `afterimage keys add` makes one.";
+  if (status === 401 && !hasKey) return "This server needs a key. Enter yours below, or ask whoever runs the server for one (afterimage keys add).";
   if (status === 401) return "The server refused this key: it is wrong, was removed, or its time is over. Enter another.";
   if (code === "too_many_failures") return `Too many wrong keys came from this address. Wait ${retryAfterS || 60} s, then try again.`;
   if (status === 403) return `The server does not allow this: ${detail}.`;

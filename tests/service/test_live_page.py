@@ -142,7 +142,8 @@ def test_a_camera_with_its_boxes(server: RunningServer, visit, device: str) -> N
     says(page, "Stopped")
     wait_until(lambda: not server.service.streams.all())
     assert page.evaluate("document.getElementById('video').srcObject") is None, "the camera is let go"
-    start(page)
+    page.get_by_role("button", name="Start").click()
+    until(page, "Number(document.getElementById('picture').dataset.seq) >= 1")
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -150,7 +151,7 @@ def test_it_fits_and_can_be_touched_and_read_aloud(server: RunningServer, visit,
     page = visit(server, device)
     start(page)
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-    for name in ("Key of this server", "Model", "Show what is at least this sure"):
+    for name in ("Key of this server", "Model", "Threshold"):
         assert page.get_by_label(name).count() == 1, name
     small = page.evaluate(
         """[...document.querySelectorAll("button, select, input:not([type=radio]), .choice")]
@@ -187,7 +188,7 @@ def test_the_threshold_and_the_model_can_be_chosen(server: RunningServer, visit)
     page = visit(server)
     start(page)
     found = "document.getElementById('picture').dataset.found"
-    page.get_by_label("Show what is at least this sure").fill("0.8")
+    page.get_by_label("Threshold").fill("0.8")
     assert page.evaluate(found) == "", "the box's score is 0.75"
     assert page.locator("#threshold-value").text_content() == "80%"
     page.get_by_label("Model").select_option("other")
