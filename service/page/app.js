@@ -219,8 +219,10 @@ function useThresholdOfModel() {
 }
 
 startButton.addEventListener("click", () => (running ? stop() : start()));
-at("use-key").addEventListener("click", useKey);
-keyInput.addEventListener("keydown", (event) => event.key === "Enter" && useKey());
+keyRow.addEventListener("submit", (event) => {
+  event.preventDefault();
+  useKey();
+});
 threshold.addEventListener("input", () => {
   showThreshold();
   if (latest) redraw();
