@@ -59,7 +59,7 @@ def make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 class Server(uvicorn.Server):
     """Drains before uvicorn closes connections: frames under way are answered, clients told to return.
 
-    hint : what is printed on stderr once the default model is warm, in one line that can be copied
+    hint : what is printed on stderr once the default model is warm, in lines that can be copied
     """
 
     hint = ""
@@ -110,8 +110,8 @@ def make_server(settings: Settings, registry: ModelRegistry | None = None) -> Se
 def serve(settings: Settings, registry: ModelRegistry | None = None, *, try_next: str = "") -> None:
     """Serve until SIGINT or SIGTERM. Raises OSError if the address cannot be listened on.
 
-    try_next : a command that is printed once the server is ready; it gets the server's --url if it needs one.
-        Left out where streams need a token
+    try_next : a command that is printed once the server is ready, below the live page's address; it gets the server's
+        --url if it needs one. Left out where streams need a token
     """
     server = make_server(settings, registry)
     with bind(settings.host, settings.port) as listener:
@@ -122,13 +122,13 @@ def serve(settings: Settings, registry: ModelRegistry | None = None, *, try_next
         if not anybody and settings.keys_file is None and not is_loopback(settings.host):
             log.warning("nobody may use this server: it listens beyond loopback and has no keys (docs/security.md)")
         if try_next and anybody:
-            server.hint = f"try: {try_next}{_url_option(host, port)}"
+            page = _near(host, port)
+            option = "" if page == _near(*DEFAULT_ADDRESS) else f" --url {page}"
+            server.hint = f"open {page}/\ntry: {try_next}{option}"
         asyncio.run(server.serve(sockets=[listener]))
 
 
-def _url_option(host: str, port: int) -> str:
-    """How a client on this machine names a listening address; nothing where its default does."""
+def _near(host: str, port: int) -> str:
+    """How a browser or a client on this machine names a listening address."""
     near = DEFAULT_ADDRESS[0] if host in ("0.0.0.0", "::") else host
-    if (near, port) == DEFAULT_ADDRESS:
-        return ""
-    return f" --url http://{f'[{near}]' if ':' in near else near}:{port}"
+    return f"http://{f'[{near}]' if ':' in near else near}:{port}"

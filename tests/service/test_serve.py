@@ -33,6 +33,7 @@ from service.app import create_app
 from service.serve import Server, bind, make_config, make_server, serve
 
 ROOT = Path(__file__).parents[2]
+PAGE = "open http://127.0.0.1:8000/\n"
 LONG_HINT = f"try: {'very/' * 30}long stream scene --url http://127.0.0.1:65000"
 
 PROCESS = """
@@ -144,12 +145,16 @@ def test_says_once_what_to_try_when_it_is_ready(engine: FakeEngine, capfd: pytes
 @pytest.mark.parametrize(
     ("settings", "address", "expected"),
     [
-        ({}, ("127.0.0.1", 8000), "try: a stream scene"),
-        ({}, ("127.0.0.1", 9), "try: a stream scene --url http://127.0.0.1:9"),
-        ({"host": "::1"}, ("::1", 8000), "try: a stream scene --url http://[::1]:8000"),
+        ({}, ("127.0.0.1", 8000), f"{PAGE}try: a stream scene"),
+        ({}, ("127.0.0.1", 9), "open http://127.0.0.1:9/\ntry: a stream scene --url http://127.0.0.1:9"),
+        ({"host": "::1"}, ("::1", 8000), "open http://[::1]:8000/\ntry: a stream scene --url http://[::1]:8000"),
         ({"host": "0.0.0.0"}, ("0.0.0.0", 8000), ""),
-        ({"host": "0.0.0.0", "anonymous_streams": True}, ("0.0.0.0", 8000), "try: a stream scene"),
-        ({"host": "::", "anonymous_streams": True}, ("::", 9), "try: a stream scene --url http://127.0.0.1:9"),
+        ({"host": "0.0.0.0", "anonymous_streams": True}, ("0.0.0.0", 8000), f"{PAGE}try: a stream scene"),
+        (
+            {"host": "::", "anonymous_streams": True},
+            ("::", 9),
+            "open http://127.0.0.1:9/\ntry: a stream scene --url http://127.0.0.1:9",
+        ),
         ({"anonymous_streams": False}, ("127.0.0.1", 8000), ""),
         ({"keys_file": Path("keys")}, ("127.0.0.1", 8000), ""),
     ],

@@ -1,0 +1,220 @@
+/**
+ * The wire protocol `afterimage.v1` without I/O: bytes and texts in, plain objects out, and back.
+ *
+ * `clients/wire/PROTOCOL.md` says what each field means; the vectors in `clients/wire/golden` are the last word on bytes.
+ * Knows nothing of sockets, pages or clocks. Structured messages are JSON here; the msgpack subprotocol is not spoken.
+ */
+
+export const VERSION = 1;
+export const HEADER_BYTES = 16;
+export const MAX_SEQ = 0xffffffff;
+export const SUBPROTOCOL = "afterimage.v1";
+export const BEARER_PREFIX = "base64.websocket.bearer.";
+
+/** What a binary message carries: a client's frame, or the server's frame with its boxes drawn. */
+export const Op = Object.freeze({ IMAGE: 1, ANNOTATED: 2 });
+
+/** Flag bits of the header; RESET: forget what is cached, compute this frame in full. */
+export const Flags = Object.freeze({ NONE: 0, RESET: 1 });
+
+export const CloseCode = Object.freeze({
+  NORMAL: 1000,
+  PROTOCOL_ERROR: 1002,
+  UNAUTHORIZED: 1008,
+  TOO_BIG: 1009,
+  INTERNAL: 1011,
+  DRAINING: 1012,
+  OVERLOADED: 1013,
+});
+
+const FINAL = new Set([CloseCode.NORMAL, CloseCode.PROTOCOL_ERROR, CloseCode.UNAUTHORIZED, CloseCode.TOO_BIG]);
+const MAX_CAPTURE_TS_US = 0xffffffffffffffffn;
+const PNG_SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
+const PNG_END = [0, 0, 0, 0, 0x49, 0x45, 0x4e, 0x44, 0xae, 0x42, 0x60, 0x82];
+const RIFF = [0x52, 0x49, 0x46, 0x46];
+const WEBP = [0x57, 0x45, 0x42, 0x50];
+
+/** A message that breaks the protocol. `code` is for programs; `seq` is the frame's number, where it could be read. */
+export class WireError extends Error {
+  /**
+   * @param {string} code
+   * @param {string} detail what was expected and what came
+   * @param {number | null} [seq]
+   */
+  constructor(code, detail, seq = null) {
+    super(`${code}: ${detail}`);
+    this.name = "WireError";
+    this.code = code;
+    this.detail = detail;
+    this.seq = seq;
+  }
+}
+
+/**
+ * One binary message.
+ * @typedef {object} Frame
+ * @property {number} op
+ * @property {number} flags
+ * @property {number} seq 1 to 2^32-1, increasing within a connection
+ * @property {bigint} captureTsUs the sender's clock, microseconds; given back unchanged
+ * @property {Uint8Array} payload the encoded image
+ */
+
+/**
+ * Header and payload as one message.
+ * @param {{op?: number, flags?: number, seq: number, captureTsUs: bigint | number, payload: Uint8Array}} frame
+ * @returns {Uint8Array<ArrayBuffer>}
+ * @throws {WireError} for a field out of range
+ */
+export function encodeFrame({ op = Op.IMAGE, flags = Flags.NONE, seq, captureTsUs, payload }) {
+  if (!Number.isInteger(seq) || seq < 1 || seq > MAX_SEQ) {
+    throw new WireError("bad_seq", `expected seq in 1..${MAX_SEQ}, got ${seq}`);
+  }
+  const captured = typeof captureTsUs === "bigint" ? captureTsUs : BigInt(Math.round(captureTsUs));
+  if (captured < 0n || captured > MAX_CAPTURE_TS_US) {
+    throw new WireError("bad_message", `expected a 64-bit captureTsUs, got ${captured}`);
+  }
+  if (payload.length === 0) {
+    throw new WireError("empty_payload", "expected an image after the header, got nothing", seq);
+  }
+  const data = new Uint8Array(HEADER_BYTES + payload.length);
+  const header = new DataView(data.buffer);
+  header.setUint8(0, VERSION);
+  header.setUint8(1, op);
+  header.setUint16(2, flags, true);
+  header.setUint32(4, seq, true);
+  header.setBigUint64(8, captured, true);
+  data.set(payload, HEADER_BYTES);
+  return data;
+}
+
+/**
+ * Parse one binary message, whose image must be whole (see `imageType`).
+ * @param {ArrayBuffer | Uint8Array} message
+ * @returns {Frame} its payload is a view of `message`
+ * @throws {WireError}
+ */
+export function decodeFrame(message) {
+  const data = message instanceof Uint8Array ? message : new Uint8Array(message);
+  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  if (data.length === 0) throw new WireError("empty_message", "expected a binary message, got 0 bytes");
+  if (data.length < HEADER_BYTES) {
+    const cut = data.length >= 8 && data[0] === VERSION ? view.getUint32(4, true) || null : null;
+    throw new WireError("truncated", `expected a header of ${HEADER_BYTES} bytes, got ${data.length}`, cut);
+  }
+  const [version, op] = data;
+  const flags = view.getUint16(2, true);
+  const seq = view.getUint32(4, true);
+  if (version !== VERSION) throw new WireError("bad_version", `expected version ${VERSION}, got ${version}`);
+  if (seq === 0) throw new WireError("bad_seq", "expected seq of 1 or more, got 0");
+  if (op !== Op.IMAGE && op !== Op.ANNOTATED) {
+    throw new WireError("unknown_op", `expected op 1 (image) or 2 (annotated), got ${op}`, seq);
+  }
+  if (flags & ~Flags.RESET) throw new WireError("bad_flags", `expected only flag bit 0, got ${flags}`, seq);
+  const payload = data.subarray(HEADER_BYTES);
+  if (payload.length === 0) {
+    throw new WireError("empty_payload", "expected an image after the header, got nothing", seq);
+  }
+  imageType(payload, seq);
+  return { op, flags, seq, captureTsUs: view.getBigUint64(8, true), payload };
+}
+
+/**
+ * Content type of an encoded image that is whole, by the container's first and last bytes.
+ * @param {Uint8Array} data
+ * @param {number | null} [seq] of its frame, for the error
+ * @returns {"image/jpeg" | "image/png" | "image/webp"}
+ * @throws {WireError}
+ */
+export function imageType(data, seq = null) {
+  if (data[0] === 0xff && data[1] === 0xd8) {
+    let end = data.length;
+    while (end > 0 && data[end - 1] === 0) end -= 1; // cameras pad with zero bytes
+    if (data[end - 2] === 0xff && data[end - 1] === 0xd9) return "image/jpeg";
+    throw new WireError("incomplete_image", `JPEG of ${data.length} bytes has no end marker: cut short`, seq);
+  }
+  if (hasAt(data, 0, PNG_SIGNATURE)) {
+    if (hasAt(data, data.length - PNG_END.length, PNG_END)) return "image/png";
+    throw new WireError("incomplete_image", `PNG of ${data.length} bytes has no IEND chunk: cut short`, seq);
+  }
+  if (hasAt(data, 0, RIFF) && hasAt(data, 8, WEBP)) {
+    const expected = new DataView(data.buffer, data.byteOffset).getUint32(4, true) + 8;
+    if (data.length === expected || data.length === expected + 1) return "image/webp";
+    throw new WireError("incomplete_image", `WebP says ${expected} bytes, got ${data.length}`, seq);
+  }
+  throw new WireError("bad_image", `expected a JPEG, PNG or WebP image, got ${data.length} bytes of something else`, seq);
+}
+
+/** @param {Uint8Array} data @param {number} offset @param {number[]} bytes */
+function hasAt(data, offset, bytes) {
+  return offset >= 0 && bytes.every((byte, index) => data[offset + index] === byte);
+}
+
+/** What a `result`, `ready` and so on must have for a client to go on; fields that are not known are kept. */
+const REQUIRED = {
+  ready: { stream_id: "string", window: "number", resume: "string", limits: "object", size: "object" },
+  result: { seq: "number", ack: "number", capture_ts_us: "number", compute_fraction: "number" },
+  error: { code: "string", detail: "string" },
+  ack: { ack: "number", dropped: "number" },
+  draining: { retry_after_ms: "number" },
+};
+
+/**
+ * A structured message of the server; fields as in PROTOCOL.md, `type` among them.
+ * @typedef {{type: "ready" | "result" | "error" | "ack" | "draining"} & Record<string, any>} ServerMessage
+ */
+
+/**
+ * Parse a server's text message.
+ * @param {string} text
+ * @returns {ServerMessage}
+ * @throws {WireError} for what is no JSON, of no known type, or lacks a field that a client needs
+ */
+export function parseMessage(text) {
+  if (!text) throw new WireError("empty_message", "expected a message, got 0 characters");
+  let message;
+  try {
+    message = JSON.parse(text);
+  } catch (error) {
+    throw new WireError("bad_message", String(error));
+  }
+  if (message === null || typeof message !== "object" || !Object.hasOwn(REQUIRED, message.type)) {
+    throw new WireError("bad_message", `expected a message of type ${Object.keys(REQUIRED).join(", ")}`);
+  }
+  for (const [field, kind] of Object.entries(REQUIRED[message.type])) {
+    if (typeof message[field] !== kind || message[field] === null) {
+      throw new WireError("bad_message", `expected ${message.type}.${field}: a ${kind}`);
+    }
+  }
+  return message;
+}
+
+/**
+ * The first message of a connection. Fields as in PROTOCOL.md; those that are absent are the server's affair.
+ * @param {Record<string, unknown>} [fields]
+ */
+export function encodeHello(fields = {}) {
+  return JSON.stringify({ type: "hello", ...fields });
+}
+
+/** No more frames: what is due comes, then close 1000. */
+export function encodeBye() {
+  return JSON.stringify({ type: "bye" });
+}
+
+/**
+ * What to offer in the handshake.
+ * @param {string | null} [token] of `POST /v1/streams`, or an API key; browsers cannot set headers on a WebSocket
+ * @returns {string[]}
+ */
+export function subprotocols(token = null) {
+  if (!token) return [SUBPROTOCOL];
+  const bytes = new TextEncoder().encode(token);
+  const text = btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+  return [SUBPROTOCOL, BEARER_PREFIX + text];
+}
+
+/** Whether a client should come back after this close code; after a lost connection (1006), yes. */
+export function isRetryable(/** @type {number} */ closeCode) {
+  return !FINAL.has(closeCode);
+}

@@ -1,0 +1,54 @@
+/** The few requests that the page makes over HTTP. */
+
+/** Where the server is, whatever path the page is served below. */
+export const BASE = new URL(".", document.baseURI);
+
+/** An answer that says no. `status` 0: there was none. */
+export class ApiError extends Error {
+  constructor(status, problem = {}, retryAfterS = 0) {
+    super(problem.detail ?? `HTTP ${status}`);
+    this.status = status;
+    this.code = problem.code ?? "";
+    this.detail = problem.detail ?? "";
+    this.retryAfterS = retryAfterS;
+  }
+}
+
+/** @param {string} key "" for none */
+export async function listModels(key) {
+  return (await ask("GET", "v1/models", key)).models;
+}
+
+/**
+ * @param {string} key "" for none
+ * @param {string} model
+ * @returns {Promise<{stream_id: string, token: string}>}
+ */
+export function createStream(key, model) {
+  return ask("POST", "v1/streams", key, { model });
+}
+
+/** Free what the server keeps of a stream; goes out even while the page is left. Never fails: it expires otherwise. */
+export async function deleteStream(id, token) {
+  await ask("DELETE", `v1/streams/${id}`, token).catch(() => null);
+}
+
+async function ask(method, path, secret, body) {
+  const headers = {};
+  if (secret) headers.authorization = `Bearer ${secret}`;
+  if (body) headers["content-type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(new URL(path, BASE), {
+      method,
+      headers,
+      body: body && JSON.stringify(body),
+      keepalive: method === "DELETE",
+    });
+  } catch {
+    throw new ApiError(0);
+  }
+  const answer = response.status === 204 ? {} : await response.json().catch(() => ({}));
+  if (!response.ok) throw new ApiError(response.status, answer, Number(response.headers.get("retry-after")) || 0);
+  return answer;
+}

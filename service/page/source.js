@@ -1,0 +1,87 @@
+/** Pictures: a camera or a file playing in a <video>, and frames grabbed from it as JPEG. */
+
+const JPEG_QUALITY = 0.8;
+const QUIET_MS = 250;
+
+/**
+ * Show the camera that looks away from whoever holds the device, or the one there is.
+ * @param {HTMLVideoElement} video
+ * @returns {Promise<MediaStream>}
+ */
+export async function openCamera(video) {
+  const stream = await navigator.mediaDevices.getUserMedia({
+    audio: false,
+    video: { facingMode: { ideal: "environment" }, width: { ideal: 1280 }, height: { ideal: 720 } },
+  });
+  video.srcObject = stream;
+  await video.play();
+  return stream;
+}
+
+/**
+ * Play a file, over and over.
+ * @param {HTMLVideoElement} video
+ * @param {File} file
+ */
+export async function openFile(video, file) {
+  video.srcObject = null;
+  video.src = URL.createObjectURL(file);
+  video.loop = true;
+  await video.play();
+}
+
+/** Let go of the camera or the file. */
+export function closeSource(/** @type {HTMLVideoElement} */ video) {
+  video.pause();
+  if (video.srcObject instanceof MediaStream) for (const track of video.srcObject.getTracks()) track.stop();
+  if (video.src) URL.revokeObjectURL(video.src);
+  video.srcObject = null;
+  video.removeAttribute("src");
+  video.load();
+}
+
+/** When the video shows its next frame; after a while all the same, so that whoever waits can look around. */
+export function nextFrame(/** @type {HTMLVideoElement} */ video) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, QUIET_MS);
+    const shown = () => {
+      clearTimeout(timer);
+      resolve(undefined);
+    };
+    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(shown);
+    else requestAnimationFrame(shown);
+  });
+}
+
+/** Canvases of frames under way, used again. */
+export class Grabber {
+  #spare = [];
+
+  /**
+   * The frame that the video shows now.
+   * @param {HTMLVideoElement} video
+   * @param {number} longestPx longest side of what is sent; never enlarged
+   * @returns {Promise<{canvas: HTMLCanvasElement, jpeg: Uint8Array, capturedUs: number} | null>} null: there is none yet
+   */
+  async grab(video, longestPx) {
+    const { videoWidth: width, videoHeight: height } = video;
+    if (!width || !height || video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return null;
+    const scale = Math.min(1, longestPx / Math.max(width, height));
+    const canvas = this.#spare.pop() ?? document.createElement("canvas");
+    canvas.width = Math.max(1, Math.round(width * scale));
+    canvas.height = Math.max(1, Math.round(height * scale));
+    canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
+    const capturedUs = Math.round((performance.timeOrigin + performance.now()) * 1000);
+    const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", JPEG_QUALITY));
+    if (!blob) {
+      this.release(canvas);
+      return null;
+    }
+    return { canvas, jpeg: new Uint8Array(await blob.arrayBuffer()), capturedUs };
+  }
+
+  /** A canvas that is no longer looked at. */
+  release(/** @type {HTMLCanvasElement} */ canvas) {
+    if (this.#spare.length < 4) this.#spare.push(canvas);
+  }
+}

@@ -1,0 +1,90 @@
+/** What went wrong, in words that a person can act on. */
+
+/**
+ * @param {DOMException | Error} error of getUserMedia or of play()
+ * @returns {string}
+ */
+export function cameraWords(error) {
+  switch (error.name) {
+    case "NotAllowedError":
+    case "SecurityError":
+      return "The browser does not let this page use the camera. Allow it (the camera or lock sign beside the address), then press Start again.";
+    case "NotFoundError":
+    case "OverconstrainedError":
+      return "No camera was found. Connect one and press Start again, or choose a video file.";
+    case "NotReadableError":
+    case "AbortError":
+      return "The camera does not start. Another program may be using it: close that, then press Start again.";
+    default:
+      return `The camera does not start: ${error.message}`;
+  }
+}
+
+/** Browsers keep the camera from pages that came over plain HTTP from another machine. */
+export function insecureWords() {
+  const local = `http://localhost${location.port ? `:${location.port}` : ""}/`;
+  return (
+    "This page is not secure, so the browser keeps the camera from it. " +
+    `Open it as https://, or on the server's own machine as ${local}. A video file works here too.`
+  );
+}
+
+/** The browser cannot play a file. */
+export function fileWords() {
+  return "The browser cannot play this file. Choose another: MP4 with H.264, or WebM.";
+}
+
+/**
+ * @param {unknown} error of `api.js`
+ * @param {boolean} hasKey whether a key was sent
+ * @returns {string}
+ */
+export function serverWords(error, hasKey) {
+  const { status = 0, code = "", detail = "", retryAfterS = 0 } = /** @type {any} */ (error);
+  if (status === 0) return "The server does not answer. Check that it is running and that this device can reach it, then try again.";
+  if (status === 401 && !hasKey) return "This server needs a key. Enter yours below, or ask whoever runs the server for one (afterimage keys add).";
+  if (status === 401) return "The server refused this key: it is wrong, was removed, or its time is over. Enter another.";
+  if (code === "too_many_failures") return `Too many wrong keys came from this address. Wait ${retryAfterS || 60} s, then try again.`;
+  if (status === 403) return `The server does not allow this: ${detail}.`;
+  if (status === 429) return `Too many requests: ${detail}. Try again in ${retryAfterS || 1} s.`;
+  if (status === 503) return `The server takes no new stream now: ${detail}. Try again in ${retryAfterS || 1} s.`;
+  return `The server refused: ${detail || `HTTP ${status}`}.`;
+}
+
+/**
+ * What the state of a StreamClient means for whoever looks at the page.
+ * @param {any} change detail of its `state` event
+ * @returns {string}
+ */
+export function stateWords(change) {
+  switch (change.state) {
+    case "connecting":
+      return "Connecting…";
+    case "greeting":
+      return "Connected. The server prepares the model; the first time takes up to two minutes.";
+    case "open":
+      return "Running";
+    case "draining":
+      return "The server is shutting down.";
+    case "waiting": {
+      const again = `Trying again in ${Math.max(1, Math.round(change.waitMs / 1000))} s.`;
+      const why = change.said?.detail || change.reason;
+      if (change.code === 1013) return `The server is full: ${why || "no room for one more stream"}. ${again}`;
+      if (change.code === 1012) return `The server is shutting down or starting again. ${again}`;
+      return `The connection to the server was lost. ${again}`;
+    }
+    default:
+      return "Stopped";
+  }
+}
+
+/**
+ * Why a stream ended for good.
+ * @param {any} ending detail of a `state` event with state `ended`
+ */
+export function endWords({ code, reason, said }) {
+  const why = said?.detail || reason;
+  if (said?.code === "unauthorized") return `The server no longer knows this stream: ${why}. Press Start to begin again.`;
+  if (code === 1009) return "The server refused a picture as too large.";
+  return `The server ended the stream${why ? `: ${why}` : ""}. Press Start to begin again.`;
+}

@@ -1,0 +1,220 @@
+"""The browser's StreamClient in a real browser, against a real server around the fake engine."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from browser import CHROMIUM, launched, until
+from service_fakes import FakeEngine, RunningServer, image, make_registry, make_settings, running_server, wait_until
+
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+
+SET_UP = """async ([address, id, options, jpeg]) => {
+  const { StreamClient, streamUrl } = await import(`${address}/clients/browser/stream.js`);
+  window.jpeg = Uint8Array.from(atob(jpeg), char => char.charCodeAt(0));
+  window.sockets = [];
+  const Real = window.RealSocket ??= WebSocket;
+  window.WebSocket = class extends Real { constructor(...given) { super(...given); sockets.push(this); } };
+  window.client = new StreamClient(streamUrl(address, id), { initialMs: 20, maximumMs: 200, ...options });
+  window.heard = [];
+  for (const type of ["state", "ready", "result", "refused", "lost"])
+    client.addEventListener(type, event => heard.push([type, event.detail]));
+  client.open();
+}"""
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Any]:
+    with launched() as opened:
+        yield opened
+
+
+class Stream:
+    """The client in a page."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+
+    def run(self, script: str, given: Any = None) -> Any:
+        return self.page.evaluate(script, given)
+
+    def until(self, condition: str) -> None:
+        until(self.page, condition)
+
+    def heard(self, kind: str) -> list[Any]:
+        script = "kind => heard.filter(([type]) => type === kind).map(([, detail]) => ({ ...detail }))"
+        return self.run(script, kind)
+
+    def states(self) -> list[str]:
+        return [detail["state"] for detail in self.heard("state")]
+
+
+@pytest.fixture
+def connect(playwright) -> Iterator[Any]:
+    """A function that opens a client in a page of the server's own."""
+    pages = []
+
+    def connect(server: RunningServer, stream_id: str = "door", **options: Any) -> Stream:
+        page = playwright.browser.new_page()
+        pages.append(page)
+        page.goto(f"{server.url}/healthz")
+        page.evaluate(SET_UP, [server.url, stream_id, options, base64.b64encode(image(120)).decode()])
+        return Stream(page)
+
+    yield connect
+    for page in pages:
+        page.close()
+
+
+def test_frames_go_out_as_far_as_the_credits_and_come_back(server: RunningServer, engine: FakeEngine, connect) -> None:
+    stream = connect(server)
+    stream.until("client.state === 'open'")
+    engine.gate.clear()
+    window = stream.run("client.ready.window")
+    assert stream.run("[...Array(client.ready.window + 2)].map(() => client.send(jpeg, 1234))") == [
+        *range(1, window + 1), None, None,
+    ]  # fmt: skip
+    assert stream.run("[client.credits, client.unacked]") == [0, window]
+    engine.gate.set()
+    stream.until("client.credits === client.ready.window")
+    results = stream.heard("result")
+    assert [found["result"]["seq"] for found in results] == list(range(1, window + 1))
+    assert results[0]["result"]["capture_ts_us"] == 1234
+    assert results[0]["result"]["detections"][0]["label"] == "grey12"
+    assert results[0]["roundTripMs"] > 0
+    assert results[0]["annotated"] is None
+
+
+def test_annotated_frames_come_with_their_results(server: RunningServer, connect) -> None:
+    stream = connect(server, hello={"outputs": ["detections", "annotated"]})
+    stream.until("client.state === 'open'")
+    stream.run("client.send(jpeg, 1)")
+    stream.until("heard.some(([type]) => type === 'result')")
+    found = stream.run(
+        "(() => { const [, d] = heard.find(([type]) => type === 'result'); "
+        "return [d.result.seq, d.annotated[0], d.annotated[1], client.unacked]; })()"
+    )
+    assert found == [1, 0xFF, 0xD8, 0]
+
+
+def test_nothing_is_sent_while_the_line_is_behind(server: RunningServer, connect) -> None:
+    stream = connect(server, maxBufferedBytes=1000)
+    stream.until("client.state === 'open'")
+    stream.run("Object.defineProperty(sockets[0], 'bufferedAmount', { value: 1001, configurable: true })")
+    assert stream.run("[client.credits, client.send(jpeg, 1)]") == [0, None]
+    stream.run("delete sockets[0].bufferedAmount")
+    assert stream.run("client.send(jpeg, 1)") == 1
+
+
+def test_a_frame_larger_than_the_server_takes_is_never_sent(server: RunningServer, connect) -> None:
+    stream = connect(server)
+    stream.until("client.state === 'open'")
+    said = stream.run(
+        "(() => { client.ready.limits.max_message_bytes = 20; "
+        "try { client.send(jpeg, 1); } catch (error) { return [error.code, client.unacked]; } })()"
+    )
+    assert said == ["message_too_large", 0]
+
+
+def test_a_lost_connection_comes_back_with_what_is_cached(server: RunningServer, engine: FakeEngine, connect) -> None:
+    stream = connect(server)
+    stream.until("client.state === 'open'")
+    stream.run("client.send(jpeg, 1)")
+    stream.until("heard.some(([type]) => type === 'result')")
+    engine.gate.clear()
+    while engine.entered.acquire(blocking=False):
+        pass
+    stream.run("client.send(jpeg, 2)")
+    assert engine.entered.acquire(timeout=5)
+    stream.run("sockets[0].close(4000)")
+    stream.until("heard.some(([type]) => type === 'lost')")
+    assert stream.heard("lost") == [{"seqs": [2]}]
+    engine.gate.set()
+    stream.until("client.state === 'open' && sockets.length === 2")
+    assert [ready["resumed"] for ready in stream.heard("ready")] == [False, True]
+    assert stream.run("client.send(jpeg, 3)") == 3, "numbers go on"
+    stream.until("heard.filter(([type]) => type === 'result').length === 2")
+    assert stream.heard("result")[-1]["result"]["decision"] == "reuse"
+    waiting = next(detail for detail in stream.heard("state") if detail["state"] == "waiting")
+    assert (waiting["code"], waiting["attempt"]) == (4000, 1)
+    assert 10 <= waiting["waitMs"] <= 20
+
+
+def test_a_server_that_drains_and_comes_back(engine: FakeEngine, connect) -> None:
+    settings = make_settings(retry_after_ms=150)
+    with running_server(make_registry(engine.model()), settings) as first:
+        stream = connect(first, attempts=100)
+        stream.until("client.state === 'open'")
+        first.stop()
+        stream.until("client.state === 'waiting' || client.state === 'connecting'")
+        waiting = next(detail for detail in stream.heard("state") if detail["state"] == "waiting")
+        assert "draining" in stream.states()
+        assert waiting["code"] == 1012
+        assert waiting["waitMs"] >= 160, "what the server asked for, and jitter on top"
+        with running_server(make_registry(engine.model()), settings, port=first.port):
+            stream.until("client.state === 'open'")
+            assert stream.heard("ready")[-1]["resume_reason"] == "unknown"
+
+
+def test_a_wrong_token_is_final(connect) -> None:
+    with running_server(make_registry(FakeEngine().model()), make_settings(anonymous_streams=False)) as server:
+        stream = connect(server, token="wrong")
+        stream.until("client.state === 'ended'")
+        ended = stream.heard("state")[-1]
+        assert (ended["code"], ended["said"]["code"], ended["final"]) == (1008, "unauthorized", True)
+        assert stream.run("sockets.length") == 1
+
+
+def test_it_gives_up_after_so_many_attempts(connect) -> None:
+    with running_server(make_registry(FakeEngine().model()), make_settings(max_streams=1)) as server:
+        first = connect(server, "first")
+        first.until("client.state === 'open'")
+        second = connect(server, "second", attempts=0)
+        second.until("client.state === 'ended'")
+        ended = second.heard("state")[-1]
+        assert (ended["code"], ended["said"]["code"]) == (1013, "overloaded")
+        assert second.heard("refused")[0]["retry_after_ms"] == server.service.settings.retry_after_ms
+
+
+def test_bye_gets_what_is_due_and_the_server_forgets_the_stream(
+    server: RunningServer, engine: FakeEngine, connect
+) -> None:
+    stream = connect(server)
+    stream.until("client.state === 'open'")
+    stream.run("(client.send(jpeg, 1), client.close())")
+    assert [found["result"]["seq"] for found in stream.heard("result")] == [1]
+    ended = stream.heard("state")[-1]
+    assert (ended["state"], ended["code"], ended["final"]) == ("ended", 1000, False)
+    wait_until(lambda: not server.service.streams.all())
+    assert stream.run("client.send(jpeg, 2)") is None
+
+
+def test_a_server_that_breaks_the_protocol(server: RunningServer, connect) -> None:
+    stream = connect(server)
+    stream.until("client.state === 'open'")
+    stream.run("sockets[0].onmessage({ data: '{}' })")
+    ended = stream.heard("state")[-1]
+    assert (ended["state"], ended["code"]) == ("ended", 1002)
+    assert "the server broke the protocol: bad_message" in ended["reason"]
+
+
+@pytest.mark.parametrize(
+    ("base", "expected"),
+    [
+        ("http://127.0.0.1:8000", "ws://127.0.0.1:8000/v1/streams/a%20b/ws"),
+        ("https://cam.example/below/?x#y", "wss://cam.example/below/v1/streams/a%20b/ws"),
+        ("wss://cam.example", "wss://cam.example/v1/streams/a%20b/ws"),
+        ("ftp://cam.example", None),
+    ],
+)
+def test_addresses(server: RunningServer, connect, base: str, expected: str | None) -> None:
+    stream = connect(server)
+    script = """async base => {
+      const { streamUrl } = await import("/clients/browser/stream.js");
+      try { return streamUrl(base, "a b"); } catch (error) { if (error instanceof TypeError) return null; throw error; }
+    }"""
+    assert stream.run(script, base) == expected
