@@ -103,11 +103,6 @@ class Scheduler:
             for index in range(workers)
         ]
 
-    @property
-    def workers(self) -> int:
-        """How many threads there are."""
-        return len(self._threads)
-
     def start(self) -> None:
         """Start the threads."""
         for thread in self._threads:

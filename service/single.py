@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from service.jobs import Refused, check_header, code_of
 from service.pipeline import FramePipeline
 from service.registry import ModelFailed, UnknownModel
 from service.scheduler import Lane
+from service.threads import settle
 
 if TYPE_CHECKING:
     from service.state import Service
@@ -100,14 +100,6 @@ def _job(
     """What a worker does; it settles the future, unless nobody waits for it any more."""
     submitted = time.perf_counter_ns()
 
-    def settle(outcome: tuple[T, int] | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        elif outcome is not None:
-            future.set_result(outcome)
-
     def job() -> None:
         if future.cancelled():
             return
@@ -120,8 +112,7 @@ def _job(
         except Exception as error:
             failure = error
         service.watch.image(name, failure)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            future.get_loop().call_soon_threadsafe(settle, outcome, failure)
+        settle(future, outcome, failure)
 
     return job
 

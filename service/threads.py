@@ -17,16 +17,7 @@ T = TypeVar("T")
 
 async def in_thread(work: Callable[[], T], name: str = "afterimage-long") -> T:
     """What `work` returns, or raises. It is not stopped where nobody waits for it any more."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(found: T | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(found)  # type: ignore[arg-type]  # what `work` returned, None included
+    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
     def run() -> None:
         found, failure = None, None
@@ -34,8 +25,22 @@ async def in_thread(work: Callable[[], T], name: str = "afterimage-long") -> T:
             found = work()
         except BaseException as error:
             failure = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, found, failure)
+        settle(future, found, failure)
 
     threading.Thread(target=run, name=name, daemon=True).start()
     return await future
+
+
+def settle(future: asyncio.Future[T], found: T | None, error: BaseException | None) -> None:
+    """Give a future of the event loop its result, or its error, from another thread; unless nobody waits any more."""
+
+    def give() -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(found)  # type: ignore[arg-type]  # what was returned, None included
+
+    with contextlib.suppress(RuntimeError):  # the loop is closed
+        future.get_loop().call_soon_threadsafe(give)
