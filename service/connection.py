@@ -393,6 +393,7 @@ class StreamConnection:
             min_confidence=self._hello.min_confidence,
             annotate_quality=self._service.settings.jpeg_quality if wants_image else None,
             tracker=stream.tracker if Output.TRACKS in self._hello.outputs else None,
+            changes=Output.CHANGES in self._hello.outputs,
         )
 
     def _deliver(self, job: FrameJob, answer: Answer) -> None:

@@ -17,7 +17,7 @@ from service.annotate import annotate
 from service.audits.stream import Report, rounded
 from service.caches import CacheFull
 from service.errors import new_error_id
-from service.pipeline import FramePipeline, Outcome
+from service.pipeline import FramePipeline, Outcome, changes_of
 from service.together import Request, run_together
 from service.tracking import Tracker, weakest
 
@@ -67,6 +67,7 @@ class FrameJob:
     min_confidence: float | None = None
     annotate_quality: int | None = None  # JPEG quality; None: no annotated frame
     tracker: Tracker | None = None  # None: boxes get no ids
+    changes: bool = False  # whether the result says what was recomputed
     received_ts_us: int = 0  # the wall clock then, microseconds since 1970; 0: not known
     queued_ns: int = field(default_factory=time.perf_counter_ns)  # when it was made, its header checked
 
@@ -213,6 +214,7 @@ def result_message(job: FrameJob, computed: Computed, *, ack: int, dropped: int)
         received_ts_us=job.received_ts_us,
         age_ms=capture_age_ms(job.frame.capture_ts_us, job.received_ts_us, total_ns),
         evicted=outcome.evicted,
+        changes=changes_of(outcome.recomputed) if job.changes and outcome.recomputed is not None else None,
     )
 
 

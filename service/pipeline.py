@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.wire import ClassScore, Detection, Mask, Tensor
+from clients.wire import Changes, ClassScore, Detection, Mask, Tensor
 from service import codec
 from service.audits.stream import Report, StreamAudits
 from service.caches import Caches
@@ -42,6 +42,17 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Recomputed:
+    """tiles : bool[rows, columns], squares of `tile_px` of the model's input, in which the frame lies at `placement`.
+    stages : float64[n], the share recomputed of each stage of the network."""
+
+    tiles: NDArray[np.bool_]
+    tile_px: int
+    stages: NDArray[np.float64]
+    placement: Placement
+
+
+@dataclass(frozen=True)
 class Outcome:
     """Everything about one frame that was computed. `image` is uint8[H, W, 3] BGR."""
 
@@ -59,6 +70,8 @@ class Outcome:
     """Of an audit that ended since the last frame."""
     reason: str = ""
     """Of the decision, in the engine's words."""
+    recomputed: Recomputed | None = field(default=None, repr=False)
+    """Where the picture was taken in, and what that meant for the network; None where nobody says."""
     evicted: bool = False
     """Whether what was cached had been freed for other streams since the last frame."""
 
@@ -243,6 +256,7 @@ class FramePipeline:
             infer_ns=int(result.infer_ns),
             image=prepared.image,
             audit=None if audits is None else audits.news(),
+            recomputed=Recomputed(result.tiles, self.session.grid.tile, result.stages, prepared.placement),
             evicted=evicted,
             reason=result.reason,
         )
@@ -294,8 +308,7 @@ def _detections(found: Detections, spec: ModelSpec, placement: Placement) -> tup
 
 def _masks(mask: FamilyMask, spec: ModelSpec, placement: Placement, size: tuple[int, int]) -> tuple[Mask, ...]:
     """Run lengths per class that is there, without the background."""
-    corners = np.asarray([[0.0, 0.0], [size[0], size[1]]], np.float32)
-    (left, top), (right, bottom) = placement.points_to_frame(corners).astype(np.float64).round(2).tolist()
+    covered = covered_part(placement, size)
     present = np.unique(mask.classes).tolist()
     single = len(spec.labels) <= 1 and set(present) <= {0, 1}  # one channel: 1 is class 0, 0 is nothing
     wanted = [value for value in present if (value != 0 if single else value != spec.background)]
@@ -306,9 +319,28 @@ def _masks(mask: FamilyMask, spec: ModelSpec, placement: Placement, size: tuple[
             label=spec.label(0 if single else value),
             size=(height, width),
             counts=run_lengths(mask.classes == value),
-            xyxy=(left, top, right, bottom),
+            xyxy=covered,
         )
         for value in wanted
+    )
+
+
+def covered_part(placement: Placement, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The part of a frame below a model's input, or grid, of this width and height: left, top, right, bottom, px."""
+    corners = np.asarray([[0.0, 0.0], [size[0], size[1]]], np.float32)
+    (left, top), (right, bottom) = placement.points_to_frame(corners).astype(np.float64).round(2).tolist()
+    return left, top, right, bottom
+
+
+def changes_of(recomputed: Recomputed) -> Changes:
+    """What was recomputed, ready for the wire."""
+    rows, columns = recomputed.tiles.shape
+    covered = columns * recomputed.tile_px, rows * recomputed.tile_px
+    return Changes(
+        size=(rows, columns),
+        counts=run_lengths(recomputed.tiles),
+        xyxy=covered_part(recomputed.placement, covered),
+        stages=tuple(recomputed.stages.round(4).tolist()),
     )
 
 

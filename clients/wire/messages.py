@@ -33,6 +33,7 @@ class Output(StrEnum):
     DETECTIONS = "detections"
     ANNOTATED = "annotated"
     TRACKS = "tracks"  # detections carry a `track_id`
+    CHANGES = "changes"  # results say where the picture was taken in anew, and what that meant for the network
 
 
 class ResumeReason(StrEnum):
@@ -144,6 +145,21 @@ class Mask(Struct, frozen=True, kw_only=True):
     xyxy: tuple[float, float, float, float]
 
 
+class Changes(Struct, frozen=True, kw_only=True):
+    """What was recomputed for a frame: tiles of the model's input, and stages of the network.
+
+    Of a grid of `size` (rows, columns) `counts` are run lengths, tiles that were not recomputed first, in row-major
+    order, which add up to rows * columns; `xyxy` is the part of the frame, in its pixels, that the grid covers; it
+    reaches beyond the frame where the input was padded. `stages`: the share recomputed of each of several parts of the
+    network, of equal work, from the image to the outputs.
+    """
+
+    size: tuple[Count, Count]
+    counts: tuple[Count, ...]
+    xyxy: tuple[float, float, float, float]
+    stages: tuple[Fraction, ...]
+
+
 class Tensor(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One output of a model of family `raw`.
 
@@ -204,6 +220,7 @@ class Result(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="result"
     received_ts_us: Count = 0
     age_ms: float | None = None
     evicted: bool = False
+    changes: Changes | None = None
 
 
 class ErrorMessage(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="error"):

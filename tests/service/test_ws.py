@@ -473,6 +473,21 @@ def test_tracks_are_an_output_and_survive_a_resume(make_client) -> None:
         assert socket.receive_json()["detections"][0]["track_id"] == 2, "a number is never used twice"
 
 
+def test_changes_are_an_output(make_client) -> None:
+    client = make_client()
+    with connect(client) as socket:
+        hello(socket, outputs=["detections", "changes"])
+        for seq, expected in ((1, [0, 48]), (2, [48])):
+            socket.send_bytes(frame(seq))
+            changes = socket.receive_json()["changes"]
+            assert (changes["size"], changes["counts"]) == ([6, 8], expected)
+            assert changes["xyxy"] == [0.0, 0.0, 128.0, 96.0]
+    with connect(client, "other") as socket:
+        hello(socket)
+        socket.send_bytes(frame(1))
+        assert "changes" not in socket.receive_json()
+
+
 def test_without_tracks_there_are_no_ids_and_weak_boxes_are_left_out_with_them(make_client) -> None:
     client = make_client()
     with connect(client, "plain") as plain, connect(client, "strict") as strict:

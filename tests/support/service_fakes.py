@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from cache.change import TileGrid
 from cache.memory import Memory
 from clients.wire import Encoding, Flags, FrameMessage, Op, encode_frame, offer_subprotocols
 from service.families.base import Classification, Detections, Mask, RawOutputs
@@ -38,6 +39,8 @@ class FakeResult:
     reason: str = "fake"
     diff_ns: int = 1000
     infer_ns: int = 2000
+    tiles: np.ndarray = field(default_factory=lambda: np.zeros((6, 8), bool))
+    stages: np.ndarray = field(default_factory=lambda: np.zeros(8))
 
 
 @dataclass
@@ -104,6 +107,7 @@ class FakeFactory:
 class FakeSession:
     def __init__(self, engine: FakeEngine) -> None:
         self.engine = engine
+        self.grid = TileGrid(SIZE[1], SIZE[0], 8)
         self.frame: np.ndarray | None = None
         self.resets = 0
         self.decisions: list[str] = []
@@ -123,15 +127,18 @@ class FakeSession:
             time.sleep(self.engine.push_s)
             if self.engine.failures:
                 raise self.engine.failures.popleft()
+            tiles = np.ones(self.grid.shape, bool)
             if self.frame is None:
-                decision, fraction, changed = "keyframe", 1.0, 48
-            elif np.array_equal(self.frame, frame):
-                decision, fraction, changed = "reuse", 0.0, 0
+                decision, fraction = "keyframe", 1.0
             else:
-                decision, fraction, changed = "partial", 0.25, 12
+                differs = (self.frame != frame).any(axis=2)
+                tiles = differs.reshape(tiles.shape[0], 8, tiles.shape[1], 8).any(axis=(1, 3))
+                decision, fraction = ("partial", 0.25) if tiles.any() else ("reuse", 0.0)
+            changed = int(tiles.sum())
             self.frame = frame.copy()
             self.decisions.append(decision)
-            return FakeResult({"grey": frame[:8, :8].mean(keepdims=True)}, fraction, changed, decision)
+            outputs = {"grey": frame[:8, :8].mean(keepdims=True)}
+            return FakeResult(outputs, fraction, changed, decision, tiles=tiles, stages=np.full(8, fraction))
         finally:
             self._holder.release()
 
