@@ -19,6 +19,7 @@ import pytest
 from service_fakes import (
     FakeEngine,
     frame,
+    idle_lane,
     make_registry,
     make_settings,
     running_server,
@@ -361,7 +362,7 @@ def test_a_flood_leaves_a_slow_stream_its_frames() -> None:
                     slow.send(frame(seq))
                     message = json.loads(slow.recv(5))
                     assert (message["seq"], message["dropped"]) == (seq, 0)
-                assert server.service.streams.get("slow").lane.items == 15
+                assert idle_lane(server.service, "slow").items == 15
         finally:
             stop.set()
             for thread in floods:
