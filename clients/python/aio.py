@@ -13,7 +13,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.typing import Subprotocol
 
-from clients.python.core import (
+from ..wire import Phase, Policy, Ready
+from .core import (
     MAX_SERVER_MESSAGE_BYTES,
     ClientCore,
     Event,
@@ -22,9 +23,8 @@ from clients.python.core import (
     now_us,
     stream_url,
 )
-from clients.python.errors import ClientClosed, ClientError, ConnectionFailed
-from clients.python.reconnect import Backoff, as_refusal
-from clients.wire import Phase, Policy, Ready
+from .errors import ClientClosed, ClientError, ConnectionFailed
+from .reconnect import Backoff, as_refusal
 
 MAX_EVENTS = 64
 _CONNECTION_ERRORS = (OSError, TimeoutError, ConnectionClosed, InvalidHandshake, InvalidURI)

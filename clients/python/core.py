@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from clients.python.errors import ServerMisbehaved
-from clients.python.reconnect import Reconnect
-from clients.wire import (
+from ..wire import (
     Ack,
     ClientProtocol,
     Draining,
@@ -24,6 +22,8 @@ from clients.wire import (
     WireError,
     offer_subprotocols,
 )
+from .errors import ServerMisbehaved
+from .reconnect import Reconnect
 
 MAX_SERVER_MESSAGE_BYTES = 64 * 1024 * 1024
 

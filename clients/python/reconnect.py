@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
-from clients.python.errors import Refused
-from clients.wire import ErrorMessage, is_retryable
+from ..wire import ErrorMessage, is_retryable
+from .errors import Refused
 
 _RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 

@@ -11,10 +11,10 @@ from enum import Enum, auto
 
 import msgspec
 
-from clients.wire.binary import MAX_SEQ, Flags, FrameMessage, Op, decode_frame, encode_frame
-from clients.wire.errors import ErrorCode, WireError
-from clients.wire.handshake import Encoding
-from clients.wire.messages import (
+from .binary import MAX_SEQ, Flags, FrameMessage, Op, decode_frame, encode_frame
+from .errors import ErrorCode, WireError
+from .handshake import Encoding
+from .messages import (
     Bye,
     ClientMessage,
     Draining,
