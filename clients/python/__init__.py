@@ -3,6 +3,21 @@
 They need `websockets` and `msgspec`, and nothing of the server.
 """
 
+from ..wire import (
+    Audit,
+    ClassScore,
+    Detection,
+    Encoding,
+    Limits,
+    Mask,
+    Policy,
+    Ready,
+    Result,
+    ResumeReason,
+    Tensor,
+    Timing,
+    WireError,
+)
 from .aio import AsyncStreamClient
 from .core import Event, FrameRefused, FrameResult, FramesLost, StreamOptions
 from .errors import ClientClosed, ClientError, ConnectionFailed, Refused, ServerMisbehaved
@@ -11,16 +26,29 @@ from .sync import StreamClient
 
 __all__ = [
     "AsyncStreamClient",
+    "Audit",
+    "ClassScore",
     "ClientClosed",
     "ClientError",
     "ConnectionFailed",
+    "Detection",
+    "Encoding",
     "Event",
     "FrameRefused",
     "FrameResult",
     "FramesLost",
+    "Limits",
+    "Mask",
+    "Policy",
+    "Ready",
     "Reconnect",
     "Refused",
+    "Result",
+    "ResumeReason",
     "ServerMisbehaved",
     "StreamClient",
     "StreamOptions",
+    "Tensor",
+    "Timing",
+    "WireError",
 ]
