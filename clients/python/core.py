@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from clients.python.errors import ServerMisbehaved
-from clients.python.reconnect import Reconnect
-from clients.wire import (
+from websockets.typing import Subprotocol
+
+from ..wire import (
     Ack,
     ClientProtocol,
     Draining,
@@ -24,8 +25,19 @@ from clients.wire import (
     WireError,
     offer_subprotocols,
 )
+from .errors import Refused, ServerMisbehaved
+from .patience import Patience
+from .reconnect import Reconnect
 
-MAX_SERVER_MESSAGE_BYTES = 64 * 1024 * 1024
+MAX_SERVER_MESSAGE_BYTES = 32 * 1024 * 1024
+MAX_UNREAD = 8
+"""Messages that wait to be read, at most; then the socket is held back."""
+MAX_NOISE = 64
+"""Errors about no frame that a server may send while it settles none."""
+CLOSE_S = 2.0
+"""How long a good-bye may take, seconds."""
+LISTEN_S = 1.0
+"""How long to wait for a message before looking whether the connection is closing, seconds."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,11 @@ class StreamOptions:
     resume_s : how long the server keeps what is cached while the connection is lost, seconds; None: its default
     open_timeout_s : seconds for the handshake
     ready_timeout_s : seconds from the handshake to `ready`; a model's first use compiles it
+    ack_timeout_s : when frames are under way and none is settled for so long, seconds, the connection is given up for
+        another one: networks change without a word. More than a frame takes to send and to compute; None: never
+    ping_s : seconds between pings, and for each answer; finds out that an idle connection is gone. None: no pings
     proxy : of `websockets.connect`: None goes direct, True uses the environment's proxy
+    tls : whom to trust, for https and wss; None: the system's certificates
     """
 
     model: str | None = None
@@ -54,7 +70,10 @@ class StreamOptions:
     reconnect: Reconnect = field(default_factory=Reconnect)
     open_timeout_s: float = 10.0
     ready_timeout_s: float = 120.0
+    ack_timeout_s: float | None = 10.0
+    ping_s: float | None = 10.0
     proxy: str | bool | None = None
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
 
     def hello(self) -> Hello:
         """The first message of a connection."""
@@ -76,6 +95,21 @@ class StreamOptions:
     def subprotocols(self) -> list[str]:
         """What to offer in the handshake."""
         return offer_subprotocols(self.encoding, self.token)
+
+    def connection(self) -> dict[str, Any]:
+        """Arguments of `websockets.connect`, beside the address."""
+        return {
+            "subprotocols": [Subprotocol(name) for name in self.subprotocols()],
+            "compression": None,  # images are compressed already
+            "open_timeout": self.open_timeout_s,
+            "close_timeout": CLOSE_S,
+            "ping_interval": self.ping_s,
+            "ping_timeout": self.ping_s,
+            "max_size": MAX_SERVER_MESSAGE_BYTES,
+            "max_queue": MAX_UNREAD,
+            "proxy": True if self.proxy is True else (self.proxy or None),
+            "ssl": self.tls,
+        }
 
 
 @dataclass(frozen=True)
@@ -139,6 +173,11 @@ class ClientCore:
         self.last_error: ErrorMessage | None = None
         self.retry_after_s = 0.0
         self.server_dropped = 0
+        self.settled = 0  # frames, on this connection
+        self.refused = 0
+        self.lost = 0
+        self._patience = Patience(options.ack_timeout_s)
+        self._noise = 0
         self._annotated = options.annotated
         self._sent_ns: dict[int, int] = {}
         self._waiting: Result | None = None  # a result whose annotated frame is still to come
@@ -153,27 +192,44 @@ class ClientCore:
         """Whether every frame sent is settled and its event has been given out."""
         return not self.protocol.unacked and self._waiting is None
 
+    def accepted(self, subprotocol: str | None) -> None:
+        """Refused, unless the server echoed the subprotocol of this encoding."""
+        expected = self.protocol.encoding.value
+        if subprotocol != expected:
+            shown = subprotocol if subprotocol in (None, *Encoding) else "another one"  # it may be the token's
+            raise Refused("handshake", f"expected the subprotocol {expected}, got {shown}")
+
     def hello(self) -> str | bytes:
         """The message to open a fresh connection with."""
         self.last_error = None
         self.retry_after_s = 0.0
+        self.settled = self._noise = 0
         return self.protocol.hello()
 
     def frame(self, image: bytes, capture_ts_us: int | None, reset: bool) -> tuple[int, bytes]:
         """Number a frame; returns its seq and the message to send. WireError as ClientProtocol.frame."""
         captured = now_us() if capture_ts_us is None else capture_ts_us
+        if self.idle:
+            self._patience.renew()
         seq, data = self.protocol.frame(image, captured, reset=reset)
         self._sent_ns[seq] = time.monotonic_ns()
         return seq, data
 
     def receive(self, data: str | bytes) -> Event | None:
         """Take a message of the server; returns what the user should see of it."""
+        due = self.protocol.unacked
         try:
             message = self.protocol.receive(data)
         except WireError as error:
             raise ServerMisbehaved(f"the server broke the protocol: {error}") from error
+        if self.protocol.unacked < due:
+            self.settled += due - self.protocol.unacked
+            self._noise = 0
+            self._patience.renew()
         if isinstance(message, FrameMessage):
             return self._pair(message)
+        if isinstance(message, Result) and self._waiting is not None:
+            raise ServerMisbehaved(f"expected the annotated frame {self._waiting.seq}, got result {message.seq}")
         if isinstance(message, Result):
             self.server_dropped = message.dropped
             if not self._annotated:
@@ -188,15 +244,35 @@ class ClientCore:
         self._forget()
         return None
 
+    def pause_s(self) -> float | None:
+        """How long to wait for a message before asking `stalled`, seconds; None: for ever."""
+        return self._patience.pause_s(not self.idle)
+
+    @property
+    def late(self) -> bool:
+        """Whether what is due is late: it is to be listened for, until `stalled`."""
+        return self._patience.late
+
+    def stalled(self) -> bool:
+        """Whether what is due is so late that the connection should be given up."""
+        return self._patience.is_out(not self.idle)
+
     def connection_lost(self) -> FramesLost | None:
         """The connection is gone; returns the frames that were under way, if any."""
         lost = self.protocol.connection_lost()
+        self.lost += len(lost)
+        self._patience.renew()
         self._waiting = None
         self._sent_ns.clear()
         return FramesLost(lost) if lost else None
 
     def _refused(self, message: ErrorMessage) -> FrameRefused:
-        if message.seq is None:
+        if message.seq is not None:
+            self.refused += 1
+        else:
+            self._noise += 1
+            if self._noise > MAX_NOISE:
+                raise ServerMisbehaved(f"expected frames to be settled, got {self._noise} errors about none of them")
             self.last_error = message
             self.retry_after_s = (message.retry_after_ms or 0) / 1000
         self._forget()
@@ -206,6 +282,7 @@ class ClientCore:
         result, self._waiting = self._waiting, None
         if result is None or result.seq != frame.seq:
             raise ServerMisbehaved(f"expected an annotated frame after its result, got seq {frame.seq} alone")
+        self._patience.renew()
         return self._finish(result, frame.payload)
 
     def _finish(self, result: Result, annotated: bytes | None) -> FrameResult:
@@ -246,3 +323,13 @@ class StreamFigures:
     def server_dropped(self) -> int:
         """Frames that the server has settled without a result, as of the last message that says so."""
         return self._core.server_dropped
+
+    @property
+    def refused(self) -> int:
+        """Frames that the server has refused."""
+        return self._core.refused
+
+    @property
+    def lost(self) -> int:
+        """Frames that were under way when a connection broke."""
+        return self._core.lost

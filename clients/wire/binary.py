@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
-from clients.wire.errors import ErrorCode, WireError
+from .errors import ErrorCode, WireError
 
 VERSION = 1
 HEADER_BYTES = 16

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from clients.wire.binary import Flags, FrameMessage, Op, encode_frame
-from clients.wire.handshake import Encoding, bearer_subprotocol
-from clients.wire.messages import (
+from .binary import Flags, FrameMessage, Op, encode_frame
+from .handshake import Encoding, bearer_subprotocol
+from .messages import (
     Ack,
     Audit,
     Bye,
