@@ -112,6 +112,7 @@ def test_every_codec_error_has_a_code() -> None:
         ErrorCode.BAD_IMAGE,
         ErrorCode.INCOMPLETE_IMAGE,
         ErrorCode.IMAGE_TOO_LARGE,
+        ErrorCode.REFERENCE_MISMATCH,
     }
 
 
