@@ -18,6 +18,8 @@ import {
   parseMessage,
   subprotocols,
 } from "./wire.js";
+import { release } from "./tile-coder.js";
+import { TileEncoder } from "./tiles.js";
 
 const BYE_MS = 2000;
 
@@ -25,6 +27,8 @@ const BYE_MS = 2000;
  * @typedef {object} StreamOptions
  * @property {string | null} [token] of `POST /v1/streams`, or an API key; null on servers that take anonymous streams
  * @property {Record<string, unknown>} [hello] fields of the first message: model, policy, max_fps, min_confidence, outputs, ...
+ * @property {boolean} [tiles] ask to be allowed to send only what changed: for `sendFrame`
+ * @property {import("./tiles.js").EncoderOptions} [encoder] how `sendFrame` encodes
  * @property {number} [attempts] failures in a row before it gives up; 0 never comes back
  * @property {number} [initialMs] first wait; waits double, and each is drawn from its upper half
  * @property {number} [maximumMs] longest wait
@@ -37,6 +41,8 @@ const BYE_MS = 2000;
 const DEFAULTS = {
   token: null,
   hello: {},
+  tiles: false,
+  encoder: {},
   attempts: 10,
   initialMs: 250,
   maximumMs: 10_000,
@@ -77,6 +83,12 @@ export class StreamClient extends EventTarget {
   #failures = 0;
   #timer = 0;
   #closed = false;
+  /** @type {TileEncoder | null} */
+  #encoder = null;
+  #encoding = false;
+  /** Whether the server may lack the reference that tiles would lie on, and the last frame after which it had one. */
+  #wholeDue = true;
+  #wholeSeq = 0;
 
   /**
    * @param {string | URL} url of the stream: see `streamUrl`
@@ -125,8 +137,54 @@ export class StreamClient extends EventTarget {
    */
   send(payload, captureTsUs, { reset = false } = {}) {
     if (this.credits === 0) return null;
+    const seq = this.#transmit(Op.IMAGE, payload, captureTsUs, reset);
+    this.#wholeDue = true; // what `sendFrame` compares with is not what the server has now
+    return seq;
+  }
+
+  /**
+   * Scale a picture to what the model takes in, encode it, and send it, if there is a credit: whole, or as the tiles that
+   * changed where the server takes them (`tiles` among the options). One at a time; what comes meanwhile is not sent.
+   * @param {CanvasImageSource} source an ImageBitmap or VideoFrame is taken over and closed, whatever comes of it
+   * @param {number | bigint} captureTsUs as for `send`
+   * @param {{reset?: boolean, size?: [number, number]}} [options] size: for it to fit into, px, instead of `ready.size`
+   * @returns {Promise<number | null>} its sequence number; null where there was no credit, before or after encoding
+   * @throws {WireError} for an image that the server's limits do not allow
+   * @throws {TypeError} where the browser cannot encode `hello.content_type`
+   */
+  async sendFrame(source, captureTsUs, { reset = false, size } = {}) {
+    const socket = this.#socket;
+    if (this.credits === 0 || this.#encoding) {
+      release(source);
+      return null;
+    }
+    this.#encoding = true;
+    const encoder = (this.#encoder ??= new TileEncoder(this.#options.encoder));
+    const contentType = this.#options.hello.content_type ?? "image/jpeg";
+    const tiles = (this.#options.tiles && this.#ready.tiles) || null;
+    try {
+      const wanted = { size: size ?? this.#ready.size, tiles, contentType, whole: this.#wholeDue };
+      const { op, payload } = await encoder.encode(source, wanted);
+      const baseless = op === Op.TILES && this.#wholeDue; // it was lost meanwhile
+      if (socket !== this.#socket || this.credits === 0 || baseless) {
+        encoder.rollback();
+        return null;
+      }
+      const seq = this.#transmit(op, payload, captureTsUs, reset);
+      encoder.confirm();
+      if (op === Op.IMAGE) [this.#wholeDue, this.#wholeSeq] = [false, seq];
+      return seq;
+    } catch (error) {
+      if (this.#state === "ended" && error.name === "AbortError") return null;
+      throw error;
+    } finally {
+      this.#encoding = false;
+    }
+  }
+
+  #transmit(op, payload, captureTsUs, reset) {
     const seq = this.#lastSeq + 1;
-    const data = encodeFrame({ flags: reset ? Flags.RESET : Flags.NONE, seq, captureTsUs, payload });
+    const data = encodeFrame({ op, flags: reset ? Flags.RESET : Flags.NONE, seq, captureTsUs, payload });
     const most = this.#ready.limits.max_message_bytes;
     if (data.length > most) {
       throw new WireError("message_too_large", `expected at most ${most} bytes, got ${data.length}`, seq);
@@ -160,6 +218,7 @@ export class StreamClient extends EventTarget {
   #connect() {
     this.#said = null;
     this.#retryAfterMs = 0;
+    [this.#wholeDue, this.#wholeSeq] = [true, 0];
     this.#become("connecting");
     const socket = new WebSocket(this.#url, subprotocols(this.#options.token));
     socket.binaryType = "arraybuffer";
@@ -169,10 +228,15 @@ export class StreamClient extends EventTarget {
       if (socket !== this.#socket) return;
       this.#become("greeting");
       this.#after(this.#options.readyTimeoutMs, () => this.#abandon(socket, "the server was not ready in time"));
-      socket.send(encodeHello({ ...this.#options.hello, ...(this.#resume && { resume: this.#resume }) }));
+      socket.send(encodeHello(this.#hello()));
     };
     socket.onmessage = ({ data }) => socket === this.#socket && this.#take(socket, data);
     socket.onclose = ({ code, reason }) => this.#lost(socket, { code, reason });
+  }
+
+  #hello() {
+    const { hello, tiles } = this.#options;
+    return { ...hello, ...(tiles && { tiles }), ...(this.#resume && { resume: this.#resume }) };
   }
 
   /** Give up a connection that the browser would wait for. */
@@ -211,6 +275,8 @@ export class StreamClient extends EventTarget {
       if (message.seq == null) {
         this.#said = { code: message.code, detail: message.detail };
         this.#retryAfterMs = message.retry_after_ms ?? 0;
+      } else if (message.seq >= this.#wholeSeq) {
+        this.#wholeDue = true; // a frame before the last whole one does not matter any more
       }
       this.#tell("refused", message);
     }
@@ -273,6 +339,7 @@ export class StreamClient extends EventTarget {
 
   #end(ending) {
     clearTimeout(this.#timer);
+    this.#encoder?.close();
     if (this.#state !== "ended") this.#become("ended", { final: !this.#closed, ...ending });
   }
 

@@ -1,0 +1,194 @@
+/**
+ * `ReferencePicture`: what a client compares its frames with, and which tiles it finds changed.
+ *
+ * Pixels in, tiles out: knows nothing of canvases, codecs or sockets. Pixels are RGBA as of a canvas, four bytes each in
+ * one number of a Uint32Array. Nothing is allocated per frame.
+ */
+
+/** Noise counts as at most so many times the difference that the server asked for: what is kept back stays bounded. */
+const MOST_NOISE = 2;
+/** Share of a new measure of noise in the running one. */
+const NOISE_WEIGHT = 1 / 8;
+/** Noise is measured over at least this share of the tiles, the most alike, however many have changed. */
+const LEAST_QUIET = 1 / 4;
+
+export class ReferencePicture {
+  /** Of the grid. */
+  columns;
+  rows;
+  /** Per tile, row by row: 1 where the last `compare` found it changed. */
+  changed;
+  /** Mean difference of tiles in which nothing happens: 0 to 255, as of the last frame that was kept. */
+  noise = 0;
+  #seen;
+  #means;
+  #sorted;
+  #measuredNoise = 0;
+  /** The tile to be renewed next, how many are due with the frame that was compared, and until when none is owed. */
+  #cursor = 0;
+  #dueTiles = 0;
+  #renewedMs = 0;
+  #dueMs = 0;
+
+  /**
+   * @param {number} width px
+   * @param {number} height px
+   * @param {number} tilePx edge of a tile
+   */
+  constructor(width, height, tilePx) {
+    this.width = width;
+    this.height = height;
+    this.tilePx = tilePx;
+    this.columns = Math.ceil(width / tilePx);
+    this.rows = Math.ceil(height / tilePx);
+    const tiles = this.columns * this.rows;
+    this.changed = new Uint8Array(tiles);
+    this.#means = new Float32Array(tiles);
+    this.#sorted = new Float32Array(tiles);
+    this.#seen = new Uint32Array(width * height);
+  }
+
+  /**
+   * Find the tiles of a frame to send: those whose mean absolute difference reaches `difference` plus noise, and those
+   * whose turn to be renewed it is, unless they are identical. Changes nothing that a later `compare` depends on.
+   * @param {Uint32Array} pixels width x height
+   * @param {number} difference 0 to 255, over a tile's pixels and the three channels
+   * @param {{atMs: number, refreshMs: number}} time of the frame, and within which every tile comes again
+   * @returns {number} how many there are; `changed` says which
+   */
+  compare(pixels, difference, { atMs, refreshMs }) {
+    const means = this.#means;
+    measure(this, this.#seen, pixels, means);
+    const threshold = difference + Math.min(this.noise, MOST_NOISE * difference);
+    const { changed } = this;
+    for (let tile = 0; tile < means.length; tile += 1) changed[tile] = means[tile] >= threshold ? 1 : 0;
+    this.#measuredNoise = this.#median(threshold);
+    const perTileMs = refreshMs / means.length;
+    this.#dueTiles = Math.max(0, Math.floor((atMs - this.#renewedMs) / perTileMs));
+    this.#dueMs = this.#dueTiles * perTileMs;
+    for (let turn = Math.min(this.#dueTiles, means.length) - 1; turn >= 0; turn -= 1) {
+      const tile = (this.#cursor + turn) % means.length;
+      if (means[tile] > 0) changed[tile] = 1;
+    }
+    let count = 0;
+    for (let tile = 0; tile < changed.length; tile += 1) count += changed[tile];
+    return count;
+  }
+
+  /** The changed tiles of the frame that was compared last have been sent. */
+  keepTiles(/** @type {Uint32Array} */ pixels) {
+    const { width, height, tilePx, columns, changed } = this;
+    const seen = this.#seen;
+    for (let tile = 0; tile < changed.length; tile += 1) {
+      if (!changed[tile]) continue;
+      const top = Math.floor(tile / columns) * tilePx;
+      const left = (tile % columns) * tilePx;
+      const right = Math.min(left + tilePx, width);
+      for (let y = top; y < Math.min(top + tilePx, height); y += 1) {
+        for (let at = y * width + left; at < y * width + right; at += 1) seen[at] = pixels[at];
+      }
+    }
+    this.noise += (this.#measuredNoise - this.noise) * NOISE_WEIGHT;
+    this.#cursor = (this.#cursor + this.#dueTiles) % changed.length;
+    this.#renewedMs += this.#dueMs;
+  }
+
+  /**
+   * The whole frame has been sent.
+   * @param {Uint32Array} pixels
+   * @param {number} atMs
+   * @param {boolean} compared whether `compare` had it before
+   */
+  keepWhole(pixels, atMs, compared) {
+    this.#seen.set(pixels);
+    this.#renewedMs = atMs;
+    if (compared) this.noise += (this.#measuredNoise - this.noise) * NOISE_WEIGHT;
+  }
+
+  /**
+   * Lay the changed tiles out, so many tiles to a row: edges repeat their last column and row, places left over the last tile.
+   * @param {Uint32Array} pixels of the frame that was compared last
+   * @param {number} mosaicColumns
+   * @param {Uint32Array} out (mosaicColumns * tilePx) px wide
+   */
+  pack(pixels, mosaicColumns, out) {
+    const { changed, tilePx } = this;
+    const places = out.length / (tilePx * tilePx);
+    let place = 0;
+    let last = 0;
+    for (let tile = 0; tile < changed.length; tile += 1) {
+      if (!changed[tile]) continue;
+      this.#lay(pixels, tile, out, mosaicColumns, place);
+      last = tile;
+      place += 1;
+    }
+    for (; place < places; place += 1) this.#lay(pixels, last, out, mosaicColumns, place);
+  }
+
+  #lay(pixels, tile, out, mosaicColumns, place) {
+    const { width, height, tilePx, columns } = this;
+    const left = (tile % columns) * tilePx;
+    const top = Math.floor(tile / columns) * tilePx;
+    const inside = Math.min(tilePx, width - left);
+    const stride = mosaicColumns * tilePx;
+    let to = Math.floor(place / mosaicColumns) * tilePx * stride + (place % mosaicColumns) * tilePx;
+    for (let y = top; y < top + tilePx; y += 1, to += stride) {
+      const from = Math.min(y, height - 1) * width + left;
+      for (let x = 0; x < tilePx; x += 1) out[to + x] = pixels[from + (x < inside ? x : inside - 1)];
+    }
+  }
+
+  /** One bit per tile, row by row, most significant first. */
+  bitmap() {
+    const { changed } = this;
+    const bits = new Uint8Array(Math.ceil(changed.length / 8));
+    for (let tile = 0; tile < changed.length; tile += 1) if (changed[tile]) bits[tile >> 3] |= 0x80 >> (tile & 7);
+    return bits;
+  }
+
+  /** Of the differences below `threshold`; of the lowest quarter where these are fewer. */
+  #median(threshold) {
+    const sorted = this.#sorted;
+    sorted.set(this.#means);
+    sorted.sort();
+    let quiet = 0;
+    while (quiet < sorted.length && sorted[quiet] < threshold) quiet += 1;
+    return sorted[Math.max(quiet, Math.ceil(sorted.length * LEAST_QUIET)) >> 1];
+  }
+}
+
+/**
+ * How to lay out a mosaic: a row as long as codecs take it, so that next to no place is left over.
+ * @param {number} count of tiles, 1 or more
+ * @returns {number} columns
+ */
+export function mosaicColumns(count) {
+  return Math.ceil(count / Math.ceil(count / LONGEST_ROW));
+}
+const LONGEST_ROW = 256;
+
+/** Mean absolute difference of each tile, over its pixels and three channels. */
+function measure({ width, height, tilePx }, seen, pixels, means) {
+  let tile = 0;
+  for (let top = 0; top < height; top += tilePx) {
+    const bottom = Math.min(top + tilePx, height);
+    for (let left = 0; left < width; left += tilePx) {
+      const right = Math.min(left + tilePx, width);
+      let sum = 0;
+      for (let y = top; y < bottom; y += 1) {
+        const end = y * width + right;
+        for (let at = y * width + left; at < end; at += 1) {
+          const now = pixels[at];
+          const was = seen[at];
+          if (now === was) continue;
+          sum +=
+            Math.abs((now & 255) - (was & 255)) +
+            Math.abs(((now >>> 8) & 255) - ((was >>> 8) & 255)) +
+            Math.abs(((now >>> 16) & 255) - ((was >>> 16) & 255));
+        }
+      }
+      means[tile] = sum / (3 * (bottom - top) * (right - left));
+      tile += 1;
+    }
+  }
+}
