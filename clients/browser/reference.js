@@ -11,6 +11,8 @@ const MOST_NOISE = 2;
 const NOISE_WEIGHT = 1 / 8;
 /** Noise is measured over at least this share of the tiles, the most alike, however many have changed. */
 const LEAST_QUIET = 1 / 4;
+/** Of a mosaic: all codecs take it. */
+const LONGEST_ROW_PX = 4096;
 
 export class ReferencePicture {
   /** Of the grid. */
@@ -61,7 +63,7 @@ export class ReferencePicture {
     measure(this, this.#seen, pixels, means);
     const threshold = difference + Math.min(this.noise, MOST_NOISE * difference);
     const { changed } = this;
-    for (let tile = 0; tile < means.length; tile += 1) changed[tile] = means[tile] >= threshold ? 1 : 0;
+    for (let tile = 0; tile < means.length; tile += 1) changed[tile] = means[tile] >= threshold && means[tile] > 0 ? 1 : 0;
     this.#measuredNoise = this.#median(threshold);
     const perTileMs = refreshMs / means.length;
     this.#dueTiles = Math.max(0, Math.floor((atMs - this.#renewedMs) / perTileMs));
@@ -106,7 +108,8 @@ export class ReferencePicture {
   }
 
   /**
-   * Lay the changed tiles out, so many tiles to a row: edges repeat their last column and row, places left over the last tile.
+   * Lay the changed tiles out, `mosaicColumns` to a row. Tiles that are cut off at an edge of the frame repeat their last
+   * column and row, places left over repeat the last tile.
    * @param {Uint32Array} pixels of the frame that was compared last
    * @param {number} mosaicColumns
    * @param {Uint32Array} out (mosaicColumns * tilePx) px wide
@@ -158,14 +161,15 @@ export class ReferencePicture {
 }
 
 /**
- * How to lay out a mosaic: a row as long as codecs take it, so that next to no place is left over.
+ * How to lay out a mosaic: in rows so long that next to no place is left over.
  * @param {number} count of tiles, 1 or more
+ * @param {number} tilePx
  * @returns {number} columns
  */
-export function mosaicColumns(count) {
-  return Math.ceil(count / Math.ceil(count / LONGEST_ROW));
+export function mosaicColumns(count, tilePx) {
+  const most = Math.max(1, Math.floor(LONGEST_ROW_PX / tilePx));
+  return Math.ceil(count / Math.ceil(count / most));
 }
-const LONGEST_ROW = 256;
 
 /** Mean absolute difference of each tile, over its pixels and three channels. */
 function measure({ width, height, tilePx }, seen, pixels, means) {

@@ -5,9 +5,9 @@
  */
 
 import { ReferencePicture, mosaicColumns } from "./reference.js";
-import { Op, crc32, encodeTiles } from "./wire.js";
+import { Op, encodeTiles, referenceOf } from "./wire.js";
 
-/** Tiles are sent where the mosaic takes less than this share of the last whole frame's bytes, */
+/** Tiles are sent where they take less than this share of the last whole frame's bytes, */
 const CHEAPER = 0.9;
 /** and at most this share of the tiles has changed. */
 const MOST_CHANGED = 0.5;
@@ -49,7 +49,7 @@ export class TileCoder {
     const payload = await this.#frame.encode(wanted.contentType, wanted.quality);
     const bytes = payload.length; // the payload itself may have gone to another thread by then
     const frame = { width, height, tilePx: wanted.tiles.tile_px, atMs: wanted.atMs };
-    this.#pending = { base: crc32(payload), keep: () => this.#keepWhole(pixels, bytes, picture !== null, frame) };
+    this.#pending = { base: referenceOf(payload), keep: () => this.#keepWhole(pixels, bytes, picture !== null, frame) };
     return { op: Op.IMAGE, payload, width, height, changedTiles: null };
   }
 
@@ -85,12 +85,12 @@ export class TileCoder {
   async #encodeTiles(picture, pixels, { tiles, atMs, refreshS, contentType, quality }) {
     const count = picture.compare(pixels, tiles.difference, { atMs, refreshMs: refreshS * 1000 });
     if (count > picture.changed.length * MOST_CHANGED) return null;
-    const columns = count ? mosaicColumns(count) : 0;
-    const mosaic = count ? await this.#encodeMosaic(picture, pixels, columns, count, contentType, quality) : NOTHING;
-    if (mosaic.length >= this.#wholeBytes * CHEAPER) return null;
+    const columns = count ? mosaicColumns(count, picture.tilePx) : 0;
+    const image = count ? await this.#encodeMosaic(picture, pixels, columns, count, contentType, quality) : NOTHING;
     const { width, height, tilePx } = picture;
-    const payload = encodeTiles({ base: this.#base, width, height, tilePx, columns, bitmap: picture.bitmap(), mosaic });
-    this.#pending = { base: crc32(payload), keep: () => picture.keepTiles(pixels) };
+    const payload = encodeTiles({ base: this.#base, width, height, tilePx, columns, bitmap: picture.bitmap(), image });
+    if (payload.length >= this.#wholeBytes * CHEAPER) return null;
+    this.#pending = { base: referenceOf(payload), keep: () => picture.keepTiles(pixels) };
     return { op: Op.TILES, payload, width, height, changedTiles: count };
   }
 

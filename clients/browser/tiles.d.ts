@@ -1,4 +1,4 @@
-import type { ContentType, Size, TilesOffer } from "./wire.js";
+import type { ContentType, Size, TileRules } from "./wire.js";
 
 /** What a frame may be taken from. */
 export type FrameSource = HTMLVideoElement | HTMLCanvasElement | HTMLImageElement | OffscreenCanvas | ImageBitmap | VideoFrame;
@@ -16,7 +16,7 @@ export interface Wanted {
   /** That the frame is made to fit into, px; it is never enlarged. */
   size: Size;
   /** As in `ready`; null: a whole frame. */
-  tiles: TilesOffer | null;
+  tiles: TileRules | null;
   contentType: ContentType;
   /** The receiver has lost the reference: send a whole frame. */
   whole?: boolean;

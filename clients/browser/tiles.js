@@ -45,7 +45,8 @@ export class TileEncoder {
   #starting = null;
   /** @type {Worker | null} */
   #worker = null;
-  #coder = new TileCoder();
+  /** @type {TileCoder | null} */
+  #coder = null;
   #lastId = 0;
   /** The frame that the worker has: `{id, resolve, reject}`. */
   #waiting = null;
@@ -75,7 +76,7 @@ export class TileEncoder {
     try {
       this.#starting ??= this.#start();
       this.#worker = await this.#starting;
-      if (!this.#worker) return await this.#coder.encode(source, tuned);
+      if (!this.#worker) return await (this.#coder ??= new TileCoder()).encode(source, tuned);
       return await this.#pass(source, tuned, waiting);
     } finally {
       release(source);
@@ -103,7 +104,7 @@ export class TileEncoder {
 
   #settle(how) {
     if (this.#worker) this.#worker.postMessage({ settle: how });
-    else this.#coder[how]();
+    else this.#coder?.[how]();
   }
 
   /** A worker once it has loaded; null where there can be none: an old browser, or a page whose policy forbids it. */

@@ -46,13 +46,13 @@ export interface Frame {
   seq: number;
   /** The sender's clock, microseconds; given back unchanged. */
   captureTsUs: bigint;
-  /** The encoded image; of `Op.TILES`, see `Tiles`. */
+  /** The encoded image; of `Op.TILES`, see `TilesPayload`. */
   payload: Uint8Array;
 }
 
 /** The payload of `Op.TILES`: the tiles of a frame that are other than those of a reference. */
-export interface Tiles {
-  /** CRC-32 of the payload of the last frame sent. */
+export interface TilesPayload {
+  /** The reference that they lie on: `referenceOf` the payload of the last frame sent. */
   base: number;
   /** Of the frame, px. */
   width: number;
@@ -63,8 +63,8 @@ export interface Tiles {
   columns: number;
   /** One bit per tile of the frame, row by row, most significant first; 1: changed. */
   bitmap: Uint8Array;
-  /** An encoded image of the changed tiles in that order; empty where none has changed. */
-  mosaic: Uint8Array;
+  /** The mosaic: the changed tiles in that order, encoded; empty where none has changed. */
+  image: Uint8Array;
 }
 
 /** Fields of the first message; those that are absent are the server's affair. */
@@ -84,7 +84,7 @@ export interface HelloFields {
   resume_s?: number;
 }
 
-export interface TilesOffer {
+export interface TileRules {
   /** Edge of a tile, pixels of the frame as sent. */
   tile_px: number;
   /** Mean absolute difference of a tile, 0 to 255, from which it is to be sent. */
@@ -103,11 +103,11 @@ export interface Ready {
   resumed: boolean;
   /** Of the model's input. */
   size: Size;
-  resume_s: number;
-  resume_reason?: "expired" | "deleted" | "unknown" | "not_cached" | "other_model" | (string & {});
-  max_fps?: number;
+  resume_s?: number | null;
+  resume_reason?: "expired" | "deleted" | "unknown" | "not_cached" | "other_model" | (string & {}) | null;
+  max_fps?: number | null;
   /** Absent where changed tiles are not taken. */
-  tiles?: TilesOffer | null;
+  tiles?: TileRules | null;
 }
 
 export interface Detection {
@@ -202,7 +202,7 @@ export interface Result {
   masks?: Mask[] | null;
   tensors?: Tensor[] | null;
   audit?: Audit | null;
-  received_ts_us: number;
+  received_ts_us?: number;
   age_ms?: number | null;
   evicted?: boolean;
   changes?: Changes | null;
@@ -251,14 +251,14 @@ export declare function decodeFrame(message: ArrayBuffer | Uint8Array): Frame;
  * A payload of `Op.TILES`.
  * @throws {WireError} for a field out of range
  */
-export declare function encodeTiles(tiles: Tiles): Uint8Array<ArrayBuffer>;
+export declare function encodeTiles(tiles: TilesPayload): Uint8Array<ArrayBuffer>;
 /**
  * Parse a payload of `Op.TILES`; the parts are views of it.
  * @throws {WireError}
  */
-export declare function decodeTiles(payload: Uint8Array, seq?: number | null): Tiles;
-/** CRC-32 (IEEE), as zlib's. */
-export declare function crc32(data: Uint8Array): number;
+export declare function parseTiles(payload: Uint8Array, seq?: number | null): TilesPayload;
+/** What names a frame as a reference: CRC-32 (IEEE), as zlib's, of its whole payload. */
+export declare function referenceOf(payload: Uint8Array): number;
 /**
  * Content type of an encoded image that is whole, by the container's first and last bytes.
  * @throws {WireError}

@@ -30,6 +30,7 @@ export const CloseCode = Object.freeze({
 });
 
 const FINAL = new Set([CloseCode.NORMAL, CloseCode.PROTOCOL_ERROR, CloseCode.UNAUTHORIZED, CloseCode.TOO_BIG]);
+const MAX_SIDE_PX = 0xffff;
 const MAX_CAPTURE_TS_US = 0xffffffffffffffffn;
 const PNG_SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 const PNG_END = [0, 0, 0, 0, 0x49, 0x45, 0x4e, 0x44, 0xae, 0x42, 0x60, 0x82];
@@ -59,7 +60,7 @@ export class WireError extends Error {
  * @property {number} flags
  * @property {number} seq 1 to 2^32-1, increasing within a connection
  * @property {bigint} captureTsUs the sender's clock, microseconds; given back unchanged
- * @property {Uint8Array} payload the encoded image; of `Op.TILES`, see `Tiles`
+ * @property {Uint8Array} payload the encoded image; of `Op.TILES`, see `TilesPayload`
  */
 
 /**
@@ -117,32 +118,32 @@ export function decodeFrame(message) {
   if (payload.length === 0) {
     throw new WireError("empty_payload", "expected an image after the header, got nothing", seq);
   }
-  if (op === Op.TILES) decodeTiles(payload, seq);
+  if (op === Op.TILES) parseTiles(payload, seq);
   else imageType(payload, seq);
   return { op, flags, seq, captureTsUs: view.getBigUint64(8, true), payload };
 }
 
 /**
  * The payload of `Op.TILES`: the tiles of a frame that are other than those of a reference.
- * @typedef {object} Tiles
- * @property {number} base CRC-32 of the payload of the last frame sent
+ * @typedef {object} TilesPayload
+ * @property {number} base the reference that they lie on: `referenceOf` the payload of the last frame sent
  * @property {number} width of the frame, px
  * @property {number} height
  * @property {number} tilePx edge of a tile
  * @property {number} columns of the mosaic, in tiles; 0 where no tile has changed
  * @property {Uint8Array} bitmap one bit per tile of the frame, row by row, most significant first; 1: changed
- * @property {Uint8Array} mosaic an encoded image of the changed tiles in that order; empty where none has changed
+ * @property {Uint8Array} image the mosaic: the changed tiles in that order, encoded; empty where none has changed
  */
 
 /**
- * @param {Tiles} tiles
+ * @param {TilesPayload} tiles
  * @returns {Uint8Array<ArrayBuffer>} a payload
  * @throws {WireError} for a field out of range
  */
-export function encodeTiles({ base, width, height, tilePx, columns, bitmap, mosaic }) {
-  const payload = new Uint8Array(TILES_HEADER_BYTES + bitmap.length + mosaic.length);
+export function encodeTiles({ base, width, height, tilePx, columns, bitmap, image }) {
+  const payload = new Uint8Array(TILES_HEADER_BYTES + bitmap.length + image.length);
   const header = new DataView(payload.buffer);
-  for (const [most, ...values] of [[0xffffffff, base], [0xffff, width, height, columns], [0xff, tilePx]]) {
+  for (const [most, ...values] of [[0xffffffff, base], [MAX_SIDE_PX, width, height, columns], [0xff, tilePx]]) {
     for (const value of values) {
       if (!Number.isInteger(value) || value < 0 || value > most) {
         throw new WireError("bad_tiles", `expected whole numbers of at most ${most}, got ${value}`);
@@ -155,8 +156,9 @@ export function encodeTiles({ base, width, height, tilePx, columns, bitmap, mosa
   header.setUint8(8, tilePx);
   header.setUint16(10, columns, true);
   payload.set(bitmap, TILES_HEADER_BYTES);
-  payload.set(mosaic, TILES_HEADER_BYTES + bitmap.length);
-  decodeTiles(payload);
+  payload.set(image, TILES_HEADER_BYTES + bitmap.length);
+  const parsed = parseTiles(payload).bitmap.length;
+  if (parsed !== bitmap.length) throw new WireError("bad_tiles", `expected a bitmap of ${parsed} bytes, got ${bitmap.length}`);
   return payload;
 }
 
@@ -164,10 +166,10 @@ export function encodeTiles({ base, width, height, tilePx, columns, bitmap, mosa
  * Parse the payload of `Op.TILES`. What the mosaic shows, and how large it is, only a decoder of images can tell.
  * @param {Uint8Array} payload
  * @param {number | null} [seq] of its frame, for the error
- * @returns {Tiles} its parts are views of `payload`
+ * @returns {TilesPayload} its parts are views of `payload`
  * @throws {WireError}
  */
-export function decodeTiles(payload, seq = null) {
+export function parseTiles(payload, seq = null) {
   const bad = (/** @type {string} */ detail) => new WireError("bad_tiles", detail, seq);
   if (payload.length < TILES_HEADER_BYTES) {
     throw bad(`expected a header of ${TILES_HEADER_BYTES} bytes, got ${payload.length}`);
@@ -182,16 +184,17 @@ export function decodeTiles(payload, seq = null) {
   if (payload.length < end) throw bad(`expected ${end - TILES_HEADER_BYTES} bytes of bitmap, got fewer`);
   const bitmap = payload.subarray(TILES_HEADER_BYTES, end);
   if (bitmap[bitmap.length - 1] & (0xff >> (tiles % 8 || 8))) throw bad("expected 0 in the bits left over");
-  const mosaic = payload.subarray(end);
+  const image = payload.subarray(end);
   const changed = countBits(bitmap);
-  if (columns > changed || (columns === 0) !== (changed === 0)) {
-    throw bad(`expected 1 to ${changed} columns for ${changed} changed tiles, got ${columns}`);
+  if ((columns > 0) !== (changed > 0) || (image.length > 0) !== (changed > 0)) {
+    const got = `${changed} tiles, ${columns} columns and ${image.length} bytes`;
+    throw bad(`expected a mosaic where tiles changed and none where none did, got ${got}`);
   }
-  if ((mosaic.length === 0) !== (changed === 0)) {
-    throw bad(`expected a mosaic where tiles have changed, got ${mosaic.length} bytes for ${changed}`);
+  if (Math.max(columns, Math.ceil(changed / columns) || 0) * tilePx > MAX_SIDE_PX) {
+    throw bad(`expected a mosaic of at most ${MAX_SIDE_PX} px either way, got ${columns} columns of ${tilePx} px`);
   }
-  if (changed) imageType(mosaic, seq);
-  return { base, width, height, tilePx, columns, bitmap, mosaic };
+  if (changed) imageType(image, seq);
+  return { base, width, height, tilePx, columns, bitmap, image };
 }
 
 /** @param {Uint8Array} bytes */
@@ -208,14 +211,14 @@ const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
 });
 
 /**
- * CRC-32 (IEEE), as zlib's: names the reference that tiles lie on.
- * @param {Uint8Array} data
+ * What names a frame as a reference: CRC-32 (IEEE), as zlib's, of its whole payload.
+ * @param {Uint8Array} payload of `Op.IMAGE` or `Op.TILES`
  * @returns {number} 0 to 2^32-1
  */
-export function crc32(data) {
+export function referenceOf(payload) {
   let remainder = 0xffffffff;
-  for (let at = 0; at < data.length; at += 1) {
-    remainder = CRC_TABLE[(remainder ^ data[at]) & 0xff] ^ (remainder >>> 8);
+  for (let at = 0; at < payload.length; at += 1) {
+    remainder = CRC_TABLE[(remainder ^ payload[at]) & 0xff] ^ (remainder >>> 8);
   }
   return (remainder ^ 0xffffffff) >>> 0;
 }
