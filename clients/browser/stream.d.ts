@@ -10,12 +10,17 @@ export interface StreamOptions {
   tiles?: boolean;
   /** How `sendFrame` encodes. */
   encoder?: EncoderOptions;
-  /** Failures in a row before it gives up; 0 never comes back; default 10. */
+  /**
+   * Failures in a row before it gives up; 0 never comes back; default 10. A connection is a success once a frame is
+   * settled, or after `maximumMs`.
+   */
   attempts?: number;
   /** First wait; waits double, and each is drawn from its upper half; default 250. */
   initialMs?: number;
   /** Longest wait; default 10 000. */
   maximumMs?: number;
+  /** Longest wait that a server gets by asking for one; jitter goes on top; default 60 000. */
+  askedMs?: number;
   /** For the handshake; default 10 000. */
   openTimeoutMs?: number;
   /** From the handshake to `ready`: a model's first use compiles it; default 120 000. */

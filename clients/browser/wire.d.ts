@@ -11,6 +11,7 @@ export declare const Op: Readonly<{ IMAGE: 1; ANNOTATED: 2; TILES: 3 }>;
 export declare const Flags: Readonly<{ NONE: 0; RESET: 1 }>;
 export declare const CloseCode: Readonly<{
   NORMAL: 1000;
+  GOING_AWAY: 1001;
   PROTOCOL_ERROR: 1002;
   UNAUTHORIZED: 1008;
   TOO_BIG: 1009;

@@ -21,6 +21,7 @@ export const Flags = Object.freeze({ NONE: 0, RESET: 1 });
 
 export const CloseCode = Object.freeze({
   NORMAL: 1000,
+  GOING_AWAY: 1001,
   PROTOCOL_ERROR: 1002,
   UNAUTHORIZED: 1008,
   TOO_BIG: 1009,
@@ -263,6 +264,16 @@ const REQUIRED = {
   draining: { retry_after_ms: "number" },
 };
 
+/** Least and most of whole numbers, in whichever message they are. */
+const BOUNDS = {
+  seq: [0, MAX_SEQ],
+  ack: [0, MAX_SEQ],
+  window: [1, 1024],
+  dropped: [0, Number.MAX_SAFE_INTEGER],
+  retry_after_ms: [0, Number.MAX_SAFE_INTEGER],
+};
+const LONGEST_TOKEN = 256;
+
 /**
  * A structured message of the server; fields as in PROTOCOL.md, `type` among them.
  * @typedef {{type: "ready" | "result" | "error" | "ack" | "draining"} & Record<string, any>} ServerMessage
@@ -290,11 +301,29 @@ export function parseMessage(text) {
       throw new WireError("bad_message", `expected ${message.type}.${field}: a ${kind}`);
     }
   }
-  const { tile_px: tilePx, difference } = message.tiles ?? { tile_px: 16, difference: 0 };
-  if (message.type === "ready" && !(Number.isInteger(tilePx) && tilePx > 0 && tilePx < 256 && difference >= 0)) {
-    throw new WireError("bad_message", "expected ready.tiles: {tile_px: 1 to 255, difference: 0 or more}");
+  for (const [field, [least, most]] of Object.entries(BOUNDS)) {
+    const value = message[field];
+    if (value != null && !(Number.isInteger(value) && value >= least && value <= most)) {
+      throw new WireError("bad_message", `expected ${message.type}.${field}: a whole number of ${least} to ${most}`);
+    }
   }
+  if (message.type === "ready") checkReady(message);
   return message;
+}
+
+/** @param {Record<string, any>} ready with its required fields */
+function checkReady({ resume, size, limits, tiles }) {
+  if (!resume || resume.length > LONGEST_TOKEN) {
+    throw new WireError("bad_message", `expected ready.resume: 1 to ${LONGEST_TOKEN} characters, got ${resume.length}`);
+  }
+  if (!(size[0] > 0 && size[1] > 0 && limits.max_message_bytes > 0)) {
+    throw new WireError("bad_message", "expected ready.size and ready.limits.max_message_bytes above 0");
+  }
+  if (tiles == null) return;
+  const { tile_px: tilePx, difference } = tiles;
+  if (!(Number.isInteger(tilePx) && tilePx > 0 && tilePx <= 255 && difference >= 0 && difference <= 255)) {
+    throw new WireError("bad_message", "expected ready.tiles: {tile_px: 1 to 255, difference: 0 to 255}");
+  }
 }
 
 /**
