@@ -255,6 +255,11 @@ class Settings(BaseSettings):
         le=100,
         description="quality of annotated JPEGs",
     )
+    tiles: bool = Field(
+        default=True,
+        description="whether clients may send only the tiles of a frame that changed; what a connection then keeps for"
+        " it is at most max_pixels of 3 bytes and two largest messages",
+    )
     track_lost_s: float = Field(
         default=2.0,
         ge=0.1,

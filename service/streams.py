@@ -30,6 +30,7 @@ from service.audits.stream import rounded
 from service.figures import Figures
 from service.metrics import Ending
 from service.pipeline import FramePipeline
+from service.reference import Reference
 from service.scheduler import Lane
 from service.token_store import KeptStream, TokenStore
 from service.tracking import Tracker
@@ -155,6 +156,7 @@ class Stream:
     lane: Lane[Any] | None = None
     demand: Demand = field(default_factory=Demand)
     attachment: Attachment | None = None
+    reference: Reference | None = None  # of its connection, where frames may come as tiles
     detached_at: float = 0.0
     created_at: float = field(default_factory=time.time)
     owner: str | None = None
@@ -211,6 +213,7 @@ class Stream:
             **self.figures.describe(),
             "policy": None if lane is None else lane.policy.value,
             "window": None if lane is None else lane.capacity,
+            "tiles": None if self.reference is None else self.reference.describe(),
             "waiting": 0 if lane is None else len(lane.pending),
             "audit": None if report is None else rounded(report),
         }

@@ -8,6 +8,7 @@ from clients.python.core import Event, FrameRefused, FrameResult, FramesLost, St
 from clients.python.errors import ClientClosed, ClientError, ConnectionFailed, Refused, ServerMisbehaved
 from clients.python.reconnect import Reconnect
 from clients.python.sync import StreamClient
+from clients.python.tiles import TileEncoder, TilesUnavailable
 
 __all__ = [
     "AsyncStreamClient",
@@ -23,4 +24,6 @@ __all__ = [
     "ServerMisbehaved",
     "StreamClient",
     "StreamOptions",
+    "TileEncoder",
+    "TilesUnavailable",
 ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from clients.python.errors import ServerMisbehaved
 from clients.python.reconnect import Reconnect
+from clients.python.tiles import TileEncoder
 from clients.wire import (
     Ack,
     ClientProtocol,
@@ -17,6 +18,7 @@ from clients.wire import (
     ErrorMessage,
     FrameMessage,
     Hello,
+    Op,
     Output,
     Policy,
     Ready,
@@ -24,6 +26,9 @@ from clients.wire import (
     WireError,
     offer_subprotocols,
 )
+
+if TYPE_CHECKING:
+    from clients.python.tiles import Image
 
 MAX_SERVER_MESSAGE_BYTES = 64 * 1024 * 1024
 
@@ -37,6 +42,9 @@ class StreamOptions:
     resume_s : how long the server keeps what is cached while the connection is lost, seconds; None: its default
     open_timeout_s : seconds for the handshake
     ready_timeout_s : seconds from the handshake to `ready`; a model's first use compiles it
+    tiles : have `send_image` send only the tiles that changed, where the server takes them
+    quality : of the JPEGs of `send_image`, 1 to 100
+    refresh_s : within which a tile that changed less than that is sent again, seconds
     proxy : of `websockets.connect`: None goes direct, True uses the environment's proxy
     """
 
@@ -55,6 +63,9 @@ class StreamOptions:
     open_timeout_s: float = 10.0
     ready_timeout_s: float = 120.0
     proxy: str | bool | None = None
+    tiles: bool = False
+    quality: int = 80
+    refresh_s: float = 30.0
 
     def hello(self) -> Hello:
         """The first message of a connection."""
@@ -71,6 +82,7 @@ class StreamOptions:
             min_confidence=self.min_confidence,
             outputs=tuple(output for output, asked in wanted.items() if asked),
             resume_s=self.resume_s,
+            tiles=self.tiles,
         )
 
     def subprotocols(self) -> list[str]:
@@ -139,6 +151,10 @@ class ClientCore:
         self.last_error: ErrorMessage | None = None
         self.retry_after_s = 0.0
         self.server_dropped = 0
+        self.bytes_sent = 0
+        self._options = options
+        self._encoder: TileEncoder | None = None  # of this connection
+        self._whole_seq = 0  # of the last whole frame
         self._annotated = options.annotated
         self._sent_ns: dict[int, int] = {}
         self._waiting: Result | None = None  # a result whose annotated frame is still to come
@@ -161,9 +177,32 @@ class ClientCore:
 
     def frame(self, image: bytes, capture_ts_us: int | None, reset: bool) -> tuple[int, bytes]:
         """Number a frame; returns its seq and the message to send. WireError as ClientProtocol.frame."""
+        if self._encoder is not None:
+            self._encoder.forget()  # what the tiles of the next picture would lie on is not known as pixels
+        return self._number(image, capture_ts_us, reset, Op.IMAGE)
+
+    def image(self, pixels: Image, capture_ts_us: int | None, reset: bool) -> tuple[int, bytes]:
+        """Encode and number a frame, as tiles where that is less; returns its seq and the message to send.
+
+        pixels : uint8[H, W, 3], BGR. Raises ValueError, TilesUnavailable, or WireError as ClientProtocol.frame.
+        """
+        options, ready = self._options, self.ready
+        if options.content_type != "image/jpeg":
+            raise ValueError(f"expected image/jpeg to send pixels, this stream is of {options.content_type}")
+        if self._encoder is None:
+            self._encoder = TileEncoder(options.quality, None if ready is None else ready.tiles, options.refresh_s)
+        encoded = self._encoder.encode(pixels)
+        seq, data = self._number(encoded.payload, capture_ts_us, reset, encoded.op)
+        self._encoder.sent(encoded)
+        if encoded.tiles is None:
+            self._whole_seq = seq
+        return seq, data
+
+    def _number(self, payload: bytes, capture_ts_us: int | None, reset: bool, op: Op) -> tuple[int, bytes]:
         captured = now_us() if capture_ts_us is None else capture_ts_us
-        seq, data = self.protocol.frame(image, captured, reset=reset)
+        seq, data = self.protocol.frame(payload, captured, reset=reset, op=op)
         self._sent_ns[seq] = time.monotonic_ns()
+        self.bytes_sent += len(data)
         return seq, data
 
     def receive(self, data: str | bytes) -> Event | None:
@@ -191,7 +230,8 @@ class ClientCore:
     def connection_lost(self) -> FramesLost | None:
         """The connection is gone; returns the frames that were under way, if any."""
         lost = self.protocol.connection_lost()
-        self._waiting = None
+        self._waiting = self._encoder = None
+        self._whole_seq = 0
         self._sent_ns.clear()
         return FramesLost(lost) if lost else None
 
@@ -199,6 +239,8 @@ class ClientCore:
         if message.seq is None:
             self.last_error = message
             self.retry_after_s = (message.retry_after_ms or 0) / 1000
+        elif self._encoder is not None and message.seq >= self._whole_seq:  # none that is whole was sent since
+            self._encoder.forget()
         self._forget()
         return FrameRefused(message.seq, message.code, message.detail, message.error_id)
 
@@ -241,6 +283,11 @@ class StreamFigures:
     def unacked(self) -> int:
         """Frames sent that the server has not settled yet."""
         return self._core.protocol.unacked
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of all frames sent, with their headers."""
+        return self._core.bytes_sent
 
     @property
     def server_dropped(self) -> int:

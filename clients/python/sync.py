@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.sync.client import ClientConnection, connect
@@ -25,6 +25,9 @@ from clients.python.core import (
 from clients.python.errors import ClientClosed, ClientError, ConnectionFailed
 from clients.python.reconnect import Backoff, as_refusal
 from clients.wire import Phase, Policy, Ready
+
+if TYPE_CHECKING:
+    from clients.python.tiles import Image
 
 _CONNECTION_ERRORS = (OSError, TimeoutError, ConnectionClosed, InvalidHandshake, InvalidURI)
 
@@ -67,16 +70,38 @@ class StreamClient(StreamFigures):
         Waits through reconnections; events that come meanwhile are kept for `receive`. Raises what ended the
         client, or WireError for an image that the server's limits do not allow.
         """
+        return self._send_once_there_is_room(self.try_send, image, capture_ts_us, reset)
+
+    def try_send(self, image: bytes, capture_ts_us: int | None = None, *, reset: bool = False) -> int | None:
+        """Read what has come, then send an encoded image if there is a credit; None if there is not."""
+        return self._send_now(lambda: self._core.frame(image, capture_ts_us, reset))
+
+    def send_image(self, pixels: Image, capture_ts_us: int | None = None, *, reset: bool = False) -> int:
+        """Encode pixels and send them, once there is a credit; returns the frame's sequence number.
+
+        pixels : uint8[H, W, 3], BGR. With `StreamOptions.tiles` only the tiles that changed are sent, where the server
+        takes them, which is least work for it at a size that fits into `ready.size`. The rest as `send`; raises
+        ValueError for other pixels too, and TilesUnavailable where a module is missing.
+        """
+        return self._send_once_there_is_room(self.try_send_image, pixels, capture_ts_us, reset)
+
+    def try_send_image(self, pixels: Image, capture_ts_us: int | None = None, *, reset: bool = False) -> int | None:
+        """Read what has come, then send pixels as `send_image` if there is a credit; None if there is not."""
+        return self._send_now(lambda: self._core.image(pixels, capture_ts_us, reset))
+
+    def _send_once_there_is_room(
+        self, attempt: Callable[..., int | None], frame: object, capture_ts_us: int | None, reset: bool
+    ) -> int:
         captured_us = now_us() if capture_ts_us is None else capture_ts_us
         while True:
             self.connect()
-            seq = self.try_send(image, captured_us, reset=reset)
+            seq = attempt(frame, captured_us, reset=reset)
             if seq is not None:
                 return seq
             self._read(None)
 
-    def try_send(self, image: bytes, capture_ts_us: int | None = None, *, reset: bool = False) -> int | None:
-        """Read what has come, then send an encoded image if there is a credit; None if there is not."""
+    def _send_now(self, number: Callable[[], tuple[int, bytes]]) -> int | None:
+        """Read what has come; if there is a credit then, send what `number` gives."""
         while self._read(0.0):
             pass
         if self._failure is not None:
@@ -84,7 +109,7 @@ class StreamClient(StreamFigures):
         socket = self._socket
         if socket is None or not self.credits:
             return None
-        seq, data = self._core.frame(image, capture_ts_us, reset)
+        seq, data = number()
         try:
             socket.send(data)
         except ConnectionClosed as error:

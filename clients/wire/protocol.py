@@ -208,6 +208,11 @@ class ServerProtocol:
         """Frames received whose result, drop or refusal is still to come."""
         return sum(not settled for settled in self._settled.values())
 
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """The numbers of those frames."""
+        return tuple(seq for seq, settled in self._settled.items() if not settled)
+
     def receive(self, data: str | bytes) -> ClientMessage | FrameMessage:
         """Take one message of the client.
 
