@@ -5,12 +5,13 @@
  * one number of a Uint32Array. Nothing is allocated per frame.
  */
 
-/** Noise counts as at most so many times the difference that the server asked for: what is kept back stays bounded. */
-const MOST_NOISE = 2;
-/** Share of a new measure of noise in the running one. */
-const NOISE_WEIGHT = 1 / 8;
-/** Noise is measured over at least this share of the tiles, the most alike, however many have changed. */
-const LEAST_QUIET = 1 / 4;
+/**
+ * The threshold is so many times the noise, at least what the server says and at most so many times that. The noise is the
+ * lower quartile of the differences of all tiles, the least of the last frames: as in the Python client.
+ */
+const NOISE_FACTOR = 1.5;
+const MOST_NOISE = 4;
+const NOISE_FRAMES = 8;
 /** Of a mosaic: all codecs take it. */
 const LONGEST_ROW_PX = 4096;
 
@@ -20,12 +21,12 @@ export class ReferencePicture {
   rows;
   /** Per tile, row by row: 1 where the last `compare` found it changed. */
   changed;
-  /** Mean difference of tiles in which nothing happens: 0 to 255, as of the last frame that was kept. */
-  noise = 0;
   #seen;
   #means;
   #sorted;
-  #measuredNoise = 0;
+  /** Lower quartiles of the last frames, and how many frames there were. */
+  #quartiles = new Float32Array(NOISE_FRAMES);
+  #frames = 0;
   /** The tile to be renewed next, how many are due with the frame that was compared, and until when none is owed. */
   #cursor = 0;
   #dueTiles = 0;
@@ -51,8 +52,8 @@ export class ReferencePicture {
   }
 
   /**
-   * Find the tiles of a frame to send: those whose mean absolute difference reaches `difference` plus noise, and those
-   * whose turn to be renewed it is, unless they are identical. Changes nothing that a later `compare` depends on.
+   * Find the tiles of a frame to send: those whose mean absolute difference reaches the threshold, and those whose turn to
+   * be renewed it is, unless they are identical. What they are compared with, and whose turn it is, stays as it is.
    * @param {Uint32Array} pixels width x height
    * @param {number} difference 0 to 255, over a tile's pixels and the three channels
    * @param {{atMs: number, refreshMs: number}} time of the frame, and within which every tile comes again
@@ -61,10 +62,11 @@ export class ReferencePicture {
   compare(pixels, difference, { atMs, refreshMs }) {
     const means = this.#means;
     measure(this, this.#seen, pixels, means);
-    const threshold = difference + Math.min(this.noise, MOST_NOISE * difference);
+    this.#quartiles[this.#frames % NOISE_FRAMES] = this.#lowerQuartile();
+    this.#frames += 1;
+    const threshold = this.threshold(difference);
     const { changed } = this;
     for (let tile = 0; tile < means.length; tile += 1) changed[tile] = means[tile] >= threshold && means[tile] > 0 ? 1 : 0;
-    this.#measuredNoise = this.#median(threshold);
     const perTileMs = refreshMs / means.length;
     this.#dueTiles = Math.max(0, Math.floor((atMs - this.#renewedMs) / perTileMs));
     this.#dueMs = this.#dueTiles * perTileMs;
@@ -90,21 +92,14 @@ export class ReferencePicture {
         for (let at = y * width + left; at < y * width + right; at += 1) seen[at] = pixels[at];
       }
     }
-    this.noise += (this.#measuredNoise - this.noise) * NOISE_WEIGHT;
     this.#cursor = (this.#cursor + this.#dueTiles) % changed.length;
     this.#renewedMs += this.#dueMs;
   }
 
-  /**
-   * The whole frame has been sent.
-   * @param {Uint32Array} pixels
-   * @param {number} atMs
-   * @param {boolean} compared whether `compare` had it before
-   */
-  keepWhole(pixels, atMs, compared) {
+  /** The whole frame has been sent. */
+  keepWhole(/** @type {Uint32Array} */ pixels, /** @type {number} */ atMs) {
     this.#seen.set(pixels);
     this.#renewedMs = atMs;
-    if (compared) this.noise += (this.#measuredNoise - this.noise) * NOISE_WEIGHT;
   }
 
   /**
@@ -149,14 +144,17 @@ export class ReferencePicture {
     return bits;
   }
 
-  /** Of the differences below `threshold`; of the lowest quarter where these are fewer. */
-  #median(threshold) {
+  /** Mean absolute difference from which a tile is sent now, where the server asks for those from `difference`. */
+  threshold(/** @type {number} */ difference) {
+    const noise = this.#frames < NOISE_FRAMES ? 0 : Math.min(...this.#quartiles);
+    return Math.min(Math.max(difference, NOISE_FACTOR * noise), MOST_NOISE * difference);
+  }
+
+  #lowerQuartile() {
     const sorted = this.#sorted;
     sorted.set(this.#means);
     sorted.sort();
-    let quiet = 0;
-    while (quiet < sorted.length && sorted[quiet] < threshold) quiet += 1;
-    return sorted[Math.max(quiet, Math.ceil(sorted.length * LEAST_QUIET)) >> 1];
+    return sorted[sorted.length >> 2];
   }
 }
 

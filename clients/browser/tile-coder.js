@@ -49,7 +49,7 @@ export class TileCoder {
     const payload = await this.#frame.encode(wanted.contentType, wanted.quality);
     const bytes = payload.length; // the payload itself may have gone to another thread by then
     const frame = { width, height, tilePx: wanted.tiles.tile_px, atMs: wanted.atMs };
-    this.#pending = { base: referenceOf(payload), keep: () => this.#keepWhole(pixels, bytes, picture !== null, frame) };
+    this.#pending = { base: referenceOf(payload), keep: () => this.#keepWhole(pixels, bytes, frame) };
     return { op: Op.IMAGE, payload, width, height, changedTiles: null };
   }
 
@@ -66,10 +66,10 @@ export class TileCoder {
     this.#pending = null;
   }
 
-  #keepWhole(pixels, bytes, compared, { width, height, tilePx, atMs }) {
+  #keepWhole(pixels, bytes, { width, height, tilePx, atMs }) {
     this.#wholeBytes = bytes;
     if (!this.#fits(width, height, tilePx)) this.#picture = new ReferencePicture(width, height, tilePx);
-    this.#picture.keepWhole(pixels, atMs, compared);
+    this.#picture.keepWhole(pixels, atMs);
   }
 
   #fits(width, height, tilePx) {

@@ -378,7 +378,7 @@ PICTURE = """async (given) => {
     return [count, [...picture.changed].join("")];
   };
   set(100);
-  picture.keepWhole(pixels, 0, false);
+  picture.keepWhole(pixels, 0);
 """
 
 
@@ -412,20 +412,22 @@ def test_small_changes_add_up(page) -> None:
 
 def test_noise_raises_the_threshold_but_not_beyond_bounds(page) -> None:
     script = """const noisy = (strength, frames) => {
-        let count = 0;
+        const counts = [];
         for (let frame = 0; frame < frames; frame += 1) {
           for (let at = 0; at < pixels.length; at += 1) pixels[at] = grey(100 + (at + frame) % 2 * strength);
-          [count] = push(0);
+          counts.push(picture.compare(pixels, 3, { atMs: 0, refreshMs: 8000 }));
         }
-        return [count, Math.round(picture.noise)];
+        return [counts[0], counts.at(-1), picture.threshold(3)];
       };
-      const few = noisy(5, 60);
+      const some = noisy(8, 10);
       set(100); set(110, 3);
-      const object = push(0);
-      return [few, object, noisy(60, 60)[0]];
+      const object = push(0)[1];
+      const loud = noisy(60, 10);
+      set(100);
+      return [some, object, loud, push(0)[0], picture.threshold(3)];
     }"""
-    few, (_, object_at), loud = page.evaluate(PICTURE + script)
-    assert few[0] == 0, "noise of 5 is above 3, and is no change"
-    assert 2 <= few[1] <= 5
+    some, object_at, loud, still, threshold = page.evaluate(PICTURE + script)
+    assert some == [8, 0, 6.0], "half of the pixels differ by 8: noise of 4, by a factor of 1.5"
     assert object_at == "00010000"
-    assert loud == 8, "however loud, it is not taken for noise"
+    assert loud[1:] == [8, 12.0], "however loud, the threshold is at most four times the server's"
+    assert (still, threshold) == (1, 3.0), "one frame without it is enough to know that there is none"
