@@ -238,8 +238,7 @@ def test_after_a_lost_connection_comes_a_whole_frame(camera, receiver: TileRecei
     stream = camera()
     assert [stream.push().op for _ in range(2)] == [Op.IMAGE, Op.TILES]
     receiver.drop()
-    until(stream.page, "client.state !== 'open'")
-    until(stream.page, "client.state === 'open'")
+    until(stream.page, "sockets.length === 2 && client.state === 'open'")
     assert [hello.get("tiles") for hello in receiver.hellos] == [True, True]
     taken = [stream.push("fill('red', 0, 0, 16, 16)"), stream.push()]
     assert [(one.connection, one.op, one.refused) for one in taken] == [(1, Op.IMAGE, None), (1, Op.TILES, None)]
@@ -362,6 +361,46 @@ def test_closing_while_a_frame_is_encoded(camera) -> None:
     stream.push()
     assert stream.run("(() => { const pushed = push(); client.close({ bye: false }); return pushed; })()") is None
     assert stream.run("push()") is None
+
+
+def test_a_real_server_puts_them_together(page) -> None:
+    """The fake engine's class is the grey level of the upper left corner, tens of it."""
+    script = """async () => {
+      const { StreamClient, streamUrl } = await import("/clients/browser/index.js");
+      const canvas = new OffscreenCanvas(64, 48), pen = canvas.getContext("2d"), told = [], sent = [];
+      const client = new StreamClient(streamUrl(location.origin, "door"), { tiles: true });
+      const Plain = WebSocket;
+      window.WebSocket = class extends Plain { send(data) { if (typeof data !== "string") sent.push(data[1]); super.send(data); } };
+      const event = (name) => new Promise((resolve) => client.addEventListener(name, resolve, { once: true }));
+      client.addEventListener("refused", ({ detail }) => told.push(detail.code));
+      const ready = event("ready");
+      client.open();
+      const { tiles, size } = (await ready).detail;
+      for (let at = 0; at < 32 * 48; at += 1) {
+        pen.fillStyle = `hsl(${at * 77} 80% 50%)`; // else a whole frame is no more than a tile
+        pen.fillRect(32 + (at % 32), at >> 5, 1, 1);
+      }
+      for (const [level, ...box] of [[55, 0, 0, 32, 48], [205, 0, 0, 16, 16], [95, 0, 0, 8, 16], [95, 0, 0, 1, 1]]) {
+        pen.fillStyle = `rgb(${level} ${level} ${level})`;
+        pen.fillRect(...box);
+        const result = event("result");
+        await client.sendFrame(canvas, 1);
+        const found = (await result).detail.result;
+        told.push([found.detections[0].label, found.decision, found.changed_tiles, found.width, found.height]);
+      }
+      await client.close();
+      window.WebSocket = Plain;
+      return { tiles, size, told, sent };
+    }"""
+    found = page.evaluate(script)
+    assert found["tiles"] == {"tile_px": 16, "difference": 3.0}
+    assert found["sent"] == [Op.IMAGE, Op.TILES, Op.TILES, Op.TILES]
+    labels, decisions, changed, *size = zip(*found["told"], strict=True)
+    assert labels == ("grey5", "grey20", "grey9", "grey9")
+    assert decisions == ("keyframe", "partial", "partial", "reuse")
+    assert 0 < changed[2] <= 4
+    assert changed[3] == 0
+    assert {*zip(*size, strict=True)} == {(64, 48)}
 
 
 PICTURE = """async (given) => {
