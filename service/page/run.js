@@ -78,6 +78,7 @@ export class Run {
     const client = new StreamClient(streamUrl(BASE, made.stream_id), {
       token: made.token,
       hello: { min_confidence: LOWEST_SCORE },
+      tiles: true,
       attempts: Infinity,
     });
     this.#client = client;
@@ -107,10 +108,10 @@ export class Run {
       await nextFrame(this.#video);
       const client = this.#client;
       if (!client || document.hidden || client.credits === 0) continue;
-      const taken = await this.#grabber.grab(this.#video, Math.max(LONGEST_PX, ...client.ready.size));
+      const taken = this.#grabber.grab(this.#video, Math.max(LONGEST_PX, ...client.ready.size));
       if (!taken) continue;
-      const seq = client === this.#client ? client.send(taken.jpeg, taken.capturedUs) : null;
-      if (seq === null) this.#grabber.release(taken.canvas);
+      const seq = await client.sendFrame(taken.canvas, taken.capturedUs);
+      if (seq === null || client !== this.#client) this.#grabber.release(taken.canvas);
       else this.#frames.set(seq, taken);
     }
   }

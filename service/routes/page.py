@@ -28,7 +28,7 @@ PAGE_FILES = (
     "style.css",
     "words.js",
 )
-CLIENT_FILES = ("stream.js", "wire.js")
+CLIENT_FILES = ("index.js", "reference.js", "stream.js", "tile-coder.js", "tile-worker.js", "tiles.js", "wire.js")
 MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
