@@ -90,6 +90,13 @@ def service_metrics(service: Service) -> list[Metric]:
                             value=service.scheduler.busy_s),
         CounterMetricFamily("afterimage_evictions", "Caches of streams that were freed to make room for others.",
                             value=service.caches.evictions),
+        _gauge("afterimage_viewers", "Who looks at pictures of streams.", {(): service.viewing.viewers}),
+        _gauge("afterimage_view_bytes", "Pixels of last frames that are kept for snapshots.",
+               {(): service.viewing.kept_bytes}),
+        CounterMetricFamily("afterimage_view_pictures", "Pictures of streams that were drawn and encoded.",
+                            value=service.viewing.drawn),
+        CounterMetricFamily("afterimage_viewers_refused", "Viewers for whom there was no room.",
+                            value=service.viewing.refused),
         *audit_metrics(service.auditor, [stream.pipeline for stream in streams if stream.pipeline is not None]),
     ]  # fmt: skip
 

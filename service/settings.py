@@ -262,6 +262,37 @@ class Settings(BaseSettings):
         description="how long an object that is not seen keeps its id, where ids are asked for, seconds",
     )
 
+    view_fps: float = Field(
+        default=15.0,
+        gt=0,
+        le=60,
+        description="pictures a second of an MJPEG of a stream, at most",
+    )
+    view_idle_s: float = Field(
+        default=60.0,
+        gt=0,
+        le=3600,
+        description="without a frame for so long an MJPEG ends, seconds",
+    )
+    view_keep_bytes: Bytes = Field(
+        default=64 << 20,
+        ge=1 << 20,
+        le=1 << 40,
+        description="pixels of last frames that are kept for snapshots, of all streams together, bytes",
+    )
+    max_viewers: int = Field(
+        default=64,
+        ge=1,
+        le=4096,
+        description="who looks at pictures of streams at once, in all",
+    )
+    max_viewers_per_stream: int = Field(
+        default=8,
+        ge=1,
+        le=4096,
+        description="who looks at one stream's pictures at once",
+    )
+
     anonymous_streams: bool | None = Field(
         default=None,
         description="streams and requests without token or key; None: only on loopback, and without keys_file",

@@ -40,8 +40,10 @@ from service.single import Seat, compute
 from service.startup import resume_collector
 from service.streams import Stream, StreamManager
 from service.threads import in_thread
+from service.tickets import Tickets
 from service.token_store import TokenStore
 from service.traces import Traces
+from service.viewing import Viewing
 from service.watch import Watch
 
 log = logging.getLogger("afterimage.service")
@@ -95,6 +97,13 @@ class Service:
         self.connections: set[Connection] = set()
         self.seats: dict[str, Seat] = {}
         self.life = ModelLife(self)
+        self.viewing = Viewing(
+            max_viewers=settings.max_viewers,
+            max_per_stream=settings.max_viewers_per_stream,
+            keep_bytes=settings.view_keep_bytes,
+            quality=settings.jpeg_quality,
+        )
+        self.tickets = Tickets()
         self.limits = Limits(max_bytes=settings.max_message_bytes, max_pixels=settings.max_pixels)
         self.watch = Watch(Metrics(), traces)
         self.meter = meter if meter is not None else Meter()
@@ -138,6 +147,7 @@ class Service:
         if self._drained is None:
             self.draining = True
             self.auditor.close()
+            self.viewing.close()
             self._drained = asyncio.create_task(self._drain(), name="afterimage-drain")
         await asyncio.shield(self._drained)
 
@@ -251,6 +261,7 @@ class Service:
         if stream.lane is not None:
             self.watch.dropped(stream, len(self.scheduler.clear(stream.lane, close=True)), "left")
         stream.pipeline = None
+        self.viewing.forget(stream)
         self.watch.stream_ended(stream.ending)
 
     async def _warm(self) -> None:
