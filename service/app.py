@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message
 from service import configuration, errors, ws
 from service.body_guard import BodyGuard, BodyLimits
 from service.headers import SecurityHeaders
+from service.mqtt.link import open_link
 from service.registry import ModelRegistry
 from service.routes import deepstack, detect, health, metrics, models, open_inference, page, streams, views
 from service.settings import Settings
@@ -33,15 +34,16 @@ def create_app(settings: Settings | None = None, registry: ModelRegistry | None 
 
     settings : None reads the environment and the file of settings, if there is one
     registry : None makes one of the settings' models
-    Raises TracesError where spans are asked for and cannot be made.
+    Raises TracesError where spans are asked for and cannot be made, MqttError where a broker is and cannot be used.
     """
     chosen = settings if settings is not None else configuration.load().settings
     known = registry if registry is not None else ModelRegistry.from_settings(chosen)
     traces = open_traces(chosen)
+    link = open_link(chosen)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = Service(chosen, known, traces)
+        service = Service(chosen, known, traces, link=link)
         app.state.service = service
         await service.start()
         await _build_routes(app)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from clients.wire import Changes
 
-HEAT = (30, 140, 255)
-"""BGR: orange, which skin and streets have little of."""
-_TINT, _TINT_WHOLE = 0.34, 0.10
+HEAT = (20, 170, 255)
+"""BGR: amber, apart from the colours of boxes that come first."""
+_TINT, _TINT_WHOLE = 0.30, 0.10
 """How much of the colour tiles get: a few of them, and all of them. A keyframe must not look like a sunset."""
 _DARK = 0.35
 """What is left of the picture behind the strip."""

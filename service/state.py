@@ -31,6 +31,8 @@ from service.jobs import FrameJob, compute_together
 from service.life import ModelLife
 from service.machine_memory import available_bytes, limit_bytes
 from service.metrics import Metrics
+from service.mqtt.bridge import Bridge
+from service.mqtt.link import Link
 from service.pacing import slower
 from service.pipeline import FramePipeline
 from service.registry import Model, ModelFailed, ModelRegistry, UnknownModel
@@ -73,11 +75,17 @@ class Connection(Protocol):
 class Service:
     """Started and stopped by the app's lifespan; reached as `app.state.service`.
 
-    traces : None for none; closed with the service. meter : None for the machine's own
+    traces : None for none; closed with the service. meter : None for the machine's own. link : to an MQTT broker, not
+    started; None for none
     """
 
     def __init__(
-        self, settings: Settings, registry: ModelRegistry, traces: Traces | None = None, meter: Meter | None = None
+        self,
+        settings: Settings,
+        registry: ModelRegistry,
+        traces: Traces | None = None,
+        meter: Meter | None = None,
+        link: Link | None = None,
     ) -> None:
         self.settings = settings
         self.registry = registry
@@ -104,6 +112,7 @@ class Service:
             quality=settings.jpeg_quality,
         )
         self.tickets = Tickets()
+        self.mqtt = None if link is None else Bridge(settings, link, self.viewing)
         self.limits = Limits(max_bytes=settings.max_message_bytes, max_pixels=settings.max_pixels)
         self.watch = Watch(Metrics(), traces)
         self.meter = meter if meter is not None else Meter()
@@ -137,6 +146,8 @@ class Service:
         """Start the workers, and warm the default model in the background."""
         cv2.setNumThreads(1)  # the workers are as many as there are cores
         self.scheduler.start()
+        if self.mqtt is not None:
+            self.mqtt.start()
         self._tasks = [
             asyncio.create_task(self._warm(), name="afterimage-warm"),
             asyncio.create_task(self._sweep(), name="afterimage-sweep"),
@@ -159,6 +170,8 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if not await in_thread(lambda: self.scheduler.stop(1.0)):
             log.warning("a worker was still busy at shutdown")
+        if self.mqtt is not None:
+            await self.mqtt.stop()
         traces = self.watch.traces
         if traces is not None and not await asyncio.to_thread(traces.close, FLUSH_S):
             log.warning("spans were still being sent at shutdown")
@@ -299,6 +312,8 @@ class Service:
         for stream in self.streams.sweep():
             log.info("stream %s expired", stream.id, extra={"stream_id": stream.id, "model": stream.model})
         self._end_orphans()
+        if self.mqtt is not None:
+            self.mqtt.tick()
         self.auditor.sweep()
         self.admission.forget(self.registry.names())
         if self.meter.known:
