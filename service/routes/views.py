@@ -91,7 +91,7 @@ async def snapshot(
                 async with asyncio.timeout(NEXT_S):
                     shown = await viewer.next()
             except TimeoutError:
-                raise _no_frame(stream, "its last frame is not kept (see view_bytes), and no other came") from None
+                raise _no_frame(stream, "its last frame is not kept (see view_keep_bytes), and no other came") from None
         if shown is None:
             raise _no_frame(stream, "no frame of it has been computed yet")
         jpeg = await service.viewing.picture(shown, Look(boxes, overlay is Overlay.CHANGES, width))
