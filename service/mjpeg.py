@@ -1,7 +1,7 @@
 """A stream's pictures as one endless answer: multipart/x-mixed-replace, which browsers show in an <img>.
 
 The newest frame wins: none is drawn before the client has taken the one before. A client that takes none for a time
-is cut off; one that goes away is noticed by what it no longer asks.
+is cut off. Chromium shows a picture when the next one begins: one that is not followed soon is sent twice.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from service.http_guard import ABORT
 from service.viewing import Shown, Viewer
 
 BOUNDARY = "afterimage"
+REPEAT_S = 0.1
 
 
 class Mjpeg(Response):
@@ -73,12 +74,19 @@ class Mjpeg(Response):
             head = (
                 f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\nX-Afterimage-Seq: {shown.number}\r\n\r\n"
             )
-            # The next boundary is sent at once: with it a browser knows that the picture is whole.
-            await self._put(send, head.encode() + jpeg + f"\r\n--{BOUNDARY}\r\n".encode())
+            part = head.encode() + jpeg + f"\r\n--{BOUNDARY}\r\n".encode()
+            await self._put(send, part)
             await self._put(send, b"")  # comes back once little of it waits
+            if not await self._followed(viewer):
+                await self._put(send, part)
             await viewer.pause(begun + self._interval_s - loop.time())
         async with asyncio.timeout(self._take_s):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _followed(self, viewer: Viewer) -> bool:
+        """Whether another picture comes soon after one."""
+        await viewer.pause(min(self._interval_s, REPEAT_S))
+        return self._interval_s < REPEAT_S and await viewer.newer_within(REPEAT_S - self._interval_s)
 
     async def _next(self, viewer: Viewer) -> Shown | None:
         try:

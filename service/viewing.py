@@ -98,6 +98,15 @@ class Viewer:
             await self._news.wait()
         return None
 
+    async def newer_within(self, seconds: float) -> bool:
+        """Whether `next` has something to give within so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._board.last is self._last and not self._over.is_set():
+                    self._news.clear()
+                    await self._news.wait()
+        return self._board.last is not self._last or self._over.is_set()
+
     async def pause(self, seconds: float) -> None:
         """Wait so long, or until the end."""
         if seconds > 0:

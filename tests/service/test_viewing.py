@@ -98,7 +98,9 @@ def test_viewers_get_the_newest_and_each_once() -> None:
         with board.watch(door) as viewer:
             for number in (1, 2, 3):
                 show(board, door, number=number)
+            assert await viewer.newer_within(10)
             numbers.append((await viewer.next()).number)
+            assert not await viewer.newer_within(0.01)
             waiting = asyncio.create_task(viewer.next())
             await asyncio.sleep(0)
             assert not waiting.done()

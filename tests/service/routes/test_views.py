@@ -90,7 +90,9 @@ class Watching:
             for chunk in response.iter_raw():
                 data += chunk
                 *parts, data = data.split(b"\r\n--afterimage\r\n")
-                self.pictures += [part.split(b"\r\n\r\n", 1)[1] for part in parts]
+                for picture in [part.split(b"\r\n\r\n", 1)[1] for part in parts]:
+                    if self.pictures[-1:] != [picture]:  # one that nothing follows comes twice
+                        self.pictures.append(picture)
         self.over.set()
 
 
