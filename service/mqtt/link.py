@@ -193,7 +193,8 @@ class Link:
         log.info("connected to the MQTT broker at %s:%d", self._address.host, self._address.port)
 
     def _on_connect_fail(self, client: Any, data: Any) -> None:
-        self._say("the MQTT broker cannot be reached")
+        trust = ", or its certificate is not trusted" if self._address.tls else ""
+        self._say(f"the MQTT broker cannot be reached{trust}")
 
     def _on_disconnect(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         with self._changed:
