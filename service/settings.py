@@ -279,7 +279,7 @@ class Settings(BaseSettings):
         default=64 << 20,
         ge=1 << 20,
         le=1 << 40,
-        description="pixels of last frames that are kept for snapshots, of all streams together, bytes",
+        description="last frames of streams that are kept for snapshots, decoded, of all streams together, bytes",
     )
     max_viewers: int = Field(
         default=64,
