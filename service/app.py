@@ -12,8 +12,9 @@ from starlette.types import ASGIApp, Message
 from service import configuration, errors, ws
 from service.body_guard import BodyGuard, BodyLimits
 from service.headers import SecurityHeaders
+from service.mqtt.link import open_link
 from service.registry import ModelRegistry
-from service.routes import deepstack, detect, health, metrics, models, open_inference, page, streams
+from service.routes import deepstack, detect, health, metrics, models, open_inference, page, streams, views
 from service.settings import Settings
 from service.state import Service
 from service.traces import open_traces
@@ -33,15 +34,16 @@ def create_app(settings: Settings | None = None, registry: ModelRegistry | None 
 
     settings : None reads the environment and the file of settings, if there is one
     registry : None makes one of the settings' models
-    Raises TracesError where spans are asked for and cannot be made.
+    Raises TracesError where spans are asked for and cannot be made, MqttError where a broker is and cannot be used.
     """
     chosen = settings if settings is not None else configuration.load().settings
     known = registry if registry is not None else ModelRegistry.from_settings(chosen)
     traces = open_traces(chosen)
+    link = open_link(chosen)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = Service(chosen, known, traces)
+        service = Service(chosen, known, traces, link=link)
         app.state.service = service
         await service.start()
         await _build_routes(app)
@@ -65,6 +67,7 @@ def create_app(settings: Settings | None = None, registry: ModelRegistry | None 
         )
     for router in (health.router, metrics.router, models.router, detect.router, streams.router, ws.router):
         app.include_router(router)
+    app.include_router(views.router)
     for router in (open_inference.router, deepstack.router, page.router):
         app.include_router(router)
     return app

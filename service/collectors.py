@@ -90,8 +90,30 @@ def service_metrics(service: Service) -> list[Metric]:
                             value=service.scheduler.busy_s),
         CounterMetricFamily("afterimage_evictions", "Caches of streams that were freed to make room for others.",
                             value=service.caches.evictions),
+        _gauge("afterimage_viewers", "Who looks at pictures of streams.", {(): service.viewing.viewers}),
+        _gauge("afterimage_view_bytes", "Pixels of last frames that are kept for snapshots.",
+               {(): service.viewing.kept_bytes}),
+        CounterMetricFamily("afterimage_view_pictures", "Pictures of streams that were drawn and encoded.",
+                            value=service.viewing.drawn),
+        CounterMetricFamily("afterimage_viewers_refused", "Viewers for whom there was no room.",
+                            value=service.viewing.refused),
+        *_mqtt_metrics(service),
         *audit_metrics(service.auditor, [stream.pipeline for stream in streams if stream.pipeline is not None]),
     ]  # fmt: skip
+
+
+def _mqtt_metrics(service: Service) -> list[Metric]:
+    link = None if service.mqtt is None else service.mqtt.link
+    messages = CounterMetricFamily(
+        "afterimage_mqtt_messages", "Messages for the MQTT broker, by what became of them.", labels=["outcome"]
+    )
+    for outcome in "published", "replaced", "dropped":
+        messages.add_metric([outcome], 0 if link is None else getattr(link, outcome))
+    connected = link is not None and link.connected
+    return [
+        _gauge("afterimage_mqtt_connected", "1 while there is a connection to the broker.", {(): connected}),
+        messages,
+    ]
 
 
 _PYTHON = platform.python_version()

@@ -39,6 +39,7 @@ def _bytes(value: object) -> object:
 
 AS_SIZE = BeforeValidator(_bytes)
 Bytes = Annotated[int, AS_SIZE]
+MQTT_TOPIC = r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$"
 _Side = Annotated[int, Field(ge=8, le=8192)]
 
 
@@ -267,6 +268,37 @@ class Settings(BaseSettings):
         description="how long an object that is not seen keeps its id, where ids are asked for, seconds",
     )
 
+    view_fps: float = Field(
+        default=15.0,
+        gt=0,
+        le=60,
+        description="pictures a second of an MJPEG of a stream, at most",
+    )
+    view_idle_s: float = Field(
+        default=60.0,
+        gt=0,
+        le=3600,
+        description="without a frame for so long an MJPEG ends, seconds",
+    )
+    view_keep_bytes: Bytes = Field(
+        default=64 << 20,
+        ge=1 << 20,
+        le=1 << 40,
+        description="last frames of streams that are kept for snapshots, decoded, of all streams together, bytes",
+    )
+    max_viewers: int = Field(
+        default=64,
+        ge=1,
+        le=4096,
+        description="who looks at pictures of streams at once, in all",
+    )
+    max_viewers_per_stream: int = Field(
+        default=8,
+        ge=1,
+        le=4096,
+        description="who looks at one stream's pictures at once",
+    )
+
     anonymous_streams: bool | None = Field(
         default=None,
         description="streams and requests without token or key; None: only on loopback, and without keys_file",
@@ -416,6 +448,77 @@ class Settings(BaseSettings):
         ge=0,
         le=1,
         description="share of the frames that spans are made of",
+    )
+
+    mqtt_host: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        description="MQTT broker that learns what streams see (docs/mqtt.md); None: none",
+    )
+    mqtt_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="its TCP port; None: 1883, or 8883 with TLS",
+    )
+    mqtt_tls: bool = Field(
+        default=False,
+        description="speak TLS with the broker, and check its certificate and name",
+    )
+    mqtt_ca_file: Path | None = Field(
+        default=None,
+        description="certificates of the authorities that the broker's is checked against; None: the system's",
+    )
+    mqtt_username: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        description="name to log in at the broker with; None: none",
+    )
+    mqtt_password_file: Path | None = Field(
+        default=None,
+        description="file that holds the password; None: AFTERIMAGE_MQTT_PASSWORD, if it is set",
+    )
+    mqtt_topic: str = Field(
+        default="afterimage",
+        pattern=MQTT_TOPIC,
+        max_length=128,
+        description="topic below which everything is published; of each server of a broker another",
+    )
+    mqtt_discovery_topic: str | None = Field(
+        default="homeassistant",
+        pattern=MQTT_TOPIC,
+        max_length=128,
+        description="topic on which Home Assistant learns of devices; None: it is told nothing",
+    )
+    mqtt_streams: tuple[str, ...] = Field(
+        default=("*",),
+        max_length=256,
+        description="streams that are published, by id; * and ? stand for anything",
+    )
+    mqtt_occupancy: tuple[str, ...] = Field(
+        default=("person",),
+        max_length=16,
+        description="labels whose presence Home Assistant gets as occupancy",
+    )
+    mqtt_rate: float = Field(
+        default=1.0,
+        gt=0,
+        le=100,
+        description="messages a second about what a stream sees, at most",
+    )
+    mqtt_heartbeat_s: float = Field(
+        default=30.0,
+        ge=1,
+        le=3600,
+        description="without a change a stream's state is published after so long, seconds",
+    )
+    mqtt_snapshot_s: float | None = Field(
+        default=None,
+        ge=1,
+        le=3600,
+        description="publish a picture of each stream every so often, seconds; None: no pictures",
     )
 
     @field_validator("otlp_endpoint")

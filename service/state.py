@@ -31,6 +31,8 @@ from service.jobs import FrameJob, compute_together
 from service.life import ModelLife
 from service.machine_memory import available_bytes, limit_bytes
 from service.metrics import Metrics
+from service.mqtt.bridge import Bridge
+from service.mqtt.link import Link
 from service.pacing import slower
 from service.pipeline import FramePipeline
 from service.registry import Model, ModelFailed, ModelRegistry, UnknownModel
@@ -40,8 +42,10 @@ from service.single import Seat, compute
 from service.startup import resume_collector
 from service.streams import Stream, StreamManager
 from service.threads import in_thread
+from service.tickets import Tickets
 from service.token_store import TokenStore
 from service.traces import Traces
+from service.viewing import Viewing
 from service.watch import Watch
 
 log = logging.getLogger("afterimage.service")
@@ -71,11 +75,17 @@ class Connection(Protocol):
 class Service:
     """Started and stopped by the app's lifespan; reached as `app.state.service`.
 
-    traces : None for none; closed with the service. meter : None for the machine's own
+    traces : None for none; closed with the service. meter : None for the machine's own. link : to an MQTT broker, not
+    started; None for none
     """
 
     def __init__(
-        self, settings: Settings, registry: ModelRegistry, traces: Traces | None = None, meter: Meter | None = None
+        self,
+        settings: Settings,
+        registry: ModelRegistry,
+        traces: Traces | None = None,
+        meter: Meter | None = None,
+        link: Link | None = None,
     ) -> None:
         self.settings = settings
         self.registry = registry
@@ -95,6 +105,14 @@ class Service:
         self.connections: set[Connection] = set()
         self.seats: dict[str, Seat] = {}
         self.life = ModelLife(self)
+        self.viewing = Viewing(
+            max_viewers=settings.max_viewers,
+            max_per_stream=settings.max_viewers_per_stream,
+            keep_bytes=settings.view_keep_bytes,
+            quality=settings.jpeg_quality,
+        )
+        self.tickets = Tickets()
+        self.mqtt = None if link is None else Bridge(settings, link, self.viewing)
         self.limits = Limits(max_bytes=settings.max_message_bytes, max_pixels=settings.max_pixels)
         self.watch = Watch(Metrics(), traces)
         self.meter = meter if meter is not None else Meter()
@@ -128,6 +146,8 @@ class Service:
         """Start the workers, and warm the default model in the background."""
         cv2.setNumThreads(1)  # the workers are as many as there are cores
         self.scheduler.start()
+        if self.mqtt is not None:
+            self.mqtt.start()
         self._tasks = [
             asyncio.create_task(self._warm(), name="afterimage-warm"),
             asyncio.create_task(self._sweep(), name="afterimage-sweep"),
@@ -138,6 +158,7 @@ class Service:
         if self._drained is None:
             self.draining = True
             self.auditor.close()
+            self.viewing.close()
             self._drained = asyncio.create_task(self._drain(), name="afterimage-drain")
         await asyncio.shield(self._drained)
 
@@ -149,6 +170,8 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if not await in_thread(lambda: self.scheduler.stop(1.0)):
             log.warning("a worker was still busy at shutdown")
+        if self.mqtt is not None:
+            await self.mqtt.stop()
         traces = self.watch.traces
         if traces is not None and not await asyncio.to_thread(traces.close, FLUSH_S):
             log.warning("spans were still being sent at shutdown")
@@ -251,6 +274,7 @@ class Service:
         if stream.lane is not None:
             self.watch.dropped(stream, len(self.scheduler.clear(stream.lane, close=True)), "left")
         stream.pipeline = None
+        self.viewing.forget(stream)
         self.watch.stream_ended(stream.ending)
 
     async def _warm(self) -> None:
@@ -288,6 +312,8 @@ class Service:
         for stream in self.streams.sweep():
             log.info("stream %s expired", stream.id, extra={"stream_id": stream.id, "model": stream.model})
         self._end_orphans()
+        if self.mqtt is not None:
+            self.mqtt.tick()
         self.auditor.sweep()
         self.admission.forget(self.registry.names())
         if self.meter.known:

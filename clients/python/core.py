@@ -51,6 +51,7 @@ class StreamOptions:
 
     token : of `POST /v1/streams`, or an API key; None on servers that take anonymous streams
     tracks : detections get a `track_id` that stays with an object from frame to frame
+    changes : results say what was recomputed
     resume_s : how long the server keeps what is cached while the connection is lost, seconds; None: its default
     open_timeout_s : seconds for the handshake
     ready_timeout_s : seconds from the handshake to `ready`; a model's first use compiles it
@@ -73,6 +74,7 @@ class StreamOptions:
     idle_fps: float | None = None
     annotated: bool = False
     tracks: bool = False
+    changes: bool = False
     resume_s: float | None = None
     encoding: Encoding = Encoding.JSON
     reconnect: Reconnect = field(default_factory=Reconnect)
@@ -92,6 +94,7 @@ class StreamOptions:
         if content_type not in ("image/jpeg", "image/png", "image/webp"):
             raise ValueError(f"expected image/jpeg, image/png or image/webp, got {content_type!r}")
         wanted = {Output.DETECTIONS: True, Output.ANNOTATED: self.annotated, Output.TRACKS: self.tracks}
+        wanted[Output.CHANGES] = self.changes
         return Hello(
             model=self.model,
             content_type=content_type,  # type: ignore[arg-type]  # narrowed by the test above

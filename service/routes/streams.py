@@ -102,23 +102,26 @@ async def list_streams(request: Request) -> dict[str, list[dict[str, Any]]]:
 @router.get("/{stream_id}", summary="State and figures of a stream", responses=_ONE)
 async def get_stream(request: Request, stream_id: str) -> dict[str, Any]:
     """Needs the stream's token, or the key that made it, if it has one."""
-    return _authorised(request, stream_id).describe()
+    return authorised(request, stream_id).describe()
 
 
 @router.delete("/{stream_id}", status_code=204, summary="Forget a stream", responses=_ONE)
 async def delete_stream(request: Request, stream_id: str) -> Response:
     """Free what is cached and close the connection with 1000. Needs what `GET` needs."""
     service = service_of(request)
-    stream = _authorised(request, stream_id)
+    stream = authorised(request, stream_id)
     if stream.attachment is not None:
         stream.attachment.end(CloseCode.NORMAL, "the stream was deleted")
     service.streams.remove(stream)
     return Response(status_code=204)
 
 
-def _authorised(request: Request, stream_id: str) -> Stream:
-    """The stream, for whoever has its token, its key or an admin's, or where anybody may use it. Raises Problem."""
-    service, offered = service_of(request), offered_key(request)
+def authorised(request: Request, stream_id: str, offered: str | None = None) -> Stream:
+    """The stream, for whoever has its token, its key or an admin's, or where anybody may use it. Raises Problem.
+
+    offered : token or key; None: that of the headers.
+    """
+    service, offered = service_of(request), offered or offered_key(request)
     stream = service.streams.get(stream_id)
     if stream is not None and stream.token is not None and stream.token.matches(offered):
         service.access.pace(request, None)
