@@ -270,7 +270,7 @@ def _decoded(path: Path, container: Any, fps: float | None) -> Iterator[_Pending
 
 
 def _ip_camera(text: str, told: Callable[[str], None]) -> tuple[_Opened, str]:
-    """A camera on the network, and its name without the password. It has to be there at first, and may be lost later."""
+    """A camera on the network, and its name without the password. It has to be there at first; later it may be lost."""
     try:
         address = parse(text)
     except AddressError as error:

@@ -193,7 +193,7 @@ class Stream:
             "state": self.state.value,
             "resume_s": self.resume_s,
             "connected": self.attachment is not None,
-            "anonymous": self.token is None and self.owner is None,
+            "anonymous": self.token is None and self.owner is None and self.source is None,
             "created_at": self.created_at,
             "frames": {
                 "received": counters.received,

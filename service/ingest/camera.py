@@ -94,7 +94,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Status:
-    """How a camera is. `reason`: why it is stalled or waits. since : when the state began, monotonic seconds.
+    """How a camera is. `reason`: why it was lost, until it is live again. since : when the state began, monotonic seconds.
 
     decoded, unchanged : pictures decoded, and those not handed over because nothing had changed. pid : of its process.
     """
@@ -162,7 +162,7 @@ class Camera:
     def _run(self) -> None:
         failures = 0
         while not self._stopping.is_set():
-            self._become(CameraState.CONNECTING)
+            self._become(CameraState.CONNECTING, self._status.reason)
             try:
                 reason = self._attend()
             except OSError as error:
@@ -251,17 +251,14 @@ class Camera:
                 self._take_newest(child, slots, messages)
             except Nonsense as error:
                 return f"its decoder sent nonsense: {error}"
-            if messages:
-                if messages[-1].failed:
-                    return messages[-1].failed
+            if heard := [message for message in messages if not message.failed]:
                 last = time.monotonic()
                 self._lived_s = last - begun
-                self._status = replace(
-                    self._status,
-                    decoded=decoded + messages[-1].decoded,
-                    unchanged=unchanged + messages[-1].unchanged,
-                )
+                counts = {"decoded": decoded + heard[-1].decoded, "unchanged": unchanged + heard[-1].unchanged}
+                self._status = replace(self._status, **counts)
                 self._become(CameraState.LIVE)
+            if len(heard) < len(messages):
+                return messages[-1].failed or "its decoder goes on after it failed"
 
     def _take_newest(self, child: subprocess.Popen[bytes], slots: Slots, messages: list[Message]) -> None:
         """Copy the last picture of some messages, and give all their slots back. Raises Nonsense."""

@@ -1,8 +1,8 @@
 """The process of one camera: `python -m service.ingest.reader`, started by `service.ingest.camera` and by nobody else.
 
 It gets the address on its standard input, where nobody else can read it, decodes, and hands over the latest picture
-(`service.ingest.slots`). It has no sockets of the server, no environment of it, bounded memory and may not write files. It
-ends when its standard input does: with the process that started it, however that ends.
+(`service.ingest.slots`). It has no sockets of the server, no environment of it, bounded memory and may not write files.
+It ends when its standard input does: with the process that started it, however that ends.
 """
 
 from __future__ import annotations
@@ -64,13 +64,14 @@ class Handover:
         self._last: Any = None
         self._due_s = self._looked_s = self._said_s = float("-inf")
 
-    def offer(self, frame: Any) -> None:
-        """Take the next decoded picture."""
+    def offer(self, frame: Any, may_be_same: bool) -> None:
+        """Take the next decoded picture; `may_be_same` says whether comparing it with the one before is worth it."""
         now_s, stamp_ns = time.monotonic(), time.monotonic_ns()
         self._decoded += 1
         if now_s < self._due_s - self._interval_s / 2:  # a camera of just this rate loses none for its jitter
             return self._beat(now_s)
-        if self._skip_unchanged and now_s - self._looked_s < LOOK_S and same_picture(frame, self._last):
+        recent = self._skip_unchanged and now_s - self._looked_s < LOOK_S
+        if recent and may_be_same and same_picture(frame, self._last):
             self._unchanged += 1
             return self._beat(now_s)
         try:
@@ -141,8 +142,8 @@ def main() -> None:
     threading.Thread(target=listen, args=(source, handover.free), name="listen", daemon=True).start()
     address = Address(request.url, request.scheme, "")
     try:
-        for frame in pictures(address, transport=request.transport, max_pixels=request.max_pixels):
-            handover.offer(frame)
+        for frame, tiny in pictures(address, transport=request.transport, max_pixels=request.max_pixels):
+            handover.offer(frame, tiny)
     except DecodingError as error:
         say(channel, Message(failed=redact(str(error))))
     except MemoryError:
