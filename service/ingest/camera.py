@@ -32,8 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.ingest.address import Address
-from service.ingest.reader import Request
-from service.ingest.slots import MAX_LINE_BYTES, Message, Nonsense, Slots
+from service.ingest.slots import MAX_LINE_BYTES, Message, Nonsense, Request, Slots
 
 log = logging.getLogger("afterimage.cameras")
 
@@ -94,8 +93,9 @@ class Picture:
 
 @dataclass(frozen=True)
 class Status:
-    """How a camera is. `reason`: why it was lost, until it is live again. since : when the state began, monotonic seconds.
+    """How a camera is. `reason`: why it was lost, until it is live again.
 
+    since : when the state began, monotonic seconds.
     decoded, unchanged : pictures decoded, and those not handed over because nothing had changed. pid : of its process.
     """
 
@@ -254,8 +254,9 @@ class Camera:
             if heard := [message for message in messages if not message.failed]:
                 last = time.monotonic()
                 self._lived_s = last - begun
-                counts = {"decoded": decoded + heard[-1].decoded, "unchanged": unchanged + heard[-1].unchanged}
-                self._status = replace(self._status, **counts)
+                self._status = replace(
+                    self._status, decoded=decoded + heard[-1].decoded, unchanged=unchanged + heard[-1].unchanged
+                )
                 self._become(CameraState.LIVE)
             if len(heard) < len(messages):
                 return messages[-1].failed or "its decoder goes on after it failed"

@@ -7,19 +7,17 @@ It ends when its standard input does: with the process that started it, however 
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import resource
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
 from service.ingest.address import Address, redact
 from service.ingest.decoding import DecodingError, pictures, same_picture
-from service.ingest.slots import SLOTS, Message, Slots
+from service.ingest.slots import SLOTS, Message, Request, Slots
 
 BEAT_S = 0.2
 """How often it says at least that it decodes."""
@@ -27,24 +25,6 @@ LOOK_S = 1.0
 """A picture is handed over so often at least, though nothing changes."""
 FILES = 64
 FAILED = 3
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the process is to do. fd : of the slots. memory_bytes : most address space."""
-
-    url: str
-    scheme: str
-    transport: str
-    fd: int
-    max_pixels: int
-    memory_bytes: int
-    max_fps: float | None
-    skip_unchanged: bool
-
-    def encode(self) -> bytes:
-        """As a line."""
-        return json.dumps(asdict(self)).encode() + b"\n"
 
 
 class Handover:
@@ -135,7 +115,7 @@ def main() -> None:
     line = source.readline()
     if not line.endswith(b"\n"):
         return
-    request = Request(**json.loads(line))
+    request = Request.decode(line)
     confine(request.memory_bytes)
     slots = Slots(request.fd, request.max_pixels)
     handover = Handover(slots, channel, request.max_fps, request.skip_unchanged)

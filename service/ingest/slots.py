@@ -13,7 +13,7 @@ import json
 import mmap
 import os
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -68,6 +68,29 @@ class Slots:
         """Give the memory back; no view may be used any more."""
         os.close(self._fd)
         self._memory.close()
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the process is to do. fd : of the slots. memory_bytes : most address space."""
+
+    url: str = field(repr=False)
+    scheme: str
+    transport: str
+    fd: int
+    max_pixels: int
+    memory_bytes: int
+    max_fps: float | None
+    skip_unchanged: bool
+
+    def encode(self) -> bytes:
+        """As a line."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def decode(cls, line: bytes) -> Request:
+        """Of a line, from whoever started the process."""
+        return cls(**json.loads(line))
 
 
 @dataclass(frozen=True)

@@ -249,12 +249,14 @@ def test_a_camera_on_the_network_is_endless_and_its_losses_are_said_once(camera)
 def test_a_camera_that_is_not_there_at_first_is_an_error(camera):
     camera(Status(), waiting("connection refused"))
     told = []
-    with open_source("rtsp://admin:geheim@cam/x", told=told.append) as source:
-        with pytest.raises(SourceError, match=r"^rtsp://cam/x: connection refused$"):
-            next(iter(source))
+    with (
+        open_source("rtsp://admin:geheim@cam/x", told=told.append) as source,
+        pytest.raises(SourceError, match=r"^rtsp://cam/x: connection refused$"),
+    ):
+        next(iter(source))
     assert told == []
 
 
 def test_an_address_that_is_none():
-    with pytest.raises(SourceError, match="expected an address with a host$"):
+    with pytest.raises(SourceError, match=r"expected an address with a host$"):
         open_source("rtsp://admin:geheim@")

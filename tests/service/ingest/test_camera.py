@@ -6,6 +6,8 @@ import os
 import random
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -213,3 +215,9 @@ def test_waits_double_are_bounded_and_differ() -> None:
         waits = [wait_s(failures, rng) for _ in range(50)]
         assert full / 2 <= min(waits) < max(waits) <= full
         assert len(set(waits)) > 40
+
+
+def test_nothing_is_decoded_in_the_servers_process() -> None:
+    look = "import sys, service.ingest.camera; print('av' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert found.stdout == "False\n"

@@ -160,7 +160,8 @@ from service.ingest.reader import confine
 confine(1 << 30)
 names = ("RLIMIT_CORE", "RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_AS")
 print(json.dumps([resource.getrlimit(getattr(resource, name)) for name in names]))
-print(sorted({name.split(".")[0] for name in sys.modules} & {"numba", "cache", "kernels", "fastapi", "pydantic", "cv2"}))
+others = {"numba", "cache", "kernels", "fastapi", "pydantic", "cv2"}
+print(sorted({name.split(".")[0] for name in sys.modules} & others))
 try:
     with open(sys.argv[1], "w") as file:
         file.write("x")

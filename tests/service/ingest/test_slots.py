@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 
-import numpy as np
 import pytest
 
-from service.ingest.slots import MAX_REASON, SLOTS, Message, Nonsense, Slots
+from service.ingest.slots import MAX_REASON, SLOTS, Message, Nonsense, Request, Slots
 
 
 def test_both_sides_see_the_same_pictures_of_any_size() -> None:
@@ -78,3 +77,9 @@ def test_a_reason_is_short_and_in_one_line() -> None:
     reason = Message.decode(Message(failed="a\nb\x1b[31m" + "x" * 1000).encode()).failed
     assert reason.startswith("a?b?[31mxxx")
     assert len(reason) == MAX_REASON
+
+
+def test_a_request_comes_back_as_it_was_and_does_not_show_its_address() -> None:
+    request = Request("rtsp://a:geheim@cam", "rtsp", "tcp", 3, 100, 1 << 30, None, True)
+    assert Request.decode(request.encode()) == request
+    assert "geheim" not in repr(request)
