@@ -12,6 +12,7 @@ from pydantic import (
     ByteSize,
     ConfigDict,
     Field,
+    SecretStr,
     TypeAdapter,
     ValidationError,
     field_validator,
@@ -21,10 +22,12 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cache.team import available_cores
+from service.ingest.address import parse as parse_address
 
 ENV_PREFIX = "AFTERIMAGE_"
 
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+StreamName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
 def _bytes(value: object) -> object:
@@ -59,6 +62,54 @@ class ModelSource(BaseModel):
         default=None,
         description="width and height of the network's input, pixels; None: the model's own",
     )
+
+
+class CameraSource(BaseModel):
+    """A camera on the network that the server watches by itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    url: SecretStr = Field(
+        description="its address: rtsp, rtsps, http or https, with user and password where it wants them; or file:///...",
+    )
+    model: ModelName | None = Field(
+        default=None,
+        description="model that it is shown to; None: the default one",
+    )
+    max_fps: float | None = Field(
+        default=10.0,
+        gt=0,
+        le=1000,
+        description="frames a second that are computed, at most; None: as many as it sends",
+    )
+    min_confidence: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="weaker results are left out; None: the model's own",
+    )
+    transport: Literal["tcp", "udp"] = Field(
+        default="tcp",
+        description="how RTSP carries pictures: tcp loses none; udp is for cameras that cannot do otherwise",
+    )
+    stall_s: float = Field(
+        default=2.5,
+        ge=0.5,
+        le=600,
+        description="without a picture for so long the camera counts as stalled, and is connected to anew, seconds",
+    )
+    open_s: float = Field(
+        default=15.0,
+        ge=1,
+        le=600,
+        description="wait for the first picture after connecting, seconds",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_an_address(cls, url: SecretStr) -> SecretStr:
+        parse_address(url.get_secret_value())  # its ValueError says what is wrong, and no password
+        return url
 
 
 class _Layers(PydanticBaseSettingsSource):
@@ -130,6 +181,12 @@ class Settings(BaseSettings):
     compute_dtype: Literal["float32", "bfloat16"] = Field(
         default="float32",
         description="bfloat16 multiplies in it where the CPU can and it pays",
+    )
+
+    sources: dict[StreamName, CameraSource] = Field(
+        default_factory=dict,
+        max_length=256,
+        description="cameras that the server watches by itself, by the id of their stream (docs/cameras.md)",
     )
 
     workers: int = Field(
@@ -553,6 +610,16 @@ class Settings(BaseSettings):
             raise ValueError(f"default_model: expected one of {', '.join(self.models)}, got {self.default_model!r}")
         if len(self.models) > self.max_models:
             raise ValueError(f"models: expected at most {self.max_models}, got {len(self.models)}")
+        return self
+
+    @model_validator(mode="after")
+    def _sources_can_be_streams(self) -> Self:
+        if len(self.sources) > self.max_streams:
+            raise ValueError(f"sources: expected at most {self.max_streams} by max_streams, got {len(self.sources)}")
+        for name, source in self.sources.items():
+            if self.models and source.model is not None and source.model not in self.models:
+                known = ", ".join(self.models)
+                raise ValueError(f"sources.{name}.model: expected one of {known}, got {source.model!r}")
         return self
 
     @property

@@ -27,6 +27,7 @@ from service.collectors import register_machine
 from service.energy import Meter
 from service.entry import ModelState
 from service.errors import Problem, overloaded
+from service.ingest.feeds import Feeds
 from service.jobs import FrameJob, compute_together
 from service.life import ModelLife
 from service.machine_memory import available_bytes, limit_bytes
@@ -99,6 +100,7 @@ class Service:
             max_resume_s=settings.max_resume_s,
             store=None if settings.state_folder is None else TokenStore(settings.state_folder),
             freed=self._free,
+            reserved=settings.sources,
         )
         self.admission = Admission(settings.workers, settings.headroom)
         self.caches = Caches(cache_bytes(settings), self._models_bytes)
@@ -113,6 +115,7 @@ class Service:
         )
         self.tickets = Tickets()
         self.mqtt = None if link is None else Bridge(settings, link, self.viewing)
+        self.feeds = Feeds(self)
         self.limits = Limits(max_bytes=settings.max_message_bytes, max_pixels=settings.max_pixels)
         self.watch = Watch(Metrics(), traces)
         self.meter = meter if meter is not None else Meter()
@@ -152,6 +155,7 @@ class Service:
             asyncio.create_task(self._warm(), name="afterimage-warm"),
             asyncio.create_task(self._sweep(), name="afterimage-sweep"),
         ]
+        self.feeds.start()
 
     async def drain(self) -> None:
         """Take no more work, finish what is under way within the settings' time, close every connection."""
@@ -334,7 +338,7 @@ class Service:
         endings = [connection.drain(deadline) for connection in list(self.connections)]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline + 1.0):
-                await asyncio.gather(*endings, self._finish_images(deadline), return_exceptions=True)
+                await asyncio.gather(*endings, self.feeds.stop(), self._finish_images(deadline), return_exceptions=True)
 
     async def _finish_images(self, deadline: float) -> None:
         """Wait for single images until `deadline`, then refuse those that are left."""

@@ -69,7 +69,8 @@ def own_name() -> str:
 
 
 SOURCE_HELP = (
-    "Video file, folder of images, camera number, or scene: the built-in moving scene (scene:SEED for another)."
+    "Video file, folder of images, camera number, rtsp:// or http:// address of a camera, or scene: the built-in "
+    "moving scene (scene:SEED for another)."
 )
 SizeOption = Annotated[
     str | None, typer.Option("--size", metavar="WxH", help="Input of the network, pixels. Default: the model's own.")

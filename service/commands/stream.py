@@ -164,7 +164,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one result a line, then the summary.")] = False,
 ) -> None:
     """Stream frames to a server over WebSocket."""
-    with plain_errors(), open_source(source, start=start, frames=frames, every=every, loop=loop) as clip:
+    with plain_errors(), open_source(source, start=start, frames=frames, every=every, loop=loop, told=_say) as clip:
         live = is_endless(source)
         chosen = policy or (Policy.LATEST if live else Policy.ALL)
         if fps is None and live and not is_camera(source):
@@ -306,6 +306,10 @@ def _losses_said(client: StreamClient, tally: Tally) -> Iterator[None]:
     finally:
         done.set()
         watcher.join()
+
+
+def _say(text: str) -> None:
+    err.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(figures: dict[str, Any]) -> Table:

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from cameras import rtsp_server
 from service_fakes import FakeEngine, RunningServer, make_registry, make_settings, running_server, wait_until
 from typer.testing import CliRunner
 
@@ -174,3 +175,13 @@ def test_lines_are_whole_and_come_before_the_summary(server: RunningServer, clip
     assert {"time", "decision", "compute_fraction", "detections", "timing_ms"} <= set(lines[0])
     assert (lines[0]["decision"], lines[0]["detections"][0]["label"]) == ("keyframe", "grey0")
     assert last["summary"]["results"] == 12
+
+
+def test_a_camera_on_the_network(server: RunningServer) -> None:
+    with rtsp_server() as camera:
+        code, said = stream(camera.url(), "--frames", 3, "--json", "--url", server.url)
+    assert code == 0, said
+    assert json.loads(said.partition('{"summary": ')[2].removesuffix("}"))["frames"] == 3
+    assert "secret" not in said
+    code, said = stream("rtsp://viewer:geheim@127.0.0.1:9/cam", "--url", server.url)
+    assert (code, "rtsp://127.0.0.1:9/cam: connection refused" in said, "geheim" in said) == (1, True, False), said
