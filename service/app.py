@@ -13,7 +13,7 @@ from service import configuration, errors, ws
 from service.body_guard import BodyGuard, BodyLimits
 from service.headers import SecurityHeaders
 from service.registry import ModelRegistry
-from service.routes import deepstack, detect, health, metrics, models, open_inference, page, streams
+from service.routes import deepstack, detect, health, join, metrics, models, open_inference, page, streams
 from service.settings import Settings
 from service.state import Service
 from service.traces import open_traces
@@ -65,7 +65,7 @@ def create_app(settings: Settings | None = None, registry: ModelRegistry | None 
         )
     for router in (health.router, metrics.router, models.router, detect.router, streams.router, ws.router):
         app.include_router(router)
-    for router in (open_inference.router, deepstack.router, page.router):
+    for router in (open_inference.router, deepstack.router, page.router, join.router):
         app.include_router(router)
     return app
 
