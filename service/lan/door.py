@@ -24,6 +24,8 @@ TLS_HANDSHAKE = b"\x16"
 """Type of the record that every TLS connection begins with (RFC 8446, 5.1)."""
 MAX_PLAIN_BYTES = 4096
 LINGER_S = 1.0
+GOODBYE_S = 1.0
+"""Wait for the peer's end of TLS at the end: browsers do not look at connections that they keep for later."""
 RETRY_S = 0.2
 """Wait after a connection could not be accepted: there are no more file descriptors for now."""
 
@@ -89,7 +91,11 @@ class Door:
             if first == TLS_HANDSHAKE:
                 handed_over = True  # a transport closes it, whatever comes
                 await asyncio.get_running_loop().connect_accepted_socket(
-                    self._make_protocol, connection, ssl=self._context, ssl_handshake_timeout=self._timeout_s
+                    self._make_protocol,
+                    connection,
+                    ssl=self._context,
+                    ssl_handshake_timeout=self._timeout_s,
+                    ssl_shutdown_timeout=GOODBYE_S,
                 )
             elif first:
                 async with asyncio.timeout(self._timeout_s):
