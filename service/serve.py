@@ -105,8 +105,11 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket, so that port 0 is known before the server runs. Raises OSError."""
+def bind(host: str, port: int, *, ipv6_only: bool = False) -> socket.socket:
+    """A listening socket, so that port 0 is known before the server runs. Raises OSError.
+
+    ipv6_only : of `::`, which takes the IPv4 addresses as well otherwise
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -114,6 +117,8 @@ def bind(host: str, port: int) -> socket.socket:
         # Accepted sockets inherit it: a peer that takes no data is dropped by the kernel, buffers and all.
         with contextlib.suppress(OSError, AttributeError):
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_PEER_MS)
+        if ipv6_only:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind((host.strip("[]"), port))
         listener.listen(BACKLOG)
     except OSError as error:
@@ -140,7 +145,7 @@ def serve(settings: Settings, registry: ModelRegistry | None = None, *, try_next
         host, port = listeners[0].getsockname()[:2]
         if settings.lan and settings.host == EVERYWHERE[0]:
             with contextlib.suppress(OSError):  # a machine without IPv6
-                listeners.append(stack.enter_context(bind(EVERYWHERE[1], port)))
+                listeners.append(stack.enter_context(bind(EVERYWHERE[1], port, ipv6_only=True)))
         shown = f"[{host}]" if ":" in host else host
         log.info("listening on %s://%s:%d", "https" if settings.secure else "http", shown, port)
         anybody = settings.anonymous_allowed and (settings.keys_file is None or settings.anonymous_streams)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MACHINE, PHONE = "10.77.0.1", "10.77.0.2"
+MACHINE6, PHONE6 = "fd77::1", "fd77::2"
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,9 @@ def network() -> Iterator[Network]:
             _ip("netns", "add", name)
             _ip("-n", name, "link", "set", "lo", "up")
         _ip("-n", made.machine, "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", made.phone)
-        for name, address in zip(names, (MACHINE, PHONE), strict=True):
+        for name, address, address6 in zip(names, (MACHINE, PHONE), (MACHINE6, PHONE6), strict=True):
             _ip("-n", name, "address", "add", f"{address}/24", "dev", "cable")
+            _ip("-n", name, "address", "add", f"{address6}/64", "dev", "cable", "nodad")
             _ip("-n", name, "link", "set", "cable", "up")
         yield made
     finally:

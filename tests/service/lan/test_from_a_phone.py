@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from browser import CAMERA, CHROMIUM, launched, until
-from namespaces import MACHINE, Network, network, why_not
+from namespaces import MACHINE, MACHINE6, Network, network, why_not
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
@@ -142,6 +142,8 @@ def test_a_phone_joins_and_is_cut_off_and_the_server_starts_again(lan: Network, 
         assert url.startswith(f"https://{MACHINE}:{PORT}/#join=")
         with visiting(phone, f"http://{MACHINE}:{PORT}/") as page:  # as it is typed by hand
             assert page.url == f"https://{MACHINE}:{PORT}/"
+            says(page, "needs a key", "#problem")
+            page.goto(first.wait_for(rf"or at (https://\[{MACHINE6}\]:{PORT}/)"))
             says(page, "needs a key", "#problem")
 
         with visiting(phone, url) as page:
