@@ -14,7 +14,7 @@ from service.body_guard import BodyGuard, BodyLimits
 from service.headers import SecurityHeaders
 from service.mqtt.link import open_link
 from service.registry import ModelRegistry
-from service.routes import deepstack, detect, health, metrics, models, open_inference, page, streams, views
+from service.routes import deepstack, detect, health, join, metrics, models, open_inference, page, streams, views
 from service.settings import Settings
 from service.state import Service
 from service.traces import open_traces
@@ -25,8 +25,10 @@ TITLE = "Afterimage"
 class _App(FastAPI):
     """With security headers on whatever is answered, errors of the framework included."""
 
+    strict_transport = True
+
     def build_middleware_stack(self) -> ASGIApp:
-        return SecurityHeaders(super().build_middleware_stack())
+        return SecurityHeaders(super().build_middleware_stack(), strict_transport=self.strict_transport)
 
 
 def create_app(settings: Settings | None = None, registry: ModelRegistry | None = None) -> FastAPI:
@@ -55,6 +57,8 @@ def create_app(settings: Settings | None = None, registry: ModelRegistry | None 
     summary = "Video inference that computes only what changed"
     # Swagger's and ReDoc's pages run scripts of a foreign host; /openapi.json is there for tools that one trusts.
     app = _App(title=TITLE, summary=summary, lifespan=lifespan, docs_url=None, redoc_url=None)
+    # A certificate of our own making is for today's network; the host's name, localhost too, has plain ports as well.
+    app.strict_transport = not chosen.lan or chosen.tls_certificate is not None
     errors.install(app)
     app.add_middleware(BodyGuard, limits=BodyLimits.of(chosen))
     if chosen.allowed_origins:
@@ -68,7 +72,7 @@ def create_app(settings: Settings | None = None, registry: ModelRegistry | None 
     for router in (health.router, metrics.router, models.router, detect.router, streams.router, ws.router):
         app.include_router(router)
     app.include_router(views.router)
-    for router in (open_inference.router, deepstack.router, page.router):
+    for router in (open_inference.router, deepstack.router, page.router, join.router):
         app.include_router(router)
     return app
 

@@ -222,10 +222,16 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
     """uvicorn's protocol, counted, with a bound on fragments and on what a peer that does not read makes us keep."""
 
     gate: Gate
+    _host = ""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Remember whose it is: a transport of TLS does not tell any more once it was aborted."""
+        self._host = _host_of(transport)
+        super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count it out."""
-        self.gate.leave(_host_of(self.transport))
+        self.gate.leave(self._host)
         super().connection_lost(exc)
 
     def handle_cont(self, event: Frame) -> None:

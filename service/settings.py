@@ -25,6 +25,8 @@ from cache.team import available_cores
 from service.ingest.address import parse as parse_address
 
 ENV_PREFIX = "AFTERIMAGE_"
+EVERYWHERE = ("0.0.0.0", "::")
+"""Hosts that stand for all addresses of a machine."""
 
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 StreamName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -366,6 +368,31 @@ class Settings(BaseSettings):
         description="origins beside the server's own, such as https://cam.example",
     )
 
+    lan: bool = Field(
+        default=False,
+        description="serve https to phones of this network, let in by a code that the terminal shows; see --lan",
+    )
+    join_code_s: float = Field(
+        default=600.0,
+        ge=10,
+        le=86_400,
+        description="how long a code to join is valid, seconds",
+    )
+    join_key_s: float = Field(
+        default=43_200.0,
+        ge=60,
+        le=31_536_000,
+        description="how long a device that joined is let in, seconds",
+    )
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="certificate chain to serve https with, PEM; None: with `lan` one of our making, else plain http",
+    )
+    tls_key: Path | None = Field(
+        default=None,
+        description="private key of `tls_certificate`, PEM without a password",
+    )
+
     keys_file: Path | None = Field(
         default=None,
         description="API keys, as `afterimage keys add` writes them; None: no keys",
@@ -621,6 +648,17 @@ class Settings(BaseSettings):
                 known = ", ".join(self.models)
                 raise ValueError(f"sources.{name}.model: expected one of {known}, got {source.model!r}")
         return self
+
+    @model_validator(mode="after")
+    def _certificate_has_its_key(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate, tls_key: expected both or none")
+        return self
+
+    @property
+    def secure(self) -> bool:
+        """Whether the server itself speaks https."""
+        return self.lan or self.tls_certificate is not None
 
     @property
     def anonymous_allowed(self) -> bool:

@@ -33,7 +33,8 @@ export async function deleteStream(id, token) {
   await ask("DELETE", `v1/streams/${id}`, token).catch(() => null);
 }
 
-async function ask(method, path, secret, body) {
+/** Ask the server; its answer as an object. Throws ApiError. */
+export async function ask(method, path, secret, body) {
   const headers = {};
   if (secret) headers.authorization = `Bearer ${secret}`;
   if (body) headers["content-type"] = "application/json";

@@ -2,6 +2,7 @@
 
 import { ApiError, listModels } from "./api.js";
 import { Chart } from "./chart.js";
+import { joined, onCode } from "./join.js";
 import { draw } from "./overlay.js";
 import { LOWEST_SCORE, Run } from "./run.js";
 import { closeSource, openCamera, openFile } from "./source.js";
@@ -48,6 +49,14 @@ function setRunning(now) {
   turn += 1;
   startButton.textContent = now ? "Stop" : "Start";
   startButton.classList.toggle("stop", now);
+}
+
+/** Use the key that a scanned code gives, if there is one, and see what is there. */
+async function enter() {
+  const { key: given, trouble } = await joined();
+  key = given || key;
+  await loadModels();
+  if (trouble) complain(trouble);
 }
 
 /** Ask for the models, with the key there is. Whether there is one to use. */
@@ -249,5 +258,6 @@ document.addEventListener("visibilitychange", () => {
   if (run?.open) say(document.hidden ? "Paused while this page is hidden" : "Running");
 });
 addEventListener("pagehide", () => running && stop());
+onCode(enter);
 showThreshold();
-loadModels();
+enter();

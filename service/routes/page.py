@@ -22,6 +22,7 @@ PAGE_FILES = (
     "app.js",
     "chart.js",
     "icon.svg",
+    "join.js",
     "overlay.js",
     "run.js",
     "source.js",

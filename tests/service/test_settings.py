@@ -67,6 +67,7 @@ def test_a_map_of_the_arguments_replaces_that_of_the_environment(monkeypatch: py
         ({"trace_share": 1.5}, "less than or equal to 1"),
         ({"log_format": "xml"}, "'text' or 'json'"),
         ({"metrics": "all"}, "'open', 'infer', 'admin' or 'off'"),
+        ({"tls_certificate": "chain.pem"}, "tls_certificate, tls_key: expected both or none"),
         ({"models": {"a b": ModelSource(path="x")}}, "pattern"),
         ({"models": {"a": ModelSource(path="x")}, "default_model": "b"}, "expected one of a, got 'b'"),
         ({"models": {f"m{n}": ModelSource(path="x") for n in range(3)}, "max_models": 2}, "at most 2, got 3"),
