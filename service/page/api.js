@@ -28,12 +28,32 @@ export function createStream(key, model) {
   return ask("POST", "v1/streams", key, { model });
 }
 
+/** Streams that this key may see: all there are, where the server has no keys. */
+export async function listStreams(/** @type {string} */ key) {
+  return (await ask("GET", "v1/streams", key)).streams;
+}
+
+/**
+ * The last frame of a stream with its boxes.
+ * @param {string} key "" for none
+ * @param {string} id
+ * @returns {Promise<Blob>}
+ */
+export async function snapshot(key, id) {
+  return (await request("GET", `v1/streams/${encodeURIComponent(id)}/snapshot.jpg`, key)).blob();
+}
+
 /** Free what the server keeps of a stream; goes out even while the page is left. Never fails: it expires otherwise. */
 export async function deleteStream(id, token) {
   await ask("DELETE", `v1/streams/${id}`, token).catch(() => null);
 }
 
 async function ask(method, path, secret, body) {
+  const response = await request(method, path, secret, body);
+  return response.status === 204 ? {} : response.json().catch(() => ({}));
+}
+
+async function request(method, path, secret, body) {
   const headers = {};
   if (secret) headers.authorization = `Bearer ${secret}`;
   if (body) headers["content-type"] = "application/json";
@@ -48,7 +68,7 @@ async function ask(method, path, secret, body) {
   } catch {
     throw new ApiError(0);
   }
-  const answer = response.status === 204 ? {} : await response.json().catch(() => ({}));
-  if (!response.ok) throw new ApiError(response.status, answer, Number(response.headers.get("retry-after")) || 0);
-  return answer;
+  if (response.ok) return response;
+  const problem = await response.json().catch(() => ({}));
+  throw new ApiError(response.status, problem, Number(response.headers.get("retry-after")) || 0);
 }

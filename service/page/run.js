@@ -31,6 +31,7 @@ export class Run {
   #made = null;
   #wasReady = false;
   #stopped = false;
+  #resets = 0;
 
   /**
    * @param {HTMLVideoElement} video that plays
@@ -48,6 +49,21 @@ export class Run {
   /** Whether frames can be sent. */
   get open() {
     return this.#client?.state === "open";
+  }
+
+  /** The stream's id on the server; "" before there is one. */
+  get streamId() {
+    return this.#made?.stream_id ?? "";
+  }
+
+  /** Come back at once, where the stream waits to: network or page have come back. */
+  hurry() {
+    this.#client?.hurry();
+  }
+
+  /** Have the server compute the next frames whole. */
+  computeWhole(/** @type {number} */ frames) {
+    this.#resets = frames;
   }
 
   /** Make a stream and connect to it. What goes wrong is told as `ended`. */
@@ -77,7 +93,7 @@ export class Run {
     this.#made = made;
     const client = new StreamClient(streamUrl(BASE, made.stream_id), {
       token: made.token,
-      hello: { min_confidence: LOWEST_SCORE },
+      hello: { min_confidence: LOWEST_SCORE, outputs: ["detections", "changes"] },
       attempts: Infinity,
     });
     this.#client = client;
@@ -109,9 +125,10 @@ export class Run {
       if (!client || document.hidden || client.credits === 0) continue;
       const taken = await this.#grabber.grab(this.#video, Math.max(LONGEST_PX, ...client.ready.size));
       if (!taken) continue;
-      const seq = client === this.#client ? client.send(taken.jpeg, taken.capturedUs) : null;
+      const seq = client === this.#client ? client.send(taken.jpeg, taken.capturedUs, { reset: this.#resets > 0 }) : null;
       if (seq === null) this.#grabber.release(taken.canvas);
       else this.#frames.set(seq, taken);
+      if (seq !== null && this.#resets > 0) this.#resets -= 1;
     }
   }
 

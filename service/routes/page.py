@@ -20,12 +20,20 @@ CLIENT = Path(clients.__file__).parent / "browser"
 PAGE_FILES = (
     "api.js",
     "app.js",
+    "cameras.js",
     "chart.js",
+    "dense.js",
+    "heat.js",
     "icon.svg",
+    "others.js",
     "overlay.js",
     "run.js",
     "source.js",
+    "store.js",
     "style.css",
+    "view.js",
+    "wake.js",
+    "wall.js",
     "words.js",
 )
 CLIENT_FILES = ("stream.js", "wire.js")

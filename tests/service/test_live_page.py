@@ -154,7 +154,7 @@ def test_it_fits_and_can_be_touched_and_read_aloud(server: RunningServer, visit,
     for name in ("Key of this server", "Model", "Threshold"):
         assert page.get_by_label(name).count() == 1, name
     small = page.evaluate(
-        """[...document.querySelectorAll("button, select, input:not([type=radio]), .choice")]
+        """[...document.querySelectorAll("button, select, input:not([type=radio], [type=checkbox]), .choice")]
         .filter(one => one.checkVisibility() && one.getBoundingClientRect().height < 44).map(one => one.id)"""
     )
     assert small == []
@@ -165,10 +165,10 @@ def test_keys_are_enough(server: RunningServer, visit) -> None:
     page = visit(server)
     says(page, "Ready to start")
     reached = []
-    for _ in range(4):
+    for _ in range(6):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.value"))
-    assert reached == ["start", "camera", "model", "threshold"]
+    assert reached == ["start", "heat", "camera", "camera-choice", "model", "threshold"]
     page.locator("#start").press("Enter")
     says(page, "Running")
     assert page.evaluate("document.activeElement.id") == "start"
