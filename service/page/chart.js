@@ -92,7 +92,7 @@ export class Chart {
     pen.scale(perPx, perPx);
     pen.font = "12px system-ui, sans-serif";
     const { dense } = this;
-    const ms = (value) => (value >= 2000 ? `${value / 1000} s` : `${value} ms`);
+    const ms = (value) => (value >= 1000 ? `${Math.round(value / 100) / 10} s` : `${value} ms`);
     const panels = [
       { name: "Work", colour: "--work", of: (point) => point.fraction * 100, dense: 100, unit: (value) => `${value}%`, top: 100 },
       { name: "Latency", colour: "--latency", of: (point) => point.latencyMs, dense: dense?.latencyMs, unit: ms },
