@@ -115,11 +115,6 @@ export class StreamClient extends EventTarget {
     if (this.#state === "new") this.#connect();
   }
 
-  /** Come back now, where it waits without the server having said how long. */
-  hurry() {
-    if (this.#state === "waiting" && this.#retryAfterMs === 0) this.#after(0, () => this.#connect());
-  }
-
   /**
    * Send an encoded image, if there is a credit.
    * @param {Uint8Array} payload a whole JPEG, PNG or WebP, of `hello.content_type`

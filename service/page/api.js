@@ -3,6 +3,8 @@
 /** Where the server is, whatever path the page is served below. */
 export const BASE = new URL(".", document.baseURI);
 
+const SNAPSHOT_PX = 640;
+
 /** An answer that says no. `status` 0: there was none. */
 export class ApiError extends Error {
   constructor(status, problem = {}, retryAfterS = 0) {
@@ -37,10 +39,12 @@ export async function listStreams(/** @type {string} */ key) {
  * The last frame of a stream with its boxes.
  * @param {string} key "" for none
  * @param {string} id
+ * @param {boolean} heat with what was recomputed
  * @returns {Promise<Blob>}
  */
-export async function snapshot(key, id) {
-  return (await request("GET", `v1/streams/${encodeURIComponent(id)}/snapshot.jpg`, key)).blob();
+export async function snapshot(key, id, heat) {
+  const path = `v1/streams/${encodeURIComponent(id)}/snapshot.jpg?width=${SNAPSHOT_PX}${heat ? "&overlay=changes" : ""}`;
+  return (await request("GET", path, key)).blob();
 }
 
 /** Free what the server keeps of a stream; goes out even while the page is left. Never fails: it expires otherwise. */

@@ -28,7 +28,6 @@ const dense = new Dense();
 const chart = new Chart(at("chart"), dense);
 const stages = new Stages(at("stages"));
 const awake = new WakeLock();
-const toldHow = at("recomputed-words").textContent;
 
 let key = "";
 /** @type {any[]} */
@@ -136,14 +135,14 @@ async function start() {
   chart.clear();
   dense.clear();
   figuresAtMs = spokenAtMs = -Infinity;
-  at("figures").hidden = false;
   return view.start(fromFile() ? { file } : { camera: cameras.value });
 }
 
 function showResult(result, latencyMs, shown) {
   dense.add(result);
   chart.add(result, latencyMs);
-  if (heat.checked) stages.show(result.changes?.stages);
+  at("figures").hidden = false;
+  if (heat.checked) showStages(result.changes);
   const nowMs = performance.now();
   if (nowMs - figuresAtMs < FIGURES_MS) return;
   const { figures } = chart;
@@ -154,11 +153,16 @@ function showResult(result, latencyMs, shown) {
   at("rate").textContent = figures.rate.toFixed(figures.rate < 10 ? 1 : 0);
   at("objects").textContent = String(shown.length);
   at("dense").textContent = denseWords(dense, figures);
-  at("recomputed-words").textContent = result.changes ? toldHow : UNTOLD;
   if (nowMs - spokenAtMs >= SPOKEN_MS) {
     spokenAtMs = nowMs;
     speak(shown, figures);
   }
+}
+
+function showStages(changes) {
+  stages.show(changes?.stages);
+  const words = changes ? "" : UNTOLD;
+  if (at("untold").textContent !== words) at("untold").textContent = words;
 }
 
 /** For those who do not see picture and chart, seldom enough to be listened to. */

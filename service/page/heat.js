@@ -85,7 +85,7 @@ export class Stages {
       return strip.setAttribute("aria-label", "How much of the network was recomputed is not told for this model");
     }
     while (strip.children.length < shares.length) strip.append(document.createElement("span"));
-    while (strip.children.length > shares.length) strip.lastChild.remove();
+    while (strip.children.length > shares.length) strip.lastElementChild.remove();
     shares.forEach((share, index) => strip.children[index].style.setProperty("--share", String(share)));
     const told = shares.map((share) => `${Math.round(share * 100)}%`).join(", ");
     return strip.setAttribute("aria-label", `Recomputed of each part of the network, from the picture to the answer: ${told}`);

@@ -16,7 +16,7 @@ const TROUBLE_MS = 5000;
 
 export class Others {
   #words;
-  #key;
+  #choices;
   #host;
   /** @type {Map<string, {tile: HTMLElement, refused: boolean}>} by stream */
   #known = new Map();
@@ -24,12 +24,12 @@ export class Others {
 
   /**
    * @param {HTMLElement} words
-   * @param {() => string} key "" for none
+   * @param {() => import("./view.js").Choices} choices
    * @param {Host} host
    */
-  constructor(words, key, host) {
+  constructor(words, choices, host) {
     this.#words = words;
-    this.#key = key;
+    this.#choices = choices;
     this.#host = host;
   }
 
@@ -53,7 +53,7 @@ export class Others {
   /** Ask once for all. Returns how long to wait, ms. */
   async #round(turn) {
     try {
-      const streams = await listStreams(this.#key());
+      const streams = await listStreams(this.#choices().key);
       if (turn !== this.#turn) return 0;
       this.#sync(streams);
       for (const [id, one] of this.#known) {
@@ -62,7 +62,7 @@ export class Others {
       }
       return ROUND_MS;
     } catch (error) {
-      if (turn === this.#turn) this.#say(serverWords(error, this.#key() !== ""));
+      if (turn === this.#turn) this.#say(serverWords(error, this.#choices().key !== ""));
       return Math.max(TROUBLE_MS, (/** @type {any} */ (error).retryAfterS ?? 0) * 1000);
     }
   }
@@ -97,9 +97,10 @@ export class Others {
 
   async #refresh(id, one) {
     const picture = one.tile.querySelector(".picture");
+    const { key, heat } = this.#choices();
     let blob;
     try {
-      blob = await snapshot(this.#key(), id);
+      blob = await snapshot(key, id, heat);
     } catch (error) {
       const { status } = /** @type {any} */ (error);
       if (![401, 403, 404].includes(status)) throw error;

@@ -56,11 +56,6 @@ export class Run {
     return this.#made?.stream_id ?? "";
   }
 
-  /** Come back at once, where the stream waits to: network or page have come back. */
-  hurry() {
-    this.#client?.hurry();
-  }
-
   /** Have the server compute the next frames whole. */
   computeWhole(/** @type {number} */ frames) {
     this.#resets = frames;

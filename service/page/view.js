@@ -56,7 +56,6 @@ export class View {
     for (const event of ["loadedmetadata", "resize"]) this.#video.addEventListener(event, () => this.#reshape());
     const { signal } = this.#closing;
     document.addEventListener("visibilitychange", () => this.#shownOrHidden(), { signal });
-    addEventListener("online", () => this.#run?.hurry(), { signal });
   }
 
   get running() {
@@ -214,9 +213,7 @@ export class View {
   #shownOrHidden() {
     if (!this.#run) return;
     if (this.#run.open) this.#say(runningWords());
-    if (document.hidden) return;
-    this.#run.hurry();
-    this.#video.play().catch(() => null); // phones pause what is not seen
+    if (!document.hidden) this.#video.play().catch(() => null); // phones pause what is not seen
   }
 
   /** The picture's shape follows the video's: a phone that is turned sends another. */

@@ -16,6 +16,8 @@ export class Wall {
   #others;
   /** @type {Set<{view: View, tile: HTMLElement}>} */
   #own = new Set();
+  /** Pictures that were ever added: each has a number of its own. */
+  #added = 0;
 
   /**
    * @param {HTMLElement} grid holds the first picture's tile
@@ -30,7 +32,7 @@ export class Wall {
     this.#template = template;
     this.#choices = choices;
     this.#hooks = hooks;
-    this.#others = new Others(words, () => choices().key, {
+    this.#others = new Others(words, choices, {
       tile: (name) => this.#tile(name),
       mine: () => new Set([hooks.first, ...this.#views()].map((view) => view.streamId)),
       changed: hooks.changed,
@@ -49,7 +51,9 @@ export class Wall {
   }
 
   /** Send what one more source shows. */
-  add(/** @type {import("./view.js").Source} */ source, /** @type {string} */ name) {
+  add(/** @type {import("./view.js").Source} */ source, /** @type {string} */ called) {
+    this.#added += 1;
+    const name = `${this.#added + 1}. ${called}`;
     const tile = this.#tile(name);
     const part = (/** @type {string} */ which) => /** @type {any} */ (tile.querySelector(`.${which}`));
     let toldAtMs = -Infinity;

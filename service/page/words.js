@@ -52,7 +52,9 @@ export function serverWords(error, hasKey) {
   if (status === 429) return `Too many requests: ${detail}. Try again in ${retryAfterS || 1} s.`;
   if (code === "unknown_model") return "The server no longer has this model. Choose another, then press Start.";
   if (status === 503 && detail.includes("shutting down")) return `The server is shutting down. Press Start again when it is back, in ${retryAfterS || 1} s or later.`;
-  if (status === 503) return `The server takes no new stream now: ${detail}. Try again in ${retryAfterS || 1} s.`;
+  if (status === 503) {
+    return `The server takes no new stream now. Stop another, or try again in ${retryAfterS || 1} s. It says: ${detail || "no more"}.`;
+  }
   return `The server refused: ${detail || `HTTP ${status}`}.`;
 }
 

@@ -1,4 +1,4 @@
-"""The live page with the built-in model and a real clip as its camera: boxes in the right place, heat over what moved."""
+"""The live page with the built-in model and a real clip as camera: boxes in the right place, heat over what moved."""
 
 from __future__ import annotations
 
@@ -33,36 +33,34 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
 ]
 
-# Keeps what the page sends and gets; `shoot` gives the picture drawn for the next result, with the frames before it.
+# Keeps the last two frames that were drawn, before anything was drawn on them, and results. `shoot` gives the
+# next picture with its frame, the frame before, and its result.
 RECORD = """
-  window.sent = new Map(); window.results = new Map();
-  const send = WebSocket.prototype.send;
-  WebSocket.prototype.send = function (data) {
-    if (typeof data !== "string") {
-      const view = new DataView(data.buffer, data.byteOffset);
-      sent.set(view.getUint32(4, true), { atUs: Number(view.getBigUint64(8, true)), jpeg: data.slice(16) });
-      if (sent.size > 90) sent.delete(sent.keys().next().value);
-    } else if (!this.watched) {
-      this.watched = true;
-      this.addEventListener("message", ({ data }) => {
-        const message = JSON.parse(data);
-        if (message.type === "result") results.set(message.seq, message);
-      });
-    }
-    return send.call(this, data);
+  window.results = new Map(); window.frames = [];
+  const parse = JSON.parse, drawImage = CanvasRenderingContext2D.prototype.drawImage;
+  JSON.parse = text => {
+    const message = parse(text);
+    if (message?.type === "result") results.set(message.seq, message);
+    return message;
   };
-  const text = bytes => btoa(Array.from(bytes, byte => String.fromCharCode(byte)).join(""));
+  CanvasRenderingContext2D.prototype.drawImage = function (frame, ...rest) {
+    if (this.canvas.id === "overlay") {
+      const copy = new OffscreenCanvas(frame.width, frame.height);
+      copy.getContext("2d").putImageData(frame.getContext("2d").getImageData(0, 0, frame.width, frame.height), 0, 0);
+      frames = [...frames.slice(-1), copy];
+    }
+    return drawImage.call(this, frame, ...rest);
+  };
+  const text = async blob => btoa(Array.from(new Uint8Array(await blob.arrayBuffer()),
+    byte => String.fromCharCode(byte)).join(""));
   window.shoot = () => new Promise(resolve => {
     const picture = document.getElementById("picture");
-    const observer = new MutationObserver(() => {
+    const observer = new MutationObserver(async () => {
       observer.disconnect();
-      const png = document.getElementById("overlay").toDataURL("image/png").split(",")[1];
-      const seq = Number(picture.dataset.seq);
-      setTimeout(() => { // by then the message has reached everyone
-        const frames = [...sent].filter(([known]) => known <= seq && results.has(known));
-        resolve({ png, seq, result: results.get(seq), frames: frames.map(
-          ([known, { atUs, jpeg }]) => ({ seq: known, atUs, jpeg: text(jpeg) })) });
-      });
+      const drawn = document.getElementById("overlay").toDataURL("image/png").split(",")[1];
+      const [before, frame] = frames, result = results.get(Number(picture.dataset.seq));
+      const pngs = [before, frame].map(async one => text(await one.convertToBlob({ type: "image/png" })));
+      resolve([drawn, ...await Promise.all(pngs), result]);
     });
     observer.observe(picture, { attributeFilter: ["data-seq"] });
   });
@@ -71,12 +69,12 @@ RECORD = """
 
 @dataclass
 class Shot:
-    """drawn, frame, before : uint8[H, W, 3] RGB of the canvas's size; the last two as they were sent."""
+    """drawn, frame, before : uint8[H, W, 3] RGB of the canvas's size; `png` is the frame's own."""
 
     drawn: np.ndarray
     frame: np.ndarray
     before: np.ndarray
-    jpeg: bytes
+    png: bytes
     result: dict[str, Any]
 
     @property
@@ -115,13 +113,15 @@ def server() -> Iterator[RunningServer]:
 
 
 def shoot(page: Any) -> Shot:
-    taken = page.evaluate("shoot()")
-    drawn = decode(base64.b64decode(taken["png"]))
-    size = drawn.shape[1], drawn.shape[0]
-    now = taken["frames"][-1]
-    assert now["seq"] == taken["seq"]
-    before, frame = [cv2.resize(decode(base64.b64decode(one["jpeg"])), size) for one in taken["frames"][-2:]]
-    return Shot(drawn, frame, before, base64.b64decode(now["jpeg"]), taken["result"])
+    drawn, before, frame, result = page.evaluate("shoot()")
+    png = base64.b64decode(frame)
+    picture = decode(base64.b64decode(drawn))
+    sent_px, result["width"] = result["width"], decode(png).shape[1]  # boxes are in pixels of the frame as sent
+    for box in result["detections"]:
+        box["xyxy"] = [side * result["width"] / sent_px for side in box["xyxy"]]
+    size = picture.shape[1], picture.shape[0]
+    frames = [cv2.resize(decode(data), size) for data in (png, base64.b64decode(before))]
+    return Shot(picture, *frames, png, result)
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -130,10 +130,10 @@ def decode(data: bytes) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def detect(jpeg: bytes, folder: Path) -> list[dict[str, Any]]:
+def detect(png: bytes, folder: Path) -> list[dict[str, Any]]:
     """What `afterimage detect` finds in this image."""
-    (folder / "frame.jpg").write_bytes(jpeg)
-    said = CliRunner().invoke(make_app(), ["detect", str(folder / "frame.jpg"), "--json", "--min-confidence", "0.3"])
+    (folder / "frame.png").write_bytes(png)
+    said = CliRunner().invoke(make_app(), ["detect", str(folder / "frame.png"), "--json", "--min-confidence", "0.3"])
     assert said.exit_code == 0, said.output
     found: list[dict[str, Any]] = json.loads(said.output)["detections"]
     return found
@@ -204,7 +204,7 @@ def test_boxes_and_heat_on_a_real_clip(server: RunningServer, playwright, tmp_pa
         context.close()
 
     drawn = [box for box in boxes.result["detections"] if box["score"] >= 0.5]
-    found = detect(boxes.jpeg, tmp_path)
+    found = detect(boxes.png, tmp_path)
     assert [box["label"] for box in drawn].count("person") >= 1
     for box in drawn:
         assert alike(box, found) > 0.5, box
