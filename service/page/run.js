@@ -34,6 +34,7 @@ export class Run {
   #made = null;
   #wasReady = false;
   #stopped = false;
+  #resets = 0;
 
   /**
    * @param {HTMLVideoElement} video that plays
@@ -51,6 +52,16 @@ export class Run {
   /** Whether frames can be sent. */
   get open() {
     return this.#client?.state === "open";
+  }
+
+  /** The stream's id on the server; "" before there is one. */
+  get streamId() {
+    return this.#made?.stream_id ?? "";
+  }
+
+  /** Have the server compute the next frames whole. */
+  computeWhole(/** @type {number} */ frames) {
+    this.#resets = frames;
   }
 
   /** Make a stream and connect to it. What goes wrong is told as `ended`. */
@@ -84,7 +95,7 @@ export class Run {
     this.#made = made;
     const client = new StreamClient(streamUrl(BASE, made.stream_id), {
       token: made.token,
-      hello: { min_confidence: LOWEST_SCORE },
+      hello: { min_confidence: LOWEST_SCORE, outputs: ["detections", "changes"] },
       tiles: true,
       attempts: Infinity,
     });
@@ -117,9 +128,10 @@ export class Run {
       if (!client || document.hidden || client.credits === 0) continue;
       const taken = this.#grabber.grab(this.#video, Math.max(LONGEST_PX, ...client.ready.size));
       if (!taken) continue;
-      const seq = await client.sendFrame(taken.canvas, taken.capturedUs);
+      const seq = await client.sendFrame(taken.canvas, taken.capturedUs, { reset: this.#resets > 0 });
       if (seq === null || client !== this.#client) this.#grabber.release(taken.canvas);
       else this.#frames.set(seq, taken);
+      if (seq !== null && this.#resets > 0) this.#resets -= 1;
     }
   }
 

@@ -226,8 +226,10 @@ def make_registry(*models: Model) -> ModelRegistry:
 
 
 @contextmanager
-def running_server(registry: ModelRegistry, settings: Settings, port: int = 0) -> Iterator[RunningServer]:
-    """A real uvicorn in a thread, on 127.0.0.1."""
+def running_server(
+    registry: ModelRegistry | None, settings: Settings, port: int = 0, ready_s: float = 10.0
+) -> Iterator[RunningServer]:
+    """A real uvicorn in a thread, on 127.0.0.1. Without a registry: the models of the settings."""
     server = make_server(settings, registry)
     listener = bind("127.0.0.1", port)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), name="uvicorn", daemon=True)
@@ -235,7 +237,7 @@ def running_server(registry: ModelRegistry, settings: Settings, port: int = 0) -
     thread.start()
     try:
         wait_until(lambda: server.started)
-        wait_until(lambda: running.service.warm)
+        wait_until(lambda: running.service.warm, ready_s)
         yield running
     finally:
         running.stop()
