@@ -65,6 +65,7 @@ class Peer:
         self.facts = Facts()
         self.nth = 0  # which connection of this stream, from 1
         self._messages: asyncio.Queue[Frame] = asyncio.Queue()
+        self._closing = False
 
     async def accept(self, subprotocol: str | None = "", **headers: str) -> None:
         """Answer the handshake; "" echoes the first subprotocol offered, None echoes none."""
@@ -135,7 +136,8 @@ class Peer:
                 if isinstance(event, Frame) and event.opcode in (Opcode.TEXT, Opcode.BINARY):
                     self._messages.put_nowait(event)
                 elif isinstance(event, Frame) and event.opcode is Opcode.CLOSE:
-                    await self.flush()
+                    if not self._closing:  # the answer to our own close is not answered once more
+                        await self.flush()
                     raise Gone
             await self.flush()
         return self._messages.get_nowait()
@@ -167,6 +169,7 @@ class Peer:
 
     async def close(self, code: int, reason: str = "") -> None:
         """Close, with any code; the client's own close is awaited."""
+        self._closing = True
         await self.raw(Frame(Opcode.CLOSE, Close(code, reason).serialize()).serialize(mask=False))
         with suppress(Gone, asyncio.TimeoutError):
             await asyncio.wait_for(self.until_gone(), 5)
