@@ -49,13 +49,14 @@ class _Told:
     labels: dict[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     best: str | None = None
-    outcome: Outcome | None = None
+    decision: str = ""
+    compute_fraction: float = 0.0
     frame_s: float = 0.0
     said: tuple[object, ...] | None = None
     said_s: float = float("-inf")
     online: bool | None = None
     picture_s: float = float("-inf")
-    picture_of: object = None
+    picture_of: float = 0.0
     drawing: bool = False
 
     @property
@@ -97,7 +98,8 @@ class Bridge:
                 return
             told = self._introduce(stream)
         now = self._clock()
-        told.outcome, told.frame_s = outcome, now
+        told.frame_s = now  # no more than is told: an outcome holds the frame's pixels
+        told.decision, told.compute_fraction = outcome.decision, outcome.compute_fraction
         self._count(told, outcome.found)
         self._tell(told, now)
 
@@ -164,15 +166,15 @@ class Bridge:
     def _tell(self, told: _Told, now: float) -> None:
         since_s = now - told.said_s
         changed = told.now != told.said and since_s >= 1 / self._settings.mqtt_rate
-        if told.outcome is not None and (changed or since_s >= self._settings.mqtt_heartbeat_s):
+        if changed or since_s >= self._settings.mqtt_heartbeat_s:
             told.said, told.said_s = told.now, now
             self.link.put(self._topics.of(told.stream.id, "state"), _json(_state(told)), retain=True)
 
     def _picture(self, told: _Told, now: float) -> None:
         every_s = self._settings.mqtt_snapshot_s
-        if every_s is None or told.drawing or now - told.picture_s < every_s or told.picture_of is told.outcome:
+        if every_s is None or told.drawing or now - told.picture_s < every_s or told.picture_of == told.frame_s:
             return
-        told.drawing, told.picture_s, told.picture_of = True, now, told.outcome
+        told.drawing, told.picture_s, told.picture_of = True, now, told.frame_s
         task = asyncio.create_task(self._draw(told), name="afterimage-mqtt-picture")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -191,15 +193,13 @@ class Bridge:
 
 
 def _state(told: _Told) -> dict[str, Any]:
-    outcome = told.outcome
-    assert outcome is not None
     state: dict[str, Any] = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "model": told.stream.model,
         "objects": sum(told.counts.values()),
         "labels": told.counts,
-        "decision": outcome.decision,
-        "compute_fraction": round(outcome.compute_fraction, 4),
+        "decision": told.decision,
+        "compute_fraction": round(told.compute_fraction, 4),
         "fps": told.stream.figures.brief()["fps"]["out"],
     }
     return state if told.best is None else state | {"class": told.best}

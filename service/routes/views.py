@@ -50,11 +50,20 @@ class Overlay(StrEnum):
     CHANGES = "changes"
 
 
-Boxes = Annotated[bool, Query(description="with what was found")]
-Below = Annotated[Overlay, Query(description="changes: tint what was recomputed, and tell how much of the network")]
-Width = Annotated[int | None, Query(ge=16, le=8192, description="scaled down to so many pixels, if it is wider")]
 Ticket = Annotated[str | None, Query(max_length=MAX_CHARACTERS, description="of POST .../views")]
 MaxFps = Annotated[float, Query(gt=0, le=MAX_FPS, description="pictures a second, at most; the server may send fewer")]
+
+
+def _look(
+    boxes: Annotated[bool, Query(description="with what was found")] = True,
+    overlay: Annotated[
+        Overlay, Query(description="changes: tint what was recomputed, and tell how much of the network")
+    ] = Overlay.NONE,
+    width: Annotated[
+        int | None, Query(ge=16, le=8192, description="scaled down to so many pixels, if it is wider")
+    ] = None,
+) -> Look:
+    return Look(boxes, overlay is Overlay.CHANGES, width)
 
 
 class NewView(BaseModel):
@@ -77,9 +86,7 @@ class View(BaseModel):
 async def snapshot(
     request: Request,
     stream_id: str,
-    boxes: Boxes = True,
-    overlay: Below = Overlay.NONE,
-    width: Width = None,
+    look: Annotated[Look, Depends(_look)],
     ticket: Ticket = None,
 ) -> Response:
     """The stream's last frame with what was found in it. Needs what `GET` of the stream needs, or a ticket."""
@@ -94,7 +101,7 @@ async def snapshot(
                 raise _no_frame(stream, "its last frame is not kept (see view_keep_bytes), and no other came") from None
         if shown is None:
             raise _no_frame(stream, "no frame of it has been computed yet")
-        jpeg = await service.viewing.picture(shown, Look(boxes, overlay is Overlay.CHANGES, width))
+        jpeg = await service.viewing.picture(shown, look)
     headers = {"X-Afterimage-Seq": str(shown.number), "Last-Modified": formatdate(shown.at, usegmt=True)}
     return Response(jpeg, media_type="image/jpeg", headers=headers | _sharing(ticket))
 
@@ -103,9 +110,7 @@ async def snapshot(
 async def mjpeg(
     request: Request,
     stream_id: str,
-    boxes: Boxes = True,
-    overlay: Below = Overlay.NONE,
-    width: Width = None,
+    look: Annotated[Look, Depends(_look)],
     max_fps: MaxFps = MAX_FPS,
     ticket: Ticket = None,
 ) -> Response:
@@ -114,7 +119,7 @@ async def mjpeg(
     It ends when the stream is deleted, when no frame comes for a time, and when the server stops.
     """
     service, stream = service_of(request), _may_look(request, stream_id, ticket)
-    settings, look = service.settings, Look(boxes, overlay is Overlay.CHANGES, width)
+    settings = service.settings
 
     async def draw(shown: Shown) -> bytes:
         return await service.viewing.picture(shown, look)

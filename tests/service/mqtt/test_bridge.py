@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,6 +140,17 @@ def test_entities_come_with_the_stream_and_labels_as_they_are_seen() -> None:
     bench.viewing.forget(bench.door)
     cleared = {topic for topic, payload, retain in bench.notes.put_in if not payload and retain}
     assert cleared == known, "nothing retained is left of a stream that is gone"
+
+
+def test_pixels_are_not_held() -> None:
+    bench = Bench()
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    left = weakref.ref(pixels)
+    bench.viewing.publish(bench.door, pixels, Outcome(64, 48, Found(), "reuse", 0.0, 0, 1, 1, 1, pixels))
+    del pixels
+    assert left() is not None
+    bench.see("person")
+    assert left() is None
 
 
 def test_labels_are_bounded() -> None:
