@@ -1,9 +1,9 @@
-"""What a browser should send: changed tiles as JPEG or WebP, or a video codec's frames (WebCodecs). Bytes, time, quality.
+"""What a browser should send: changed tiles as JPEG or WebP, or a video of WebCodecs. Bytes, time, quality.
 
     python -m benchmarks.browser_tiles scene --frames 90
 
-Encodes the same frames in Chromium in each way, one after the other, and compares what a receiver would see with the source.
-Needs Chromium and playwright; talks to loopback only.
+Encodes the same frames in Chromium in each way, one after the other, and compares what a receiver would see with the
+source. Needs Chromium and playwright; talks to loopback only.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ VIDEO = """async ([codec, bitrate]) => {
     },
     error: (error) => { throw error; },
   });
-  const config = { codec, width: frames[0].width, height: frames[0].height, bitrate, framerate: 15, latencyMode: "realtime" };
+  const { width, height } = frames[0];
+  const config = { codec, width, height, bitrate, framerate: 15, latencyMode: "realtime" };
   if (codec.startsWith("avc1")) config.avc = { format: "annexb" };
   if (!(await VideoEncoder.isConfigSupported(config)).supported) return null;
   encoder.configure(config);
