@@ -447,6 +447,7 @@ class StreamConnection:
         stream.counters.evicted += answer.outcome.evicted
         self._pace.found(time.perf_counter_ns(), answer.outcome.changed_tiles > 0)
         self._send_result(stream, job, answer)
+        self._service.viewing.publish(stream, answer.outcome.image, answer.outcome, job.frame.seq)
 
     def _send_result(self, stream: Stream, job: FrameJob, computed: Computed) -> None:
         ack = self._settle(job.frame.seq)

@@ -1,6 +1,7 @@
 """One frame of a stream as the workers see it, and what becomes of it. No sockets, no state.
 
-Bounds: a job holds one encoded image, of `max_message_bytes` at most, until it is answered; jobs are those in lanes.
+Bounds: a job holds one encoded image, of `max_message_bytes` at most, or one of a camera's pictures, of `max_pixels`,
+until it is answered; jobs are those in lanes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clients.wire import Audit, ErrorCode, Flags, FrameMessage, Op, Result, Timing, encode_frame
 from service import codec
@@ -71,6 +75,7 @@ class FrameJob:
     changes: bool = False  # whether the result says what was recomputed
     received_ts_us: int = 0  # the wall clock then, microseconds since 1970; 0: not known
     referenced: Referenced | None = None  # where the frame is part of a picture that changes by tiles
+    pixels: NDArray[np.uint8] | None = field(default=None, repr=False)  # [H, W, 3] BGR: decoded, in the payload's place
     queued_ns: int = field(default_factory=time.perf_counter_ns)  # when it was made, its header checked
 
     @property
@@ -113,10 +118,17 @@ def compute_together(jobs: Sequence[FrameJob]) -> list[float]:
 def _answer(job: FrameJob) -> Answer:
     queue_ns = time.perf_counter_ns() - job.received_ns
     try:
-        found: Outcome | Exception = job.pipeline.run(job.source, min_confidence=_weakest(job), reset=job.reset)
+        found: Outcome | Exception = _run(job)
     except Exception as error:
         found = error
     return _told(job, found, queue_ns)
+
+
+def _run(job: FrameJob) -> Outcome:
+    confidence = _weakest(job)
+    if job.pixels is not None:
+        return job.pipeline.run_pixels(job.pixels, min_confidence=confidence, reset=job.reset)
+    return job.pipeline.run(job.source, min_confidence=confidence, reset=job.reset)
 
 
 def _told(job: FrameJob, found: Outcome | Exception, queue_ns: int) -> Answer:

@@ -368,7 +368,9 @@ def changes_of(recomputed: Recomputed) -> Changes:
         size=(rows, columns),
         counts=run_lengths(recomputed.tiles),
         xyxy=covered_part(recomputed.placement, covered),
-        stages=tuple(recomputed.stages.round(4).tolist()),
+        stages=tuple(
+            recomputed.stages.clip(0.0, 1.0).round(4).tolist()
+        ),  # work in whole tiles may exceed a dense frame
     )
 
 

@@ -25,6 +25,7 @@ import { TileEncoder } from "./tiles.js";
 const BYE_MS = 2000;
 /** Errors about no frame that a server may send while it settles none. */
 const MOST_NOISE = 64;
+const SLEPT_MS = 1000;
 
 /**
  * @typedef {object} StreamOptions
@@ -39,6 +40,8 @@ const MOST_NOISE = 64;
  * @property {number} [askedMs] longest wait that a server gets by asking for one; jitter goes on top
  * @property {number} [openTimeoutMs] for the handshake
  * @property {number} [readyTimeoutMs] from the handshake to `ready`; a model's first use compiles it
+ * @property {number} [stallMs] a connection on which a frame is under way and nothing comes for so long is given up; four
+ *   round trips where that is longer, and twice as long each time until something comes
  * @property {number} [maxBufferedBytes] no frame is sent while more than this waits in the socket: the line is slow
  */
 
@@ -54,6 +57,7 @@ const DEFAULTS = {
   askedMs: 60_000,
   openTimeoutMs: 10_000,
   readyTimeoutMs: 120_000,
+  stallMs: 5000,
   maxBufferedBytes: 128 * 1024,
 };
 
@@ -97,6 +101,12 @@ export class StreamClient extends EventTarget {
   /** Whether the server may lack the reference that tiles would lie on, and the last frame after which it had one. */
   #wholeDue = true;
   #wholeSeq = 0;
+  #watchTimer = 0;
+  #heardMs = 0;
+  #tookMs = 0;
+  #stalls = 0;
+  #notBeforeMs = 0;
+  #listening = new AbortController();
 
   /**
    * @param {string | URL} url of the stream: see `streamUrl`
@@ -132,7 +142,11 @@ export class StreamClient extends EventTarget {
 
   /** Connect. Nothing if it was called before. */
   open() {
-    if (this.#state === "new") this.#connect();
+    if (this.#state !== "new") return;
+    const { signal } = this.#listening;
+    addEventListener("online", () => this.#wake(true), { signal });
+    globalThis.document?.addEventListener("visibilitychange", () => document.hidden || this.#wake(false), { signal });
+    this.#connect();
   }
 
   /**
@@ -201,6 +215,8 @@ export class StreamClient extends EventTarget {
     this.#unacked.set(seq, performance.now());
     this.#sentMs.set(seq, performance.now());
     this.#socket.send(data);
+    if (this.#unacked.size === 1) this.#heardMs = performance.now();
+    this.#watch();
     return seq;
   }
 
@@ -255,7 +271,32 @@ export class StreamClient extends EventTarget {
     this.#lost(socket, { code: 1006, reason });
   }
 
+  /** The network is back, or somebody looks: end a wait, but for what the server asked for, and an attempt from before. */
+  #wake(online) {
+    if (online && this.#state === "connecting") this.#abandon(this.#socket, "the network changed");
+    if (this.#state !== "waiting") return;
+    this.#after(Math.max(0, this.#notBeforeMs - performance.now()), () => this.#connect());
+  }
+
+  /** Give up a connection on which nothing comes any more: a network that was left says no goodbye. */
+  #watch() {
+    clearTimeout(this.#watchTimer);
+    const socket = this.#socket;
+    if (!socket || !this.#unacked.size) return;
+    const patienceMs = Math.max(this.#options.stallMs * 2 ** Math.min(this.#stalls, 6), 4 * this.#tookMs);
+    const dueMs = this.#heardMs + patienceMs;
+    this.#watchTimer = setTimeout(() => {
+      if (performance.now() - dueMs > SLEPT_MS) {
+        this.#heardMs = performance.now(); // this page slept, or was busy: what came meanwhile is read first
+        return this.#watch();
+      }
+      this.#stalls += 1;
+      this.#abandon(socket, "nothing came for too long");
+    }, Math.max(0, dueMs - performance.now()));
+  }
+
   #take(socket, data) {
+    this.#heardMs = performance.now();
     try {
       if (typeof data === "string") this.#receive(parseMessage(data));
       else this.#pair(decodeFrame(data));
@@ -263,6 +304,7 @@ export class StreamClient extends EventTarget {
       if (!(error instanceof WireError)) throw error;
       this.#complain(socket, error.message);
     }
+    this.#watch();
   }
 
   /** The server does what no server should: it would do so again. */
@@ -339,10 +381,11 @@ export class StreamClient extends EventTarget {
 
   #settle(ack) {
     if (ack > this.#lastSeq) throw new WireError("bad_seq", `expected an ack of at most ${this.#lastSeq}, got ${ack}`);
-    for (const seq of this.#unacked.keys()) {
+    for (const [seq, sentMs] of this.#unacked) {
       if (seq > ack) break;
       this.#unacked.delete(seq);
-      this.#failures = this.#noise = 0;
+      this.#failures = this.#noise = this.#stalls = 0;
+      this.#tookMs = performance.now() - sentMs;
     }
   }
 
@@ -357,6 +400,7 @@ export class StreamClient extends EventTarget {
   #lost(socket, { code, reason }) {
     if (socket !== this.#socket) return;
     clearTimeout(this.#timer);
+    clearTimeout(this.#watchTimer);
     this.#socket = null;
     const seqs = [...this.#unacked.keys()];
     this.#unacked.clear();
@@ -371,6 +415,7 @@ export class StreamClient extends EventTarget {
     const full = Math.min(this.#options.maximumMs, this.#options.initialMs * 2 ** Math.min(this.#failures, 60));
     const waitMs = Math.min(this.#retryAfterMs, this.#options.askedMs) + full * (0.5 + 0.5 * Math.random());
     this.#failures += 1;
+    this.#notBeforeMs = performance.now() + this.#retryAfterMs;
     this.#after(waitMs, () => this.#connect());
     this.#become("waiting", { waitMs, attempt: this.#failures, ...ending });
   }
@@ -378,6 +423,7 @@ export class StreamClient extends EventTarget {
   #end(ending) {
     clearTimeout(this.#timer);
     this.#encoder?.close();
+    this.#listening.abort();
     if (this.#state !== "ended") this.#become("ended", { final: !this.#closed, ...ending });
   }
 

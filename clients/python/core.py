@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from clients.python.errors import ServerMisbehaved
-from clients.python.reconnect import Reconnect
-from clients.python.tiles import TileEncoder
-from clients.wire import (
+from websockets.typing import Subprotocol
+
+from ..wire import (
     Ack,
     ClientProtocol,
     Draining,
@@ -26,11 +26,23 @@ from clients.wire import (
     WireError,
     offer_subprotocols,
 )
+from .errors import Refused, ServerMisbehaved
+from .patience import Patience
+from .reconnect import Reconnect
+from .tiles import TileEncoder
 
 if TYPE_CHECKING:
-    from clients.python.tiles import Image
+    from .tiles import Image
 
-MAX_SERVER_MESSAGE_BYTES = 64 * 1024 * 1024
+MAX_SERVER_MESSAGE_BYTES = 32 * 1024 * 1024
+MAX_UNREAD = 8
+"""Messages that wait to be read, at most; then the socket is held back."""
+MAX_NOISE = 64
+"""Errors about no frame that a server may send while it settles none."""
+CLOSE_S = 2.0
+"""How long a good-bye may take, seconds."""
+LISTEN_S = 1.0
+"""How long to wait for a message before looking whether the connection is closing, seconds."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +51,18 @@ class StreamOptions:
 
     token : of `POST /v1/streams`, or an API key; None on servers that take anonymous streams
     tracks : detections get a `track_id` that stays with an object from frame to frame
+    changes : results say what was recomputed
     resume_s : how long the server keeps what is cached while the connection is lost, seconds; None: its default
     open_timeout_s : seconds for the handshake
     ready_timeout_s : seconds from the handshake to `ready`; a model's first use compiles it
+    ack_timeout_s : when frames are under way and none is settled for so long, seconds, the connection is given up for
+        another one: networks change without a word. More than a frame takes to send and to compute; None: never
+    ping_s : seconds between pings, and for each answer; finds out that an idle connection is gone. None: no pings
     tiles : have `send_image` send only the tiles that changed, where the server takes them
     quality : of the JPEGs of `send_image`, 1 to 100
     refresh_s : within which a tile that changed less than that is sent again, seconds
     proxy : of `websockets.connect`: None goes direct, True uses the environment's proxy
+    tls : whom to trust, for https and wss; None: the system's certificates
     """
 
     model: str | None = None
@@ -57,12 +74,16 @@ class StreamOptions:
     idle_fps: float | None = None
     annotated: bool = False
     tracks: bool = False
+    changes: bool = False
     resume_s: float | None = None
     encoding: Encoding = Encoding.JSON
     reconnect: Reconnect = field(default_factory=Reconnect)
     open_timeout_s: float = 10.0
     ready_timeout_s: float = 120.0
+    ack_timeout_s: float | None = 10.0
+    ping_s: float | None = 10.0
     proxy: str | bool | None = None
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
     tiles: bool = False
     quality: int = 80
     refresh_s: float = 30.0
@@ -73,6 +94,7 @@ class StreamOptions:
         if content_type not in ("image/jpeg", "image/png", "image/webp"):
             raise ValueError(f"expected image/jpeg, image/png or image/webp, got {content_type!r}")
         wanted = {Output.DETECTIONS: True, Output.ANNOTATED: self.annotated, Output.TRACKS: self.tracks}
+        wanted[Output.CHANGES] = self.changes
         return Hello(
             model=self.model,
             content_type=content_type,  # type: ignore[arg-type]  # narrowed by the test above
@@ -88,6 +110,21 @@ class StreamOptions:
     def subprotocols(self) -> list[str]:
         """What to offer in the handshake."""
         return offer_subprotocols(self.encoding, self.token)
+
+    def connection(self) -> dict[str, Any]:
+        """Arguments of `websockets.connect`, beside the address."""
+        return {
+            "subprotocols": [Subprotocol(name) for name in self.subprotocols()],
+            "compression": None,  # images are compressed already
+            "open_timeout": self.open_timeout_s,
+            "close_timeout": CLOSE_S,
+            "ping_interval": self.ping_s,
+            "ping_timeout": self.ping_s,
+            "max_size": MAX_SERVER_MESSAGE_BYTES,
+            "max_queue": MAX_UNREAD,
+            "proxy": True if self.proxy is True else (self.proxy or None),
+            "ssl": self.tls,
+        }
 
 
 @dataclass(frozen=True)
@@ -151,6 +188,11 @@ class ClientCore:
         self.last_error: ErrorMessage | None = None
         self.retry_after_s = 0.0
         self.server_dropped = 0
+        self.settled = 0  # frames, on this connection
+        self.refused = 0
+        self.lost = 0
+        self._patience = Patience(options.ack_timeout_s)
+        self._noise = 0
         self.bytes_sent = 0
         self._options = options
         self._encoder: TileEncoder | None = None  # of this connection
@@ -169,10 +211,18 @@ class ClientCore:
         """Whether every frame sent is settled and its event has been given out."""
         return not self.protocol.unacked and self._waiting is None
 
+    def accepted(self, subprotocol: str | None) -> None:
+        """Refused, unless the server echoed the subprotocol of this encoding."""
+        expected = self.protocol.encoding.value
+        if subprotocol != expected:
+            shown = subprotocol if subprotocol in (None, *Encoding) else "another one"  # it may be the token's
+            raise Refused("handshake", f"expected the subprotocol {expected}, got {shown}")
+
     def hello(self) -> str | bytes:
         """The message to open a fresh connection with."""
         self.last_error = None
         self.retry_after_s = 0.0
+        self.settled = self._noise = 0
         return self.protocol.hello()
 
     def frame(self, image: bytes, capture_ts_us: int | None, reset: bool) -> tuple[int, bytes]:
@@ -200,6 +250,8 @@ class ClientCore:
 
     def _number(self, payload: bytes, capture_ts_us: int | None, reset: bool, op: Op) -> tuple[int, bytes]:
         captured = now_us() if capture_ts_us is None else capture_ts_us
+        if self.idle:
+            self._patience.renew()
         seq, data = self.protocol.frame(payload, captured, reset=reset, op=op)
         self._sent_ns[seq] = time.monotonic_ns()
         self.bytes_sent += len(data)
@@ -207,12 +259,19 @@ class ClientCore:
 
     def receive(self, data: str | bytes) -> Event | None:
         """Take a message of the server; returns what the user should see of it."""
+        due = self.protocol.unacked
         try:
             message = self.protocol.receive(data)
         except WireError as error:
             raise ServerMisbehaved(f"the server broke the protocol: {error}") from error
+        if self.protocol.unacked < due:
+            self.settled += due - self.protocol.unacked
+            self._noise = 0
+            self._patience.renew()
         if isinstance(message, FrameMessage):
             return self._pair(message)
+        if isinstance(message, Result) and self._waiting is not None:
+            raise ServerMisbehaved(f"expected the annotated frame {self._waiting.seq}, got result {message.seq}")
         if isinstance(message, Result):
             self.server_dropped = message.dropped
             if not self._annotated:
@@ -227,20 +286,40 @@ class ClientCore:
         self._forget()
         return None
 
+    def pause_s(self) -> float | None:
+        """How long to wait for a message before asking `stalled`, seconds; None: for ever."""
+        return self._patience.pause_s(not self.idle)
+
+    @property
+    def late(self) -> bool:
+        """Whether what is due is late: it is to be listened for, until `stalled`."""
+        return self._patience.late
+
+    def stalled(self) -> bool:
+        """Whether what is due is so late that the connection should be given up."""
+        return self._patience.is_out(not self.idle)
+
     def connection_lost(self) -> FramesLost | None:
         """The connection is gone; returns the frames that were under way, if any."""
         lost = self.protocol.connection_lost()
+        self.lost += len(lost)
+        self._patience.renew()
         self._waiting = self._encoder = None
         self._whole_seq = 0
         self._sent_ns.clear()
         return FramesLost(lost) if lost else None
 
     def _refused(self, message: ErrorMessage) -> FrameRefused:
-        if message.seq is None:
+        if message.seq is not None:
+            self.refused += 1
+            if self._encoder is not None and message.seq >= self._whole_seq:  # none that is whole was sent since
+                self._encoder.forget()
+        else:
+            self._noise += 1
+            if self._noise > MAX_NOISE:
+                raise ServerMisbehaved(f"expected frames to be settled, got {self._noise} errors about none of them")
             self.last_error = message
             self.retry_after_s = (message.retry_after_ms or 0) / 1000
-        elif self._encoder is not None and message.seq >= self._whole_seq:  # none that is whole was sent since
-            self._encoder.forget()
         self._forget()
         return FrameRefused(message.seq, message.code, message.detail, message.error_id)
 
@@ -248,6 +327,7 @@ class ClientCore:
         result, self._waiting = self._waiting, None
         if result is None or result.seq != frame.seq:
             raise ServerMisbehaved(f"expected an annotated frame after its result, got seq {frame.seq} alone")
+        self._patience.renew()
         return self._finish(result, frame.payload)
 
     def _finish(self, result: Result, annotated: bytes | None) -> FrameResult:
@@ -293,3 +373,13 @@ class StreamFigures:
     def server_dropped(self) -> int:
         """Frames that the server has settled without a result, as of the last message that says so."""
         return self._core.server_dropped
+
+    @property
+    def refused(self) -> int:
+        """Frames that the server has refused."""
+        return self._core.refused
+
+    @property
+    def lost(self) -> int:
+        """Frames that were under way when a connection broke."""
+        return self._core.lost

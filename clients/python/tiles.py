@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from clients.python.errors import ClientError
-from clients.wire import Op, TileRules, TilesPayload, encode_tiles, grid_of, reference_of
+from ..wire import Op, TileRules, TilesPayload, encode_tiles, grid_of, reference_of
+from .errors import ClientError
 
 if TYPE_CHECKING:
     import numpy as np

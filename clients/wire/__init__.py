@@ -3,7 +3,7 @@
 One codec serves the server and the clients: bytes in, frozen structs out, `WireError` for everything else.
 """
 
-from clients.wire.binary import (
+from .binary import (
     HEADER_BYTES,
     VERSION,
     Flags,
@@ -13,9 +13,9 @@ from clients.wire.binary import (
     encode_frame,
     image_type,
 )
-from clients.wire.errors import CloseCode, ErrorCode, WireError, is_retryable
-from clients.wire.handshake import Encoding, Offer, bearer_subprotocol, offer_subprotocols, parse_subprotocols
-from clients.wire.messages import (
+from .errors import CloseCode, ErrorCode, WireError, is_retryable
+from .handshake import Encoding, Offer, bearer_subprotocol, offer_subprotocols, parse_subprotocols
+from .messages import (
     Ack,
     Audit,
     Bye,
@@ -41,8 +41,8 @@ from clients.wire.messages import (
     decode_server_message,
     encode_message,
 )
-from clients.wire.protocol import ClientProtocol, Phase, ServerProtocol
-from clients.wire.tiles import TilesPayload, encode_tiles, grid_of, parse_tiles, reference_of
+from .protocol import ClientProtocol, Phase, ServerProtocol
+from .tiles import TilesPayload, encode_tiles, grid_of, parse_tiles, reference_of
 
 __all__ = [
     "HEADER_BYTES",

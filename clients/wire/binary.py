@@ -6,8 +6,8 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
-from clients.wire.errors import ErrorCode, WireError
-from clients.wire.tiles import parse_tiles
+from .errors import ErrorCode, WireError
+from .tiles import parse_tiles
 
 VERSION = 1
 HEADER_BYTES = 16

@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Protocol, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from clients.wire.errors import ErrorCode, WireError
-from clients.wire.handshake import Encoding
+from .errors import ErrorCode, WireError
+from .handshake import Encoding
 
 MAX_CLIENT_MESSAGE_BYTES = 16 * 1024
 

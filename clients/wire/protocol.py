@@ -11,16 +11,17 @@ from enum import Enum, auto
 
 import msgspec
 
-from clients.wire.binary import MAX_SEQ, Flags, FrameMessage, Op, decode_frame, encode_frame
-from clients.wire.errors import ErrorCode, WireError
-from clients.wire.handshake import Encoding
-from clients.wire.messages import (
+from .binary import MAX_SEQ, Flags, FrameMessage, Op, decode_frame, encode_frame
+from .errors import ErrorCode, WireError
+from .handshake import Encoding
+from .messages import (
     Bye,
     ClientMessage,
     Draining,
     ErrorMessage,
     Hello,
     Ready,
+    Result,
     ServerMessage,
     decode_client_message,
     decode_server_message,
@@ -63,6 +64,7 @@ class ClientProtocol:
         self._phase = Phase.NEW
         self._unacked: deque[int] = deque()
         self._last_seq = 0
+        self._answered: set[int] = set()  # of those unacked, which have their result or refusal
         self.ready: Ready | None = None
         self.resume_token: str | None = hello.resume
 
@@ -129,6 +131,7 @@ class ClientProtocol:
             frame = decode_frame(data)
             if frame.op is not Op.ANNOTATED:
                 raise WireError(ErrorCode.UNKNOWN_OP, f"expected op 2 from a server, got {int(frame.op)}", frame.seq)
+            self._expect_open("a frame")
             return frame
         message = decode_server_message(data, self._encoding)
         if isinstance(message, Ready):
@@ -137,7 +140,15 @@ class ClientProtocol:
             self.resume_token = message.resume
         elif isinstance(message, Draining):
             self._go(Phase.DRAINING)
-        elif message.ack is not None:
+        elif isinstance(message, ErrorMessage):
+            if message.seq is not None:
+                self._answer(message.seq)
+            if message.ack is not None:
+                self._acked(message.ack)
+        else:
+            self._expect_open("a result or an ack")
+            if isinstance(message, Result):
+                self._answer(message.seq)
             self._acked(message.ack)
         return message
 
@@ -149,8 +160,9 @@ class ClientProtocol:
     def connection_lost(self) -> tuple[int, ...]:
         """The connection is gone: returns the frames that will get no result; another hello may follow."""
         self._go(Phase.CLOSED)
-        lost = tuple(self._unacked)
+        lost = tuple(seq for seq in self._unacked if seq not in self._answered)
         self._unacked.clear()
+        self._answered.clear()
         if self._last_seq > MAX_SEQ // 2:
             self._last_seq = 0
         self._go(Phase.NEW)
@@ -160,11 +172,21 @@ class ClientProtocol:
         # A msgpack map starts at 0x80 or above; a header starts with the version.
         return self._encoding is Encoding.JSON or (len(data) > 0 and data[0] < 0x80)
 
+    def _expect_open(self, what: str) -> None:
+        if self._phase not in (Phase.OPEN, Phase.DRAINING):
+            raise WireError(ErrorCode.BAD_MESSAGE, f"expected ready before {what}, it is {self._phase.name}")
+
+    def _answer(self, seq: int) -> None:
+        """WireError unless frame `seq` is under way and not answered yet."""
+        if seq not in self._unacked or seq in self._answered:
+            raise WireError(ErrorCode.BAD_SEQ, f"expected an answer to a frame under way, got one to {seq}")
+        self._answered.add(seq)
+
     def _acked(self, ack: int) -> None:
         if ack > self._last_seq:
             raise WireError(ErrorCode.BAD_SEQ, f"expected an ack of at most {self._last_seq}, got {ack}")
         while self._unacked and self._unacked[0] <= ack:
-            self._unacked.popleft()
+            self._answered.discard(self._unacked.popleft())
 
     def _go(self, phase: Phase) -> None:
         if phase not in _TRANSITIONS[self._phase]:

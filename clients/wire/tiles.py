@@ -11,7 +11,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from clients.wire.errors import ErrorCode, WireError
+from .errors import ErrorCode, WireError
 
 MAX_SIDE_PX = 0xFFFF
 MAX_TILE_PX = 0xFF

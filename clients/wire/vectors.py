@@ -11,9 +11,11 @@ from typing import Any
 
 import msgspec
 
-from clients.wire.binary import Flags, FrameMessage, Op, encode_frame
-from clients.wire.handshake import Encoding, bearer_subprotocol
-from clients.wire.messages import (
+from clients.wire.tiles import TilesPayload, encode_tiles, parse_tiles, reference_of
+
+from .binary import Flags, FrameMessage, Op, encode_frame
+from .handshake import Encoding, bearer_subprotocol
+from .messages import (
     Ack,
     Audit,
     Bye,
@@ -37,7 +39,6 @@ from clients.wire.messages import (
     Timing,
     encode_message,
 )
-from clients.wire.tiles import TilesPayload, encode_tiles, parse_tiles, reference_of
 
 GOLDEN = Path(__file__).parent / "golden"
 

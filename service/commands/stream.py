@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -20,7 +17,7 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from clients.python import Event, FrameRefused, FrameResult, FramesLost, StreamClient, StreamOptions
+from clients.python import Event, FrameRefused, FramesLost, StreamClient, StreamOptions
 from clients.python.core import now_us
 from clients.wire import Policy, Ready
 from service import codec
@@ -35,6 +32,7 @@ from service.commands.common import (
     plain_errors,
     require_server,
 )
+from service.commands.lines import line_of, print_line
 from service.preprocess import resize
 from service.recorder import Recorder, RecorderError, open_recorder, refuse_source
 from service.sources import Frame, Source, is_camera, is_endless, open_source
@@ -159,17 +157,21 @@ def command(
     save: Annotated[
         Path | None, typer.Option(help="Keep the frames with what was found drawn: a video file, or a new folder.")
     ] = None,
+    overlay: Annotated[
+        bool | None,
+        typer.Option("--overlay/--no-overlay", help="With --save, show what was recomputed. Default: yes."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one result a line, then the summary.")] = False,
 ) -> None:
     """Stream frames to a server over WebSocket."""
-    with plain_errors(), open_source(source, start=start, frames=frames, every=every, loop=loop) as clip:
+    with plain_errors(), open_source(source, start=start, frames=frames, every=every, loop=loop, told=_say) as clip:
         live = is_endless(source)
         chosen = policy or (Policy.LATEST if live else Policy.ALL)
         if fps is None and live and not is_camera(source):
             fps = clip.fps  # the scene can be drawn faster than its people should walk
         options = StreamOptions(
             model=model, token=token, policy=chosen, min_confidence=min_confidence, max_fps=max_fps, idle_fps=idle_fps,
-            tracks=tracks, tiles=tiles, quality=quality,
+            tracks=tracks, tiles=tiles, quality=quality, changes=save is not None if overlay is None else overlay,
         )  # fmt: skip
         stream_id = None if "/ws" in url else f"{STREAM_ID}-{time.time_ns():x}"
         try:
@@ -183,7 +185,7 @@ def command(
             tally, seconds, offered = run(client, clip, Sending(chosen, quality, fps, tiles), as_json, recorder)
         figures = tally.summary(seconds, offered)
         if as_json:
-            _print_line({"summary": figures})
+            print_line({"summary": figures})
         else:
             out.print(_table(figures))
         if recorder is not None and not recorder.count:
@@ -210,8 +212,9 @@ class Drawing:
         elif isinstance(event, FrameRefused):
             self._forget(*[] if event.seq is None else [event.seq])
         elif self._recorder is not None and event.seq in self._frames:
-            frame = self._frames[event.seq]
-            self._recorder.add(annotate(frame.image, event.result.detections, event.result.classes), frame.timestamp_ns)
+            frame, result = self._frames[event.seq], event.result
+            drawn = annotate(frame.image, result.detections, result.classes, result.changes, result.compute_fraction)
+            self._recorder.add(drawn, frame.timestamp_ns)
             # Results come in the order of sending: what was sent before and has none was dropped.
             self._forget(*[seq for seq in self._frames if seq <= event.seq])
 
@@ -235,8 +238,8 @@ def run(
         def take(event: Event) -> None:
             tally.add(event)
             drawing.take(event)
-            if lines and isinstance(event, FrameResult):
-                _print_line(_line(event))
+            if lines:
+                print_line(line_of(event))
             recent = tally.fractions[-1] if tally.fractions else 1.0
             progress.update(bar, completed=tally.results, description=f"{clip.name}  recomputed {recent:4.0%}")
 
@@ -305,23 +308,8 @@ def _losses_said(client: StreamClient, tally: Tally) -> Iterator[None]:
         watcher.join()
 
 
-def _print_line(value: dict[str, Any]) -> None:
-    """Print JSON at once; end quietly, as other tools do, when nobody reads it any more."""
-    try:
-        print(json.dumps(value), flush=True)
-    except BrokenPipeError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left has nowhere to go
-        raise typer.Exit(1) from error
-
-
-def _line(event: FrameResult) -> dict[str, Any]:
-    result = event.result
-    boxes = [
-        {"label": d.label, "score": d.score, "xyxy": list(d.xyxy)}
-        | ({} if d.track_id is None else {"track_id": d.track_id})
-        for d in result.detections or ()
-    ]
-    return {"seq": event.seq, "compute_fraction": result.compute_fraction, "detections": boxes}
+def _say(text: str) -> None:
+    err.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(figures: dict[str, Any]) -> Table:

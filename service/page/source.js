@@ -3,18 +3,23 @@
 const QUIET_MS = 250;
 
 /**
- * Show the camera that looks away from whoever holds the device, or the one there is.
- * @param {HTMLVideoElement} video
+ * Ask for a camera.
+ * @param {string} choice "environment" (looks away from whoever holds the device) or "user", each or the one there is; or an id
  * @returns {Promise<MediaStream>}
  */
-export async function openCamera(video) {
-  const stream = await navigator.mediaDevices.getUserMedia({
-    audio: false,
-    video: { facingMode: { ideal: "environment" }, width: { ideal: 1280 }, height: { ideal: 720 } },
-  });
+export function openCamera(choice) {
+  const which = ["environment", "user"].includes(choice) ? { facingMode: { ideal: choice } } : { deviceId: { exact: choice } };
+  const size = { width: { ideal: 1280 }, height: { ideal: 720 } };
+  return navigator.mediaDevices.getUserMedia({ audio: false, video: { ...which, ...size } });
+}
+
+/**
+ * @param {HTMLVideoElement} video
+ * @param {MediaStream} stream
+ */
+export async function showCamera(video, stream) {
   video.srcObject = stream;
   await video.play();
-  return stream;
 }
 
 /**
@@ -32,11 +37,15 @@ export async function openFile(video, file) {
 /** Let go of the camera or the file. */
 export function closeSource(/** @type {HTMLVideoElement} */ video) {
   video.pause();
-  if (video.srcObject instanceof MediaStream) for (const track of video.srcObject.getTracks()) track.stop();
+  if (video.srcObject instanceof MediaStream) stopCamera(video.srcObject);
   if (video.src) URL.revokeObjectURL(video.src);
   video.srcObject = null;
   video.removeAttribute("src");
   video.load();
+}
+
+export function stopCamera(/** @type {MediaStream} */ stream) {
+  for (const track of stream.getTracks()) track.stop();
 }
 
 /** When the video shows its next frame; after a while all the same, so that whoever waits can look around. */

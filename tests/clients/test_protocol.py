@@ -109,7 +109,46 @@ def test_client_error_with_ack_returns_credit_and_without_does_not() -> None:
 def test_client_refuses_an_ack_of_what_it_never_sent() -> None:
     client = open_client()
     with pytest.raises(WireError, match="at most 0, got 5"):
-        client.receive(encode_message(result(5, 5), Encoding.JSON))
+        client.receive(encode_message(Ack(ack=5, dropped=0), Encoding.JSON))
+
+
+def test_client_refuses_answers_to_what_is_not_under_way() -> None:
+    client = open_client()
+    client.frame(JPEG, 0)
+    client.frame(JPEG, 0)
+    never_sent = (result(3, 0), result(0, 0), ErrorMessage(code="x", detail="y", seq=3))
+    for message in never_sent:
+        with pytest.raises(WireError, match="frame under way"):
+            client.receive(encode_message(message, Encoding.JSON))
+    client.receive(encode_message(result(2, 0), Encoding.JSON))
+    for message in (result(2, 2), ErrorMessage(code="x", detail="y", seq=2)):
+        with pytest.raises(WireError, match="frame under way, got one to 2"):
+            client.receive(encode_message(message, Encoding.JSON))
+    assert client.connection_lost() == (1,), "frame 2 has its result"
+
+
+def test_an_ack_that_goes_backwards_changes_nothing() -> None:
+    client = open_client()
+    client.frame(JPEG, 0)
+    client.receive(encode_message(result(1, 1), Encoding.JSON))
+    client.frame(JPEG, 0)
+    client.receive(encode_message(Ack(ack=0, dropped=0), Encoding.JSON))
+    assert (client.unacked, client.credits) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        encode_message(result(1, 0), Encoding.JSON),
+        encode_message(Ack(ack=0, dropped=0), Encoding.JSON),
+        encode_frame(FrameMessage(vectors.Op.ANNOTATED, vectors.Flags.NONE, 1, 0, JPEG)),
+    ],
+)
+def test_client_takes_no_answer_before_ready(message: str | bytes) -> None:
+    client = ClientProtocol(Hello())
+    client.hello()
+    with pytest.raises(WireError, match="expected ready before"):
+        client.receive(message)
 
 
 def test_client_sends_nothing_before_ready_after_bye_or_when_draining() -> None:

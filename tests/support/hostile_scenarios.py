@@ -126,6 +126,13 @@ async def no_subprotocol(peer: Any) -> None:
 
 
 @scenario("refused")
+async def echoes_the_token(peer: Any) -> None:
+    """Echoes the subprotocol that carries the token, for a client that has one; else none."""
+    await peer.accept(peer.offered()[-1] if len(peer.offered()) > 1 else None)
+    await peer.until_gone()
+
+
+@scenario("refused")
 async def unasked_extension(peer: Any) -> None:
     """Says that it compresses, which was not offered."""
     await peer.accept(Sec_WebSocket_Extensions="permessage-deflate")
@@ -447,6 +454,18 @@ async def drains(peer: Any) -> None:
 
 
 @scenario("back")
+async def drains_before_ready(peer: Any) -> None:
+    """Says draining instead of ready, and closes with 1012, the first time."""
+    if peer.nth > 1:
+        await peer.open()
+        return await peer.serve()
+    await peer.accept()
+    await peer.hello()
+    await peer.say(type="draining", retry_after_ms=50)
+    await peer.close(1012)
+
+
+@scenario("back")
 async def overloaded(peer: Any) -> None:
     """Refuses the stream with 1013 and a time to come back after, the first time."""
     if peer.nth > 1:
@@ -509,12 +528,12 @@ async def refuses_resume(peer: Any) -> None:
 
 @scenario("back")
 async def resumes(peer: Any) -> None:
-    """Breaks after a frame, and goes on where the token of the last ready is offered."""
+    """Breaks after a frame, the first time, and goes on where the token of the last ready is offered."""
     await peer.accept()
     offered = (await peer.hello()).get("resume")
     resumed = offered == f"token{peer.nth - 1}"
     await peer.say(**READY | {"stream_id": "x", "resume": f"token{peer.nth}", "resumed": resumed})
-    if peer.nth < 3:
+    if peer.nth == 1:
         await peer.serve(1)
         return peer.abort()
     await peer.serve()

@@ -226,8 +226,10 @@ def make_registry(*models: Model) -> ModelRegistry:
 
 
 @contextmanager
-def running_server(registry: ModelRegistry, settings: Settings, port: int = 0) -> Iterator[RunningServer]:
-    """A real uvicorn in a thread, on 127.0.0.1."""
+def running_server(
+    registry: ModelRegistry | None, settings: Settings, port: int = 0, ready_s: float = 10.0
+) -> Iterator[RunningServer]:
+    """A real uvicorn in a thread, on 127.0.0.1. Without a registry: the models of the settings."""
     server = make_server(settings, registry)
     listener = bind("127.0.0.1", port)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), name="uvicorn", daemon=True)
@@ -235,7 +237,7 @@ def running_server(registry: ModelRegistry, settings: Settings, port: int = 0) -
     thread.start()
     try:
         wait_until(lambda: server.started)
-        wait_until(lambda: running.service.warm)
+        wait_until(lambda: running.service.warm, ready_s)
         yield running
     finally:
         running.stop()
@@ -267,3 +269,10 @@ def wait_until(condition, timeout_s: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition never came true"
         time.sleep(0.005)
+
+
+def idle_lane(service: Any, stream_id: str) -> Any:
+    """A stream's lane, once its worker has given it back: a result is out before the lane counts what it cost."""
+    lane = service.streams.get(stream_id).lane
+    wait_until(lambda: lane.idle)
+    return lane
