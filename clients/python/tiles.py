@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..wire import Op, TileRules, TilesPayload, encode_tiles, grid_of, reference_of
@@ -167,7 +168,7 @@ class TileEncoder:
         end = self._turn + changed.size * min(1.0, (now - self._turn_s) / self._refresh_s)
         due = self._np.arange(math.floor(self._turn), math.floor(end)) % changed.size
         changed.reshape(-1)[due] |= sums.reshape(-1)[due] > 0
-        return end % changed.size
+        return float(end % changed.size)
 
     def _compare(self, frame: Image) -> Sums:
         """uint32[rows, columns]: the sum of absolute differences of each tile to what was last sent of it."""
@@ -211,10 +212,8 @@ class TileEncoder:
 
 def _modules() -> tuple[Any, Any]:
     try:
-        import numpy
-        import simplejpeg
+        return import_module("numpy"), import_module("simplejpeg")
     except ImportError as error:
         raise TilesUnavailable(
             f"to send pixels, install numpy and simplejpeg, the extra `tiles`; missing: {error.name}"
         ) from error
-    return numpy, simplejpeg

@@ -227,7 +227,7 @@ def make_registry(*models: Model) -> ModelRegistry:
 
 @contextmanager
 def running_server(
-    registry: ModelRegistry | None, settings: Settings, port: int = 0, ready_s: float = 10.0
+    registry: ModelRegistry | None, settings: Settings, port: int = 0, ready_s: float = 240.0
 ) -> Iterator[RunningServer]:
     """A real uvicorn in a thread, on 127.0.0.1. Without a registry: the models of the settings."""
     server = make_server(settings, registry)
@@ -236,7 +236,7 @@ def running_server(
     running = RunningServer(listener.getsockname()[1], server, thread)
     thread.start()
     try:
-        wait_until(lambda: server.started)
+        wait_until(lambda: server.started, 60)
         wait_until(lambda: running.service.warm, ready_s)
         yield running
     finally:
@@ -263,7 +263,7 @@ class RunningServer:
         assert not self.thread.is_alive(), "the server did not stop"
 
 
-def wait_until(condition, timeout_s: float = 10.0) -> None:
+def wait_until(condition, timeout_s: float = 30.0) -> None:
     """Poll until `condition()` holds; AssertionError if it never does."""
     deadline = time.monotonic() + timeout_s
     while not condition():
