@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.arena import LANES, aligned_zeros
-from cache.change import Frame
+from cache.change import Frame, TileGrid
 from cache.half import HalfState
-from cache.opening import Decision, Opening, reason_of
+from cache.opening import Decision, Opening, Tiles, reason_of
 from cache.plan import Plan, Tap
 from cache.refresh import Turn
 from cache.sliding import Slider
@@ -53,6 +53,7 @@ from kernels.record import encode
 Array = npt.NDArray[Any]
 Clock = npt.NDArray[np.int64]
 NO_CLOCK: Clock = np.zeros(0, np.int64)
+STAGES = 8
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class FrameResult:
     outputs : by tensor name, shapes of the model; read-only, valid until the next push.
     compute_fraction : multiply-accumulates done over those of a dense frame (0 where a model has none cached).
     changed_tiles : tiles that differed from the reference frame. tiles : bool[rows, columns], those recomputed from
-    (all of them for a keyframe).
+    (all of them for a keyframe). stages : float64[STAGES], the share recomputed of each stage of the network, from the
+    image to the outputs; stages are of equal work.
     decision, reason : what was done and why. diff_ns, infer_ns : time spent comparing the frame and taking it in, and
     on the network.
     """
@@ -71,6 +73,7 @@ class FrameResult:
     compute_fraction: float
     changed_tiles: int
     tiles: npt.NDArray[np.bool_]
+    stages: npt.NDArray[np.float64]
     decision: Decision
     reason: str
     diff_ns: int
@@ -117,6 +120,19 @@ def tap_table(taps: Sequence[Tap], tensors: Mapping[str, Array]) -> tuple[Words,
     return rows, np.array(maps, np.int64)
 
 
+def stage_weights(macs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """float64[STAGES, steps]: how much of each stage's work is each step's; rows add up to 1, or 0 where nothing works.
+
+    macs : float64[steps], multiply-accumulates of each, in the order in which they run.
+    """
+    ends = np.cumsum(macs)
+    total = float(ends[-1]) if ends.size else 0.0
+    edges = np.linspace(0.0, total, STAGES + 1)
+    inside = np.minimum(ends, edges[1:, None]) - np.maximum(ends - macs, edges[:-1, None])
+    found: npt.NDArray[np.float64] = np.maximum(inside, 0.0) * (STAGES / total if total else 0.0)
+    return found
+
+
 class Session:
     """One stream's state on a Plan. Not thread-safe: one worker at a time holds it.
 
@@ -139,6 +155,7 @@ class Session:
         self._epsilons = plan.program.epsilons.copy()
         self._macs = np.array([s.step.macs for s in plan.steps], np.float64)
         self._total_macs = plan.total_macs
+        self._stages = stage_weights(self._macs)
         self._ticket = aligned_zeros(LANES).view(np.int64)
         self._jobs = aligned_zeros(len(plan.steps) * JOB_WORDS * 2).view(np.int64).reshape(-1, JOB_WORDS)
         self._tensors: dict[str, Array] = {t.name: np.zeros(t.shape, t.dtype) for t in plan.taps.values()}
@@ -157,6 +174,11 @@ class Session:
         self._turn = Turn(0 if exact else policy.refresh_frames, policy.refresh_s)
         self._keyframes = 0
         self._done = 0.0  # multiply-accumulates of the last frame
+
+    @property
+    def grid(self) -> TileGrid:
+        """The tiles in which frames are compared."""
+        return self._opening.grid
 
     @property
     def nbytes(self) -> int:
@@ -180,16 +202,18 @@ class Session:
             raise ValueError(f"expected finite factors of 0 or more, got {found.min():g} to {found.max():g}")
         self._epsilons[:] = self.plan.program.epsilons * found
 
-    def push(self, frame: Frame, at_s: float | None = None) -> FrameResult:
+    def push(self, frame: Frame, at_s: float | None = None, within: Tiles | None = None) -> FrameResult:
         """Run one frame.
 
         frame : uint8[H, W, C] at the plan's size and in its channel order. at_s : when it came, in seconds of a clock
-        that only rises; None where frames have no time. Raises ValueError for another shape or dtype (the session keeps
-        its state); any other error invalidates the session, so that the next frame is a keyframe.
+        that only rises; None where frames have no time. within : bool[rows, columns] of `grid`, tiles outside of which
+        no byte differs from the frame pushed before, which are not compared; None where that is not known. Raises
+        ValueError for another shape or dtype (the session keeps its state); any other error invalidates the session, so
+        that the next frame is a keyframe.
         """
-        return self.run(self.begin(frame, at_s))
+        return self.run(self.begin(frame, at_s, within))
 
-    def begin(self, frame: Frame, at_s: float | None = None) -> Begun:
+    def begin(self, frame: Frame, at_s: float | None = None, within: Tiles | None = None) -> Begun:
         """Compare a frame and take it in: the first part of `push`, with its arguments and errors.
 
         Before another session of this thread begins, the steps that read the image must have been run.
@@ -199,6 +223,8 @@ class Session:
             raise ValueError(f"expected a frame uint8{list(expected)}, got {type(frame).__name__}")
         if frame.shape != expected or frame.dtype != np.uint8:
             raise ValueError(f"expected a frame uint8{list(expected)}, got {frame.dtype}{list(frame.shape)}")
+        if within is not None and (within.shape != self.grid.shape or within.dtype != np.bool_):
+            raise ValueError(f"expected tiles bool{list(self.grid.shape)}, got {within.dtype}{list(within.shape)}")
         frame = np.ascontiguousarray(frame)
         start, opening = time.perf_counter_ns(), self._opening
         fresh, whole = not self._valid, not (self._valid and self._reference_valid)
@@ -207,7 +233,7 @@ class Session:
         self._valid, self._done = False, 0.0
         part, parts = self._turn.next(at_s)
         self._running[RUN_PART], self._running[RUN_PARTS] = part, parts
-        compare_ns = opening.take(frame, whole, fresh, part, parts)
+        compare_ns = opening.take(frame, whole, fresh, part, parts, within)
         decision = opening.decision
         if decision == "keyframe":
             self._turn.restart()
@@ -299,7 +325,8 @@ class Session:
         if infer_ns is None:
             infer_ns = time.perf_counter_ns() - compared_ns
         return FrameResult(
-            self._outputs(), self._fraction(), changed, self._opening.tiles.astype(bool), decision, reason,
+            self._outputs(), self._fraction(), changed, self._opening.tiles.astype(bool),
+            self._stages @ self._shares if decision != "reuse" else np.zeros(STAGES), decision, reason,
             compared_ns - start_ns, infer_ns,
         )  # fmt: skip
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.change import TileGrid
 from cache.graph import GraphError
 from cache.memory import Memory, memory_of
 from cache.onnx_import import ModelError
@@ -44,6 +45,10 @@ class EngineResult(Protocol):
     @property
     def changed_tiles(self) -> int: ...
     @property
+    def tiles(self) -> NDArray[np.bool_]: ...
+    @property
+    def stages(self) -> NDArray[np.float64]: ...
+    @property
     def decision(self) -> str: ...
     @property
     def reason(self) -> str: ...
@@ -56,7 +61,11 @@ class EngineResult(Protocol):
 class EngineSession(Protocol):
     """All mutable state of one stream; one worker at a time holds it (`cache.session.Session`)."""
 
-    def push(self, frame: NDArray[np.uint8], /, at_s: float | None = None) -> EngineResult: ...
+    @property
+    def grid(self) -> TileGrid: ...
+    def push(
+        self, frame: NDArray[np.uint8], /, at_s: float | None = None, within: NDArray[np.bool_] | None = None
+    ) -> EngineResult: ...
     def push_tensor(self, x: NDArray[np.float32], /) -> EngineResult: ...
     def reset(self) -> None: ...
     def scale_thresholds(self, factors: float, /) -> None: ...
@@ -77,6 +86,7 @@ class Together(Protocol):
         sessions: Sequence[EngineSession],
         frames: Sequence[NDArray[np.uint8]],
         at_s: Sequence[float | None] | None = None,
+        within: Sequence[NDArray[np.bool_] | None] | None = None,
         /,
     ) -> Sequence[EngineResult | Exception]:
         """A result, or what went wrong, for each session; one's error leaves the others as they are."""
@@ -144,9 +154,10 @@ class _PlanTogether:
         sessions: Sequence[EngineSession],
         frames: Sequence[NDArray[np.uint8]],
         at_s: Sequence[float | None] | None = None,
+        within: Sequence[NDArray[np.bool_] | None] | None = None,
         /,
     ) -> Sequence[EngineResult | Exception]:
-        return push_together([s for s in sessions if isinstance(s, Session)], frames, at_s)
+        return push_together([s for s in sessions if isinstance(s, Session)], frames, at_s, within)
 
 
 class UnknownModel(LookupError):

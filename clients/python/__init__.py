@@ -23,6 +23,7 @@ from .core import Event, FrameRefused, FrameResult, FramesLost, StreamOptions
 from .errors import ClientClosed, ClientError, ConnectionFailed, Refused, ServerMisbehaved
 from .reconnect import Reconnect
 from .sync import StreamClient
+from .tiles import TileEncoder, TilesUnavailable
 
 __all__ = [
     "AsyncStreamClient",
@@ -49,6 +50,8 @@ __all__ = [
     "StreamClient",
     "StreamOptions",
     "Tensor",
+    "TileEncoder",
+    "TilesUnavailable",
     "Timing",
     "WireError",
 ]

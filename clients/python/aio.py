@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -16,6 +16,9 @@ from ..wire import Phase, Policy, Ready
 from .core import CLOSE_S, LISTEN_S, ClientCore, Event, FrameResult, StreamFigures, StreamOptions, now_us, stream_url
 from .errors import ClientClosed, ClientError, ConnectionFailed, Stalled
 from .reconnect import CONNECTION_ERRORS, Backoff, as_refusal, asked_wait_s, end_if_closing, stay
+
+if TYPE_CHECKING:
+    from .tiles import Image
 
 MAX_EVENTS = 64
 
@@ -69,24 +72,45 @@ class AsyncStreamClient(StreamFigures):
         Waits through reconnections. Raises what ended the client, or WireError for an image that the server's
         limits do not allow.
         """
+        return await self._send_once_there_is_room(self.try_send, image, capture_ts_us, reset)
+
+    async def try_send(self, image: bytes, capture_ts_us: int | None = None, *, reset: bool = False) -> int | None:
+        """Send an encoded image if there is a credit now; None if there is not."""
+        return await self._send_now(lambda: self._core.frame(image, capture_ts_us, reset))
+
+    async def send_image(self, pixels: Image, capture_ts_us: int | None = None, *, reset: bool = False) -> int:
+        """Encode pixels and send them, once there is a credit; returns the frame's sequence number.
+
+        As `clients.python.sync.StreamClient.send_image`. Encoding takes some milliseconds of the event loop.
+        """
+        return await self._send_once_there_is_room(self.try_send_image, pixels, capture_ts_us, reset)
+
+    async def try_send_image(
+        self, pixels: Image, capture_ts_us: int | None = None, *, reset: bool = False
+    ) -> int | None:
+        """Send pixels as `send_image` if there is a credit now; None if there is not."""
+        return await self._send_now(lambda: self._core.image(pixels, capture_ts_us, reset))
+
+    async def _send_once_there_is_room(
+        self, attempt: Callable[..., Awaitable[int | None]], frame: object, capture_ts_us: int | None, reset: bool
+    ) -> int:
         captured_us = now_us() if capture_ts_us is None else capture_ts_us
         while True:
             async with self._changed:
                 await self._changed.wait_for(lambda: self._failure or self.credits)
             if self._failure is not None:
                 raise self._failure
-            seq = await self.try_send(image, captured_us, reset=reset)
+            seq = await attempt(frame, captured_us, reset=reset)
             if seq is not None:
                 return seq
 
-    async def try_send(self, image: bytes, capture_ts_us: int | None = None, *, reset: bool = False) -> int | None:
-        """Send an encoded image if there is a credit now; None if there is not."""
+    async def _send_now(self, number: Callable[[], tuple[int, bytes]]) -> int | None:
         if self._failure is not None:
             raise self._failure
         socket = self._socket
         if socket is None or not self.credits:
             return None
-        seq, data = self._core.frame(image, capture_ts_us, reset)
+        seq, data = number()
         # A connection that is gone is the background task's affair: the frame is reported as lost.
         with suppress(ConnectionClosed):
             await socket.send(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from websockets.typing import Subprotocol
@@ -18,6 +18,7 @@ from ..wire import (
     ErrorMessage,
     FrameMessage,
     Hello,
+    Op,
     Output,
     Policy,
     Ready,
@@ -28,6 +29,10 @@ from ..wire import (
 from .errors import Refused, ServerMisbehaved
 from .patience import Patience
 from .reconnect import Reconnect
+from .tiles import TileEncoder
+
+if TYPE_CHECKING:
+    from .tiles import Image
 
 MAX_SERVER_MESSAGE_BYTES = 32 * 1024 * 1024
 MAX_UNREAD = 8
@@ -46,12 +51,16 @@ class StreamOptions:
 
     token : of `POST /v1/streams`, or an API key; None on servers that take anonymous streams
     tracks : detections get a `track_id` that stays with an object from frame to frame
+    changes : results say what was recomputed
     resume_s : how long the server keeps what is cached while the connection is lost, seconds; None: its default
     open_timeout_s : seconds for the handshake
     ready_timeout_s : seconds from the handshake to `ready`; a model's first use compiles it
     ack_timeout_s : when frames are under way and none is settled for so long, seconds, the connection is given up for
         another one: networks change without a word. More than a frame takes to send and to compute; None: never
     ping_s : seconds between pings, and for each answer; finds out that an idle connection is gone. None: no pings
+    tiles : have `send_image` send only the tiles that changed, where the server takes them
+    quality : of the JPEGs of `send_image`, 1 to 100
+    refresh_s : within which a tile that changed less than that is sent again, seconds
     proxy : of `websockets.connect`: None goes direct, True uses the environment's proxy
     tls : whom to trust, for https and wss; None: the system's certificates
     """
@@ -65,6 +74,7 @@ class StreamOptions:
     idle_fps: float | None = None
     annotated: bool = False
     tracks: bool = False
+    changes: bool = False
     resume_s: float | None = None
     encoding: Encoding = Encoding.JSON
     reconnect: Reconnect = field(default_factory=Reconnect)
@@ -74,6 +84,9 @@ class StreamOptions:
     ping_s: float | None = 10.0
     proxy: str | bool | None = None
     tls: ssl.SSLContext | None = field(default=None, repr=False)
+    tiles: bool = False
+    quality: int = 80
+    refresh_s: float = 30.0
 
     def hello(self) -> Hello:
         """The first message of a connection."""
@@ -81,6 +94,7 @@ class StreamOptions:
         if content_type not in ("image/jpeg", "image/png", "image/webp"):
             raise ValueError(f"expected image/jpeg, image/png or image/webp, got {content_type!r}")
         wanted = {Output.DETECTIONS: True, Output.ANNOTATED: self.annotated, Output.TRACKS: self.tracks}
+        wanted[Output.CHANGES] = self.changes
         return Hello(
             model=self.model,
             content_type=content_type,  # type: ignore[arg-type]  # narrowed by the test above
@@ -90,6 +104,7 @@ class StreamOptions:
             min_confidence=self.min_confidence,
             outputs=tuple(output for output, asked in wanted.items() if asked),
             resume_s=self.resume_s,
+            tiles=self.tiles,
         )
 
     def subprotocols(self) -> list[str]:
@@ -178,6 +193,10 @@ class ClientCore:
         self.lost = 0
         self._patience = Patience(options.ack_timeout_s)
         self._noise = 0
+        self.bytes_sent = 0
+        self._options = options
+        self._encoder: TileEncoder | None = None  # of this connection
+        self._whole_seq = 0  # of the last whole frame
         self._annotated = options.annotated
         self._sent_ns: dict[int, int] = {}
         self._waiting: Result | None = None  # a result whose annotated frame is still to come
@@ -208,11 +227,34 @@ class ClientCore:
 
     def frame(self, image: bytes, capture_ts_us: int | None, reset: bool) -> tuple[int, bytes]:
         """Number a frame; returns its seq and the message to send. WireError as ClientProtocol.frame."""
+        if self._encoder is not None:
+            self._encoder.forget()  # what the tiles of the next picture would lie on is not known as pixels
+        return self._number(image, capture_ts_us, reset, Op.IMAGE)
+
+    def image(self, pixels: Image, capture_ts_us: int | None, reset: bool) -> tuple[int, bytes]:
+        """Encode and number a frame, as tiles where that is less; returns its seq and the message to send.
+
+        pixels : uint8[H, W, 3], BGR. Raises ValueError, TilesUnavailable, or WireError as ClientProtocol.frame.
+        """
+        options, ready = self._options, self.ready
+        if options.content_type != "image/jpeg":
+            raise ValueError(f"expected image/jpeg to send pixels, this stream is of {options.content_type}")
+        if self._encoder is None:
+            self._encoder = TileEncoder(options.quality, None if ready is None else ready.tiles, options.refresh_s)
+        encoded = self._encoder.encode(pixels)
+        seq, data = self._number(encoded.payload, capture_ts_us, reset, encoded.op)
+        self._encoder.sent(encoded)
+        if encoded.tiles is None:
+            self._whole_seq = seq
+        return seq, data
+
+    def _number(self, payload: bytes, capture_ts_us: int | None, reset: bool, op: Op) -> tuple[int, bytes]:
         captured = now_us() if capture_ts_us is None else capture_ts_us
         if self.idle:
             self._patience.renew()
-        seq, data = self.protocol.frame(image, captured, reset=reset)
+        seq, data = self.protocol.frame(payload, captured, reset=reset, op=op)
         self._sent_ns[seq] = time.monotonic_ns()
+        self.bytes_sent += len(data)
         return seq, data
 
     def receive(self, data: str | bytes) -> Event | None:
@@ -262,13 +304,16 @@ class ClientCore:
         lost = self.protocol.connection_lost()
         self.lost += len(lost)
         self._patience.renew()
-        self._waiting = None
+        self._waiting = self._encoder = None
+        self._whole_seq = 0
         self._sent_ns.clear()
         return FramesLost(lost) if lost else None
 
     def _refused(self, message: ErrorMessage) -> FrameRefused:
         if message.seq is not None:
             self.refused += 1
+            if self._encoder is not None and message.seq >= self._whole_seq:  # none that is whole was sent since
+                self._encoder.forget()
         else:
             self._noise += 1
             if self._noise > MAX_NOISE:
@@ -318,6 +363,11 @@ class StreamFigures:
     def unacked(self) -> int:
         """Frames sent that the server has not settled yet."""
         return self._core.protocol.unacked
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of all frames sent, with their headers."""
+        return self._core.bytes_sent
 
     @property
     def server_dropped(self) -> int:

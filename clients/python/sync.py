@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from socket import SHUT_RDWR
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -17,6 +17,9 @@ from ..wire import Phase, Policy, Ready
 from .core import CLOSE_S, LISTEN_S, ClientCore, Event, FrameResult, StreamFigures, StreamOptions, now_us, stream_url
 from .errors import ClientClosed, ClientError, ConnectionFailed, Stalled
 from .reconnect import CONNECTION_ERRORS, Backoff, as_refusal, asked_wait_s, end_if_closing, stay
+
+if TYPE_CHECKING:
+    from .tiles import Image
 
 MAX_READS = 64
 """Messages that are taken before a frame is sent, at most, however fast they come."""
@@ -71,16 +74,38 @@ class StreamClient(StreamFigures):
         Waits through reconnections; events that come meanwhile are kept for `receive`. Raises what ended the
         client, or WireError for an image that the server's limits do not allow.
         """
+        return self._send_once_there_is_room(self.try_send, image, capture_ts_us, reset)
+
+    def try_send(self, image: bytes, capture_ts_us: int | None = None, *, reset: bool = False) -> int | None:
+        """Read what has come, then send an encoded image if there is a credit; None if there is not."""
+        return self._send_now(lambda: self._core.frame(image, capture_ts_us, reset))
+
+    def send_image(self, pixels: Image, capture_ts_us: int | None = None, *, reset: bool = False) -> int:
+        """Encode pixels and send them, once there is a credit; returns the frame's sequence number.
+
+        pixels : uint8[H, W, 3], BGR. With `StreamOptions.tiles` only the tiles that changed are sent, where the server
+        takes them, which is least work for it at a size that fits into `ready.size`. The rest as `send`; raises
+        ValueError for other pixels too, and TilesUnavailable where a module is missing.
+        """
+        return self._send_once_there_is_room(self.try_send_image, pixels, capture_ts_us, reset)
+
+    def try_send_image(self, pixels: Image, capture_ts_us: int | None = None, *, reset: bool = False) -> int | None:
+        """Read what has come, then send pixels as `send_image` if there is a credit; None if there is not."""
+        return self._send_now(lambda: self._core.image(pixels, capture_ts_us, reset))
+
+    def _send_once_there_is_room(
+        self, attempt: Callable[..., int | None], frame: object, capture_ts_us: int | None, reset: bool
+    ) -> int:
         captured_us = now_us() if capture_ts_us is None else capture_ts_us
         while True:
             self.connect()
-            seq = self.try_send(image, captured_us, reset=reset)
+            seq = attempt(frame, captured_us, reset=reset)
             if seq is not None:
                 return seq
             self._read(None)
 
-    def try_send(self, image: bytes, capture_ts_us: int | None = None, *, reset: bool = False) -> int | None:
-        """Read what has come, then send an encoded image if there is a credit; None if there is not."""
+    def _send_now(self, number: Callable[[], tuple[int, bytes]]) -> int | None:
+        """Read what has come; if there is a credit then, send what `number` gives."""
         for _ in range(MAX_READS):
             if not self._read(0.0):
                 break
@@ -89,7 +114,7 @@ class StreamClient(StreamFigures):
         socket = self._socket
         if socket is None or not self.credits:
             return None
-        seq, data = self._core.frame(image, capture_ts_us, reset)
+        seq, data = number()
         try:
             socket.send(data)
         except ConnectionClosed as error:

@@ -19,6 +19,7 @@ from .messages import (
     Ack,
     Audit,
     Bye,
+    Changes,
     ClassScore,
     ClientMessage,
     Detection,
@@ -34,12 +35,14 @@ from .messages import (
     ResumeReason,
     ServerMessage,
     Tensor,
+    TileRules,
     Timing,
     decode_client_message,
     decode_server_message,
     encode_message,
 )
 from .protocol import ClientProtocol, Phase, ServerProtocol
+from .tiles import TilesPayload, encode_tiles, grid_of, parse_tiles, reference_of
 
 __all__ = [
     "HEADER_BYTES",
@@ -47,6 +50,7 @@ __all__ = [
     "Ack",
     "Audit",
     "Bye",
+    "Changes",
     "ClassScore",
     "ClientMessage",
     "ClientProtocol",
@@ -72,6 +76,8 @@ __all__ = [
     "ServerMessage",
     "ServerProtocol",
     "Tensor",
+    "TileRules",
+    "TilesPayload",
     "Timing",
     "WireError",
     "bearer_subprotocol",
@@ -80,8 +86,12 @@ __all__ = [
     "decode_server_message",
     "encode_frame",
     "encode_message",
+    "encode_tiles",
+    "grid_of",
     "image_type",
     "is_retryable",
     "offer_subprotocols",
     "parse_subprotocols",
+    "parse_tiles",
+    "reference_of",
 ]

@@ -33,6 +33,7 @@ class Output(StrEnum):
     DETECTIONS = "detections"
     ANNOTATED = "annotated"
     TRACKS = "tracks"  # detections carry a `track_id`
+    CHANGES = "changes"  # results say where the picture was taken in anew, and what that meant for the network
 
 
 class ResumeReason(StrEnum):
@@ -52,10 +53,22 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_pixels: int
 
 
+class TileRules(Struct, frozen=True, kw_only=True):
+    """How a frame is cut into tiles, and which of them a client should send.
+
+    tile_px : edge of a tile, in pixels of the frame as sent. difference : mean absolute difference of a tile's values,
+    0 to 255 over its pixels and channels, from which it has changed.
+    """
+
+    tile_px: Annotated[int, Meta(ge=1, le=255)]
+    difference: Annotated[float, Meta(ge=0.0, le=255.0)]
+
+
 class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
     """First message of a client. A `model` of None is the server's default, or the stream's own.
 
     `resume_s` asks how long what is cached is kept without a connection; `ready` has the answer. None: as it is.
+    `tiles` asks to send only the tiles that changed; `ready.tiles` says whether that is offered.
     """
 
     model: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
@@ -67,6 +80,7 @@ class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
     resume: Token | None = None
     resume_s: Annotated[float, Meta(ge=0.0, le=86_400.0)] | None = None
     idle_fps: Annotated[float, Meta(gt=0.0, le=1000.0)] | None = None
+    tiles: bool = False
 
 
 class Bye(Struct, frozen=True, kw_only=True, tag="bye"):
@@ -80,7 +94,8 @@ class Ready(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="ready"):
     """Answer to hello. `resumed` says whether what was cached before is still there; `resume_reason` why not, if asked.
 
     `resume_s`: how long `resume` will be good without a connection, seconds. `max_fps` is what frames are computed at,
-    at most: the client's own, or the server's where that is lower.
+    at most: the client's own, or the server's where that is lower. `tiles`: frames may be sent as tiles; None: they
+    may not.
     """
 
     stream_id: str
@@ -94,6 +109,7 @@ class Ready(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="ready"):
     resume_reason: ResumeReason | None = None
     resume_s: float | None = None
     max_fps: float | None = None
+    tiles: TileRules | None = None
 
 
 class Timing(Struct, frozen=True, kw_only=True):
@@ -142,6 +158,21 @@ class Mask(Struct, frozen=True, kw_only=True):
     size: tuple[Count, Count]
     counts: tuple[Count, ...]
     xyxy: tuple[float, float, float, float]
+
+
+class Changes(Struct, frozen=True, kw_only=True):
+    """What was recomputed for a frame: tiles of the model's input, and stages of the network.
+
+    Of a grid of `size` (rows, columns) `counts` are run lengths, tiles that were not recomputed first, in row-major
+    order, which add up to rows * columns; `xyxy` is the part of the frame, in its pixels, that the grid covers; it
+    reaches beyond the frame where the input was padded. `stages`: the share recomputed of each of several parts of the
+    network, of equal work, from the image to the outputs.
+    """
+
+    size: tuple[Count, Count]
+    counts: tuple[Count, ...]
+    xyxy: tuple[float, float, float, float]
+    stages: tuple[Fraction, ...]
 
 
 class Tensor(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -204,6 +235,7 @@ class Result(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="result"
     received_ts_us: Count = 0
     age_ms: float | None = None
     evicted: bool = False
+    changes: Changes | None = None
 
 
 class ErrorMessage(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="error"):

@@ -96,11 +96,12 @@ class ClientProtocol:
         message = msgspec.structs.replace(self._hello, resume=self.resume_token)
         return encode_message(message, self._encoding)
 
-    def frame(self, payload: bytes, capture_ts_us: int, *, reset: bool = False) -> tuple[int, bytes]:
-        """Number an encoded image; returns its seq and the message to send.
+    def frame(self, payload: bytes, capture_ts_us: int, *, reset: bool = False, op: Op = Op.IMAGE) -> tuple[int, bytes]:
+        """Number an encoded image, or (op 3) tiles; returns its seq and the message to send.
 
         WireError when there is no credit, when the connection is not open, when the message would be larger
-        than the server takes, or when the numbers are used up (a reconnection starts them afresh).
+        than the server takes, or when the numbers are used up (a reconnection starts them afresh); and for tiles
+        where the server does not offer them.
         """
         if self._phase is not Phase.OPEN or self.ready is None:
             raise WireError(ErrorCode.HELLO_EXPECTED, f"expected an open connection, it is {self._phase.name}")
@@ -109,9 +110,11 @@ class ClientProtocol:
                 ErrorCode.OVERLOADED,
                 f"expected fewer than {self.ready.window} frames unacked, got {self.unacked}",
             )
+        if op is not Op.IMAGE and (op is not Op.TILES or self.ready.tiles is None):
+            raise WireError(ErrorCode.UNKNOWN_OP, f"expected an op that this server takes, got {int(op)}")
         seq = self._last_seq + 1
         flags = Flags.RESET if reset else Flags.NONE
-        data = encode_frame(FrameMessage(Op.IMAGE, flags, seq, capture_ts_us, payload))
+        data = encode_frame(FrameMessage(op, flags, seq, capture_ts_us, payload))
         if len(data) > self.ready.limits.max_message_bytes:
             raise WireError(
                 ErrorCode.MESSAGE_TOO_LARGE,
@@ -204,6 +207,7 @@ class ServerProtocol:
         self._last_seq = 0
         self._ack = 0
         self._settled: dict[int, bool] = {}  # in order of arrival; True where settled out of order; bounded by _merge
+        self._ops: tuple[Op, ...] = (Op.IMAGE,)
         self.hello: Hello | None = None
 
     @property
@@ -226,6 +230,11 @@ class ServerProtocol:
         """Frames received whose result, drop or refusal is still to come."""
         return sum(not settled for settled in self._settled.values())
 
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """The numbers of those frames."""
+        return tuple(seq for seq, settled in self._settled.items() if not settled)
+
     def receive(self, data: str | bytes) -> ClientMessage | FrameMessage:
         """Take one message of the client.
 
@@ -243,9 +252,10 @@ class ServerProtocol:
             return self._receive_message(data)
         return self._receive_frame(data)
 
-    def opened(self) -> None:
-        """`ready` is being sent: frames may come."""
+    def opened(self, *, tiles: bool = False) -> None:
+        """`ready` is being sent: frames may come, and where it offers tiles those too."""
         self._go(Phase.OPEN)
+        self._ops = (Op.IMAGE, Op.TILES) if tiles else (Op.IMAGE,)
 
     def draining(self) -> None:
         """`draining` is being sent: frames that still come are refused."""
@@ -295,8 +305,11 @@ class ServerProtocol:
             raise WireError(ErrorCode.HELLO_EXPECTED, f"expected no frame in phase {self._phase.name}")
         try:
             frame = decode_frame(data)
-            if frame.op is not Op.IMAGE:
-                raise WireError(ErrorCode.UNKNOWN_OP, f"expected op 1 from a client, got {int(frame.op)}", frame.seq)
+            if frame.op not in self._ops:
+                taken = " or ".join(str(int(op)) for op in self._ops)
+                raise WireError(
+                    ErrorCode.UNKNOWN_OP, f"expected op {taken} from this client, got {int(frame.op)}", frame.seq
+                )
         except WireError as error:
             if error.seq is not None and error.seq > self._last_seq:
                 self._arrived(error.seq)

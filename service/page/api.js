@@ -3,6 +3,8 @@
 /** Where the server is, whatever path the page is served below. */
 export const BASE = new URL(".", document.baseURI);
 
+const SNAPSHOT_PX = 640;
+
 /** An answer that says no. `status` 0: there was none. */
 export class ApiError extends Error {
   constructor(status, problem = {}, retryAfterS = 0) {
@@ -28,12 +30,35 @@ export function createStream(key, model) {
   return ask("POST", "v1/streams", key, { model });
 }
 
+/** Streams that this key may see: all there are, where the server has no keys. */
+export async function listStreams(/** @type {string} */ key) {
+  return (await ask("GET", "v1/streams", key)).streams;
+}
+
+/**
+ * The last frame of a stream with its boxes.
+ * @param {string} key "" for none
+ * @param {string} id
+ * @param {boolean} heat with what was recomputed
+ * @returns {Promise<Blob>}
+ */
+export async function snapshot(key, id, heat) {
+  const path = `v1/streams/${encodeURIComponent(id)}/snapshot.jpg?width=${SNAPSHOT_PX}${heat ? "&overlay=changes" : ""}`;
+  return (await request("GET", path, key)).blob();
+}
+
 /** Free what the server keeps of a stream; goes out even while the page is left. Never fails: it expires otherwise. */
 export async function deleteStream(id, token) {
   await ask("DELETE", `v1/streams/${id}`, token).catch(() => null);
 }
 
-async function ask(method, path, secret, body) {
+/** Ask the server; its answer as an object. Throws ApiError. */
+export async function ask(method, path, secret, body) {
+  const response = await request(method, path, secret, body);
+  return response.status === 204 ? {} : response.json().catch(() => ({}));
+}
+
+async function request(method, path, secret, body) {
   const headers = {};
   if (secret) headers.authorization = `Bearer ${secret}`;
   if (body) headers["content-type"] = "application/json";
@@ -48,7 +73,7 @@ async function ask(method, path, secret, body) {
   } catch {
     throw new ApiError(0);
   }
-  const answer = response.status === 204 ? {} : await response.json().catch(() => ({}));
-  if (!response.ok) throw new ApiError(response.status, answer, Number(response.headers.get("retry-after")) || 0);
-  return answer;
+  if (response.ok) return response;
+  const problem = await response.json().catch(() => ({}));
+  throw new ApiError(response.status, problem, Number(response.headers.get("retry-after")) || 0);
 }

@@ -1,39 +1,63 @@
 /** The page: what is chosen, what is started, what is shown and said. Everything else is in the modules beside it. */
 
 import { ApiError, listModels } from "./api.js";
+import { CameraChoice, cameraOptions } from "./cameras.js";
 import { Chart } from "./chart.js";
-import { draw } from "./overlay.js";
-import { LOWEST_SCORE, Run } from "./run.js";
-import { closeSource, openCamera, openFile } from "./source.js";
-import { cameraWords, endWords, fileWords, insecureWords, serverWords, stateWords } from "./words.js";
+import { Dense, denseWords, duration } from "./dense.js";
+import { Stages } from "./heat.js";
+import { joined, onCode } from "./join.js";
+import { LOWEST_SCORE } from "./run.js";
+import { recall, remember } from "./store.js";
+import { View } from "./view.js";
+import { WakeLock } from "./wake.js";
+import { Wall } from "./wall.js";
+import { UNTOLD, serverWords } from "./words.js";
 
 const FIGURES_MS = 250;
 const SPOKEN_MS = 5000;
+const MEASURED_FRAMES = 5;
+const A_FILE = "file";
 
 /** @param {string} id */
 const at = (id) => /** @type {any} */ (document.getElementById(id));
-const [picture, video, overlay, placeholder] = ["picture", "video", "overlay", "placeholder"].map(at);
-const [startButton, status, problem] = ["start", "status", "problem"].map(at);
-const [keyRow, keyInput, fileRow, fileInput] = ["key-row", "key", "file-row", "file"].map(at);
+const [startButton, status, problem, heat, measure] = ["start", "status", "problem", "heat", "measure"].map(at);
+const [keyRow, keyInput, fileRow, fileInput, cameraRow] = ["key-row", "key", "file-row", "file", "camera-row"].map(at);
 const [modelSelect, threshold, thresholdValue] = ["model", "threshold", "threshold-value"].map(at);
-const chart = new Chart(at("chart"));
+const [more, moreSource, moreFile, others] = ["more", "more-source", "more-file", "others"].map(at);
+const cameras = new CameraChoice(at("camera-choice"), fillMore);
+const dense = new Dense();
+const chart = new Chart(at("chart"), dense);
+const stages = new Stages(at("stages"));
+const awake = new WakeLock();
 
 let key = "";
 /** @type {any[]} */
 let models = [];
-let running = false;
-/** Counts starts and stops, so that what was waited for can tell whether it is still wanted. */
-let turn = 0;
-/** @type {Run | null} */
-let run = null;
-/** The last frame with its result, to be drawn again when the threshold moves. */
-let latest = null;
-let inTrouble = false;
 let figuresAtMs = -Infinity;
 let spokenAtMs = -Infinity;
 
-function say(text, trouble = false) {
-  inTrouble = trouble;
+const choices = () => ({
+  key,
+  model: modelSelect.value,
+  threshold: Number(threshold.value),
+  heat: heat.checked,
+});
+const view = new View(at("picture"), choices, {
+  running: showRunning,
+  state: say,
+  problem: complain,
+  result: showResult,
+  camera: () => cameras.refresh(),
+  key: askForKey,
+});
+const wall = new Wall(at("pictures"), at("tile"), at("others-words"), choices, {
+  changed: arrange,
+  camera: () => cameras.refresh(),
+  key: askForKey,
+  first: view,
+});
+
+function say(text) {
   if (status.textContent !== text) status.textContent = text;
 }
 
@@ -43,11 +67,28 @@ function complain(text) {
   problem.hidden = !text;
 }
 
-function setRunning(now) {
-  running = now;
-  turn += 1;
+function showRunning(now) {
   startButton.textContent = now ? "Stop" : "Start";
   startButton.classList.toggle("stop", now);
+  arrange();
+}
+
+/** The first picture's place is kept free only where there is no other. */
+function arrange() {
+  const walled = wall.size > 0;
+  document.body.classList.toggle("wall", walled);
+  at("first").hidden = walled && !view.running;
+  wall.arrange();
+  more.disabled = !wall.hasRoom;
+  awake.hold(view.running || wall.running);
+}
+
+/** Use the key that a scanned code gives, if there is one, and see what is there. */
+async function enter() {
+  const { key: given, trouble } = await joined();
+  key = given || key;
+  await loadModels();
+  if (trouble) complain(trouble);
 }
 
 /** Ask for the models, with the key there is. Whether there is one to use. */
@@ -61,10 +102,11 @@ async function loadModels() {
     return false;
   }
   keyRow.hidden = true;
-  const chosen = modelSelect.value || models.find((model) => model.default)?.name;
+  const known = (name) => models.some((model) => model.name === name);
+  const chosen = [modelSelect.value, recall("model"), models.find((model) => model.default)?.name].find(known);
   modelSelect.replaceChildren(...models.map((model) => new Option(model.name, model.name)));
   modelSelect.disabled = models.length < 1;
-  if (models.some((model) => model.name === chosen)) modelSelect.value = chosen;
+  if (chosen) modelSelect.value = chosen;
   useThresholdOfModel();
   complain(models.length ? "" : "The server has no model that works. Its log and GET /v1/models say why.");
   say(models.length ? "Ready to start" : "No model");
@@ -89,101 +131,47 @@ async function useKey() {
   }
 }
 
+const fromFile = () => document.querySelector('input[name="source"]:checked').value === A_FILE;
+
 async function start() {
   complain("");
-  const fromFile = document.querySelector('input[name="source"]:checked').value === "file";
   const file = fileInput.files[0];
-  if (fromFile && !file) {
+  if (fromFile() && !file) {
     complain("Choose a video file first.");
     return fileInput.focus();
   }
-  if (!fromFile && !navigator.mediaDevices?.getUserMedia) {
-    return complain(isSecureContext ? "This browser gives pages no camera. Choose a video file." : insecureWords());
-  }
-  setRunning(true);
-  const mine = turn;
-  say(fromFile ? "Opening the file…" : "Waiting for the camera…");
-  try {
-    if (!models.length && !(await loadModels())) return mine === turn && stop("Not connected");
-    const camera = fromFile ? await openFile(video, file) : await openCamera(video);
-    if (mine !== turn) return closeSource(video);
-    camera?.getVideoTracks()[0].addEventListener("ended", () => mine === turn && cameraLost());
-  } catch (error) {
-    if (mine !== turn) return undefined;
-    complain(fromFile ? fileWords() : cameraWords(error));
-    return stop("Not started");
-  }
-  overlay.hidden = true;
-  placeholder.hidden = true;
-  latest = null;
-  await startRun();
-}
-
-function cameraLost() {
-  complain("The camera has stopped. Connect it again, or allow it again, then press Start.");
-  stop("Stopped");
-}
-
-/** Send what the video shows to the model that is chosen. */
-async function startRun() {
+  if (!models.length && !(await loadModels())) return undefined;
   chart.clear();
-  delete picture.dataset.seq;
+  dense.clear();
   figuresAtMs = spokenAtMs = -Infinity;
+  return view.start(fromFile() ? { file } : { camera: cameras.value });
+}
+
+function showResult(result, latencyMs, shown) {
+  dense.add(result);
+  chart.add(result, latencyMs);
   at("figures").hidden = false;
-  const mine = new Run(video, key, modelSelect.value, {
-    state: (change) => mine === run && showState(change),
-    result: (canvas, result, latencyMs) => mine === run && showResult(canvas, result, latencyMs),
-    refused: (detail) => mine === run && complain(`The server refused a frame: ${detail}`),
-    ended: (error, ending) => mine === run && ended(error, ending),
-  });
-  run = mine;
-  say("Connecting…");
-  await mine.start();
-}
-
-async function stop(words = "Stopped") {
-  const old = run;
-  run = null;
-  setRunning(false);
-  closeSource(video);
-  placeholder.hidden = !overlay.hidden;
-  say(words);
-  await old?.stop();
-}
-
-function ended(error, ending) {
-  if (error instanceof ApiError) complain(serverWords(error, key !== ""));
-  else complain(error ? `Something failed in this page: ${error.message}` : endWords(ending));
-  stop("Stopped");
-  if (error instanceof ApiError && error.status === 401) askForKey();
-}
-
-function showState(change) {
-  if (change.state === "connecting" && inTrouble) return; // what is the matter stays to be read until it is over
-  if (change.state === "open") complain("");
-  if (change.state === "open" && document.hidden) return say("Paused while this page is hidden");
-  say(stateWords(change), change.state === "waiting" || change.state === "draining");
-}
-
-function showResult(canvas, result, latencyMs) {
-  latest = { canvas, result };
-  overlay.hidden = false;
-  const shown = redraw();
-  if (!problem.hidden) complain("");
-  chart.add(result.compute_fraction, latencyMs);
+  if (heat.checked) showStages(result.changes);
   const nowMs = performance.now();
   if (nowMs - figuresAtMs < FIGURES_MS) return;
-  const figures = chart.figures;
+  const { figures } = chart;
   if (!figures) return;
   figuresAtMs = nowMs;
   at("work").textContent = percent(figures.fraction);
   at("latency").textContent = duration(figures.latencyMs);
   at("rate").textContent = figures.rate.toFixed(figures.rate < 10 ? 1 : 0);
   at("objects").textContent = String(shown.length);
+  at("dense").textContent = denseWords(dense, figures);
   if (nowMs - spokenAtMs >= SPOKEN_MS) {
     spokenAtMs = nowMs;
     speak(shown, figures);
   }
+}
+
+function showStages(changes) {
+  stages.show(changes?.stages);
+  const words = changes ? "" : UNTOLD;
+  if (at("untold").textContent !== words) at("untold").textContent = words;
 }
 
 /** For those who do not see picture and chart, seldom enough to be listened to. */
@@ -192,62 +180,91 @@ function speak(shown, figures) {
   for (const { label } of shown) counts.set(label, (counts.get(label) ?? 0) + 1);
   const seen = [...counts].map(([label, count]) => `${label}: ${count}`).join(", ") || "nothing";
   const measured = `${percent(figures.fraction)} of the work, ${duration(figures.latencyMs)}, ${figures.rate.toFixed(0)} frames a second`;
-  overlay.setAttribute("aria-label", `Live picture. Found: ${seen}`);
-  at("chart").setAttribute("aria-label", `Chart of the last results: ${measured}`);
+  view.describe(`Live picture. Found: ${seen}`);
+  at("chart").setAttribute("aria-label", `Chart of the last minute. Now ${measured}. ${denseWords(dense, figures)}`);
   at("spoken").textContent = `Found: ${seen}. ${measured}.`;
 }
 
 const percent = (share) => `${Math.round(share * 100)}%`;
-const duration = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
-
-function redraw() {
-  const shown = draw(overlay, latest.canvas, latest.result, Number(threshold.value));
-  picture.dataset.seq = latest.result.seq;
-  picture.dataset.found = shown.map((one) => one.label).join(",");
-  return shown;
-}
 
 function showThreshold() {
   thresholdValue.textContent = percent(threshold.value);
   threshold.setAttribute("aria-valuetext", thresholdValue.textContent);
 }
 
+/** What was chosen for this model before, or else what it says itself. */
 function useThresholdOfModel() {
   const model = models.find(({ name }) => name === modelSelect.value);
-  threshold.value = String(Math.max(LOWEST_SCORE, model?.min_confidence ?? 0.5));
+  const kept = Number(recall(`threshold.${modelSelect.value}`));
+  threshold.value = String(kept || Math.max(LOWEST_SCORE, model?.min_confidence ?? 0.5));
   showThreshold();
 }
 
-startButton.addEventListener("click", () => (running ? stop() : start()));
+/** What can be added to the wall. */
+function fillMore(known) {
+  const chosen = moreSource.value;
+  moreSource.replaceChildren(...cameraOptions(known), new Option("A video file…", A_FILE));
+  if ([...moreSource.options].some((option) => option.value === chosen)) moreSource.value = chosen;
+}
+
+async function addToWall(source, name) {
+  if (!models.length && !(await loadModels())) return;
+  await wall.add(source, name);
+}
+
+function redrawAll() {
+  view.redraw();
+  wall.redraw();
+}
+
+startButton.addEventListener("click", () => (view.running ? view.stop() : start()));
 keyRow.addEventListener("submit", (event) => {
   event.preventDefault();
   useKey();
 });
 threshold.addEventListener("input", () => {
   showThreshold();
-  if (latest) redraw();
+  remember(`threshold.${modelSelect.value}`, threshold.value);
+  redrawAll();
 });
 modelSelect.addEventListener("change", async () => {
+  remember("model", modelSelect.value);
   useThresholdOfModel();
-  const old = run;
-  if (!running || !old) return;
-  await Promise.all([startRun(), old.stop()]);
+  chart.clear();
+  dense.clear();
+  await Promise.all([view.changeModel(), wall.changeModel()]);
 });
+heat.addEventListener("change", () => {
+  remember("heat", heat.checked ? "on" : "");
+  at("recomputed").hidden = !heat.checked;
+  redrawAll();
+});
+measure.addEventListener("click", () => view.computeWhole(MEASURED_FRAMES));
 for (const radio of document.querySelectorAll('input[name="source"]')) {
   radio.addEventListener("change", () => {
-    fileRow.hidden = radio.value !== "file";
-    if (running) stop();
+    fileRow.hidden = !fromFile();
+    cameraRow.hidden = fromFile();
+    if (view.running) view.stop();
   });
 }
-fileInput.addEventListener("change", () => running && stop());
-for (const event of ["loadedmetadata", "resize"]) {
-  video.addEventListener(event, () => {
-    if (video.videoWidth) picture.style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
-  });
-}
-document.addEventListener("visibilitychange", () => {
-  if (run?.open) say(document.hidden ? "Paused while this page is hidden" : "Running");
+at("camera-choice").addEventListener("change", () => view.switchTo({ camera: cameras.value }));
+fileInput.addEventListener("change", () => view.running && view.stop());
+more.addEventListener("click", () => {
+  if (moreSource.value === A_FILE) moreFile.click();
+  else addToWall({ camera: moreSource.value }, moreSource.selectedOptions[0].text);
 });
-addEventListener("pagehide", () => running && stop());
+moreFile.addEventListener("change", () => {
+  const file = moreFile.files[0];
+  moreFile.value = "";
+  if (file) addToWall({ file }, file.name);
+});
+others.addEventListener("change", () => wall.showOthers(others.checked));
+addEventListener("pagehide", () => {
+  if (view.running) view.stop();
+  wall.stop();
+});
+heat.checked = recall("heat") === "on";
+at("recomputed").hidden = !heat.checked;
+onCode(enter);
 showThreshold();
-loadModels();
+enter();

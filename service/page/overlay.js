@@ -14,9 +14,10 @@ export function colourOf(/** @type {number} */ classId) {
  * @param {HTMLCanvasElement} frame as it was sent: boxes are in its pixels
  * @param {any} result of that frame
  * @param {number} threshold boxes and classes of a lower score are left out
+ * @param {import("./heat.js").Heat | null} heat drawn below the boxes; null: not asked for
  * @returns {any[]} the detections, or else classes, that are shown
  */
-export function draw(canvas, frame, result, threshold) {
+export function draw(canvas, frame, result, threshold, heat) {
   const perPx = window.devicePixelRatio || 1;
   const shownPx = Math.min(canvas.clientWidth, (canvas.clientHeight * frame.width) / frame.height) || frame.width;
   const scale = Math.min(LARGEST_SCALE, Math.max(1, (shownPx * perPx) / frame.width));
@@ -24,6 +25,7 @@ export function draw(canvas, frame, result, threshold) {
   const pen = canvas.getContext("2d");
   pen.drawImage(frame, 0, 0, canvas.width, canvas.height);
   const px = canvas.width / shownPx; // one pixel of the page
+  heat?.draw(pen, canvas.width / result.width, px);
   pen.font = `600 ${FONT_PX * px}px system-ui, sans-serif`;
   pen.textBaseline = "top";
   pen.lineJoin = "round";

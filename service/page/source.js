@@ -1,21 +1,25 @@
-/** Pictures: a camera or a file playing in a <video>, and frames grabbed from it as JPEG. */
+/** Pictures: a camera or a file playing in a <video>, and frames grabbed from it. */
 
-const JPEG_QUALITY = 0.8;
 const QUIET_MS = 250;
 
 /**
- * Show the camera that looks away from whoever holds the device, or the one there is.
- * @param {HTMLVideoElement} video
+ * Ask for a camera.
+ * @param {string} choice "environment" (looks away from whoever holds the device) or "user", each or the one there is; or an id
  * @returns {Promise<MediaStream>}
  */
-export async function openCamera(video) {
-  const stream = await navigator.mediaDevices.getUserMedia({
-    audio: false,
-    video: { facingMode: { ideal: "environment" }, width: { ideal: 1280 }, height: { ideal: 720 } },
-  });
+export function openCamera(choice) {
+  const which = ["environment", "user"].includes(choice) ? { facingMode: { ideal: choice } } : { deviceId: { exact: choice } };
+  const size = { width: { ideal: 1280 }, height: { ideal: 720 } };
+  return navigator.mediaDevices.getUserMedia({ audio: false, video: { ...which, ...size } });
+}
+
+/**
+ * @param {HTMLVideoElement} video
+ * @param {MediaStream} stream
+ */
+export async function showCamera(video, stream) {
   video.srcObject = stream;
   await video.play();
-  return stream;
 }
 
 /**
@@ -33,11 +37,15 @@ export async function openFile(video, file) {
 /** Let go of the camera or the file. */
 export function closeSource(/** @type {HTMLVideoElement} */ video) {
   video.pause();
-  if (video.srcObject instanceof MediaStream) for (const track of video.srcObject.getTracks()) track.stop();
+  if (video.srcObject instanceof MediaStream) stopCamera(video.srcObject);
   if (video.src) URL.revokeObjectURL(video.src);
   video.srcObject = null;
   video.removeAttribute("src");
   video.load();
+}
+
+export function stopCamera(/** @type {MediaStream} */ stream) {
+  for (const track of stream.getTracks()) track.stop();
 }
 
 /** When the video shows its next frame; after a while all the same, so that whoever waits can look around. */
@@ -60,10 +68,10 @@ export class Grabber {
   /**
    * The frame that the video shows now.
    * @param {HTMLVideoElement} video
-   * @param {number} longestPx longest side of what is sent; never enlarged
-   * @returns {Promise<{canvas: HTMLCanvasElement, jpeg: Uint8Array, capturedUs: number} | null>} null: there is none yet
+   * @param {number} longestPx longest side of what is kept; never enlarged
+   * @returns {{canvas: HTMLCanvasElement, capturedUs: number} | null} null: there is none yet
    */
-  async grab(video, longestPx) {
+  grab(video, longestPx) {
     const { videoWidth: width, videoHeight: height } = video;
     if (!width || !height || video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return null;
     const scale = Math.min(1, longestPx / Math.max(width, height));
@@ -72,12 +80,7 @@ export class Grabber {
     canvas.height = Math.max(1, Math.round(height * scale));
     canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
     const capturedUs = Math.round((performance.timeOrigin + performance.now()) * 1000);
-    const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", JPEG_QUALITY));
-    if (!blob) {
-      this.release(canvas);
-      return null;
-    }
-    return { canvas, jpeg: new Uint8Array(await blob.arrayBuffer()), capturedUs };
+    return { canvas, capturedUs };
   }
 
   /** A canvas that is no longer looked at. */

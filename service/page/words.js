@@ -1,16 +1,19 @@
 /** What went wrong, in words that a person can act on. */
 
 /**
- * @param {DOMException | Error} error of getUserMedia or of play()
+ * @param {DOMException | Error} error of getUserMedia or of play(); MissingError: there is no getUserMedia
  * @returns {string}
  */
 export function cameraWords(error) {
   switch (error.name) {
+    case "MissingError":
+      return isSecureContext ? "This browser gives pages no camera. Choose a video file." : insecureWords();
     case "NotAllowedError":
     case "SecurityError":
       return "The browser does not let this page use the camera. Allow it (the camera or lock sign beside the address), then press Start again.";
-    case "NotFoundError":
     case "OverconstrainedError":
+      return "The camera that is chosen is not there. Choose another under Camera, then press Start again.";
+    case "NotFoundError":
       return "No camera was found. Connect one and press Start again, or choose a video file.";
     case "NotReadableError":
     case "AbortError":
@@ -25,7 +28,7 @@ export function insecureWords() {
   const local = `http://localhost${location.port ? `:${location.port}` : ""}/`;
   return (
     "This page is not secure, so the browser keeps the camera from it. " +
-    `Open it as https://, or on the server's own machine as ${local}. A video file works here too.`
+    `Open it as https:// (afterimage serve --lan shows how), or on the server's own machine as ${local}. A video file works here too.`
   );
 }
 
@@ -47,9 +50,23 @@ export function serverWords(error, hasKey) {
   if (code === "too_many_failures") return `Too many wrong keys came from this address. Wait ${retryAfterS || 60} s, then try again.`;
   if (status === 403) return `The server does not allow this: ${detail}.`;
   if (status === 429) return `Too many requests: ${detail}. Try again in ${retryAfterS || 1} s.`;
-  if (status === 503) return `The server takes no new stream now: ${detail}. Try again in ${retryAfterS || 1} s.`;
+  if (code === "unknown_model") return "The server no longer has this model. Choose another, then press Start.";
+  if (status === 503 && detail.includes("shutting down")) return `The server is shutting down. Press Start again when it is back, in ${retryAfterS || 1} s or later.`;
+  if (status === 503) {
+    return `The server takes no new stream now. Stop another, or try again in ${retryAfterS || 1} s. It says: ${detail || "no more"}.`;
+  }
   return `The server refused: ${detail || `HTTP ${status}`}.`;
 }
+
+/** Why there is no picture of another client's stream. */
+export function snapshotWords(/** @type {any} */ { status, code }) {
+  if (status === 401 || status === 403) return "Only whoever made this stream may see its picture.";
+  if (code === "not_found") return "This server does not give out pictures of streams.";
+  return "No picture yet.";
+}
+
+/** Where results do not say what was recomputed. */
+export const UNTOLD = "The server does not tell what is recomputed for this model.";
 
 /**
  * What the state of a StreamClient means for whoever looks at the page.
@@ -85,6 +102,12 @@ export function stateWords(change) {
 export function endWords({ code, reason, said }) {
   const why = said?.detail || reason;
   if (said?.code === "unauthorized") return `The server no longer knows this stream: ${why}. Press Start to begin again.`;
+  if (said?.code === "unknown_model" || /was unloaded|being unloaded/.test(why)) {
+    return "The server has unloaded this model. Choose another, then press Start.";
+  }
+  if (said?.code === "model_failed") return `The server cannot run this model: ${why}. Choose another, then press Start.`;
+  if (code === 1008 && /taken the stream over/.test(why)) return "Another connection has taken this stream over. Press Start for a new one.";
+  if (code === 1000 && /deleted/.test(why)) return "Somebody deleted this stream on the server. Press Start for a new one.";
   if (code === 1009) return "The server refused a picture as too large.";
   return `The server ended the stream${why ? `: ${why}` : ""}. Press Start to begin again.`;
 }

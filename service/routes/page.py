@@ -20,15 +20,24 @@ CLIENT = Path(clients.__file__).parent / "browser"
 PAGE_FILES = (
     "api.js",
     "app.js",
+    "cameras.js",
     "chart.js",
+    "dense.js",
+    "heat.js",
     "icon.svg",
+    "join.js",
+    "others.js",
     "overlay.js",
     "run.js",
     "source.js",
+    "store.js",
     "style.css",
+    "view.js",
+    "wake.js",
+    "wall.js",
     "words.js",
 )
-CLIENT_FILES = ("stream.js", "wire.js")
+CLIENT_FILES = ("index.js", "reference.js", "stream.js", "tile-coder.js", "tile-worker.js", "tiles.js", "wire.js")
 MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",

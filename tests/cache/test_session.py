@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cache.onnx_import import load_model
 from cache.plan import Plan
 from cache.policy import Level, Policy
-from cache.session import Session
+from cache.session import STAGES, Session, stage_weights
 from tests.cache.closed_loop import largest_excess
 from tests.cache.random_models import ModelMaker, models
 
@@ -80,6 +80,22 @@ def test_work_follows_change():
     cut = session.push(255 - frame)
     assert cut.decision == "keyframe"
     assert cut.reason == "48 of 48 tiles changed"
+
+
+def test_stages_share_the_work_between_them():
+    plan = small_network()
+    session, frame = Session(plan), np.zeros((48, 64, 3), np.uint8)
+    assert session.push(frame).stages == pytest.approx(np.ones(STAGES))
+    frame[8:16, 8:16] = 200
+    moved = session.push(frame)
+    assert moved.stages.mean() == pytest.approx(moved.compute_fraction)
+    assert np.ptp(moved.stages) > 0
+    assert session.push(frame).stages.tolist() == [0.0] * STAGES
+    first, second = stage_weights(np.array([3.0, 0.0, 1.0])), stage_weights(np.zeros(2))
+    assert first.sum(axis=1) == pytest.approx(np.ones(STAGES))
+    assert first[:6, 0] == pytest.approx(np.ones(6))
+    assert first[6:, 2] == pytest.approx(np.ones(2))
+    assert not second.any()
 
 
 def test_changes_below_the_threshold_are_remembered_until_they_count():

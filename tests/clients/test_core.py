@@ -40,8 +40,8 @@ def test_bad_content_type() -> None:
 
 def test_outputs_are_what_was_asked_for() -> None:
     assert StreamOptions().hello().outputs == ("detections",)
-    asked = StreamOptions(annotated=True, tracks=True, resume_s=5).hello()
-    assert (asked.outputs, asked.resume_s) == (("detections", "annotated", "tracks"), 5)
+    asked = StreamOptions(annotated=True, tracks=True, changes=True, resume_s=5).hello()
+    assert (asked.outputs, asked.resume_s) == (("detections", "annotated", "tracks", "changes"), 5)
 
 
 def opened(**options) -> ClientCore:

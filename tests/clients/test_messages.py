@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clients.wire import (
+    Changes,
     Detection,
     Encoding,
     ErrorCode,
@@ -43,6 +44,13 @@ detections = st.builds(
     label=st.text(max_size=20),
     track_id=st.none() | st.integers(0, 1000),
 )
+changes = st.builds(
+    Changes,
+    size=st.just((2, 3)),
+    counts=st.lists(st.integers(0, 6), min_size=1, max_size=6).map(tuple),
+    xyxy=st.tuples(numbers, numbers, numbers, numbers),
+    stages=st.lists(st.floats(0, 1), max_size=8).map(tuple),
+)
 results = st.builds(
     Result,
     seq=st.integers(0, 2**32 - 1),
@@ -56,6 +64,7 @@ results = st.builds(
     width=st.integers(0, 20_000),
     height=st.integers(0, 20_000),
     detections=st.lists(detections, max_size=5).map(tuple),
+    changes=st.none() | changes,
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,11 +20,13 @@ from clients.wire import (
     FrameMessage,
     Hello,
     Limits,
+    Op,
     Phase,
     Policy,
     Ready,
     Result,
     ServerProtocol,
+    TileRules,
     Timing,
     WireError,
     encode_frame,
@@ -314,3 +317,28 @@ def test_server_remembers_little_of_what_comes_beyond_the_credits(answered: bool
         assert server.settle(5000) == 0
     assert server.settle(1) == (5000 if answered else 4999)
     assert server.unsettled == (0 if answered else 1)
+
+
+def test_tiles_only_where_they_are_offered() -> None:
+    payload = vectors.encode_tiles(vectors.TILES["one_tile"])
+    client, server = open_client(), open_server()
+    with pytest.raises(WireError) as caught:
+        client.frame(payload, 0, op=Op.TILES)
+    assert caught.value.code is ErrorCode.UNKNOWN_OP
+    message = encode_frame(FrameMessage(Op.TILES, vectors.Flags.NONE, 1, 0, payload))
+    with pytest.raises(WireError) as caught:
+        server.receive(message)
+    assert (caught.value.code, caught.value.seq, server.ack) == (ErrorCode.UNKNOWN_OP, 1, 1)
+
+    ready = msgspec.structs.replace(make_ready(), tiles=TileRules(tile_px=16, difference=3.0))
+    client = ClientProtocol(Hello(tiles=True))
+    server = ServerProtocol(Encoding.JSON, window=2, max_message_bytes=1000)
+    server.receive(client.hello())
+    server.opened(tiles=True)
+    client.receive(server.encode(ready))
+    assert client.ready == ready
+    seq, message = client.frame(payload, 5, op=Op.TILES)
+    assert server.receive(message) == FrameMessage(Op.TILES, vectors.Flags.NONE, seq, 5, payload)
+    with pytest.raises(WireError) as caught:
+        client.frame(JPEG, 5, op=Op.ANNOTATED)
+    assert caught.value.code is ErrorCode.UNKNOWN_OP

@@ -9,8 +9,10 @@ from typing import Any
 import httpx
 import pytest
 from browser import CAMERA, CHROMIUM, launched, until
-from service_fakes import FakeEngine, RunningServer, make_registry, make_settings, running_server, wait_until
+from service_fakes import FakeEngine, RunningServer, image, make_registry, make_settings, running_server, wait_until
 
+from clients.python import StreamClient, StreamOptions
+from clients.wire import Policy
 from service.keys import Scope, add_key
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -52,6 +54,34 @@ GREYS = """
   };
 """
 
+# A camera whose lower right quarter blinks, until `blinks` is false. `turn` makes it upright.
+QUARTER = """
+  window.blinks = true;
+  navigator.mediaDevices.getUserMedia = async () => {
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [256, 192];
+    window.turn = () => { [canvas.width, canvas.height] = [192, 256]; };
+    const pen = canvas.getContext("2d");
+    let step = 0;
+    setInterval(() => {
+      pen.fillStyle = "rgb(125 125 125)";
+      pen.fillRect(0, 0, canvas.width, canvas.height);
+      pen.fillStyle = blinks && step++ % 4 < 2 ? "rgb(60 60 60)" : "rgb(190 190 190)";
+      pen.fillRect(canvas.width / 2, canvas.height / 2, canvas.width / 2, canvas.height / 2);
+    }, 50);
+    return canvas.captureStream(30);
+  };
+"""
+
+# How far from grey the picture is in the middle of its still and of its blinking quarter.
+TINT = """() => {
+  const canvas = document.getElementById("overlay"), pen = canvas.getContext("2d");
+  return [0.3, 0.8].map(share => {
+    const [red, , blue] = pen.getImageData(canvas.width * share, canvas.height * share, 1, 1).data;
+    return red - blue;
+  });
+}"""
+
 # All that the status ever said.
 LISTEN = """addEventListener("DOMContentLoaded", () => {
   const status = document.getElementById("status");
@@ -71,9 +101,28 @@ WATCH = """() => {
 }"""
 
 
+# Locks on the screen, instead of the browser's.
+WAKE = """
+  window.locks = [];
+  const request = async () => {
+    locks.push({ released: false, async release() { this.released = true; } });
+    return locks.at(-1);
+  };
+  Object.defineProperty(navigator, "wakeLock", { value: { request } });
+"""
+
+# Results as of a server, or a model, that knows nothing of changes.
+UNTOLD = """
+  const parse = JSON.parse;
+  JSON.parse = text => { const { changes, ...rest } = parse(text); return rest; };
+"""
+
+
 @pytest.fixture(scope="module")
 def playwright() -> Iterator[Any]:
-    with launched(*CAMERA, f"--host-resolver-rules=MAP {ABROAD} 127.0.0.1") as opened:
+    with launched(
+        *CAMERA, "--use-fake-device-for-media-stream=device-count=2", f"--host-resolver-rules=MAP {ABROAD} 127.0.0.1"
+    ) as opened:
         yield opened
 
 
@@ -154,7 +203,7 @@ def test_it_fits_and_can_be_touched_and_read_aloud(server: RunningServer, visit,
     for name in ("Key of this server", "Model", "Threshold"):
         assert page.get_by_label(name).count() == 1, name
     small = page.evaluate(
-        """[...document.querySelectorAll("button, select, input:not([type=radio]), .choice")]
+        """[...document.querySelectorAll("button, select, input:not([type=radio], [type=checkbox]), .choice")]
         .filter(one => one.checkVisibility() && one.getBoundingClientRect().height < 44).map(one => one.id)"""
     )
     assert small == []
@@ -165,10 +214,10 @@ def test_keys_are_enough(server: RunningServer, visit) -> None:
     page = visit(server)
     says(page, "Ready to start")
     reached = []
-    for _ in range(4):
+    for _ in range(6):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.value"))
-    assert reached == ["start", "camera", "model", "threshold"]
+    assert reached == ["start", "heat", "camera", "camera-choice", "model", "threshold"]
     page.locator("#start").press("Enter")
     says(page, "Running")
     assert page.evaluate("document.activeElement.id") == "start"
@@ -182,6 +231,169 @@ def test_boxes_are_drawn_on_the_frame_they_belong_to(server: RunningServer, visi
     page.evaluate(WATCH)
     until(page, "apart.length >= 30 && labels.size >= 4")
     assert page.evaluate("Math.max(...apart)") <= 8, "the camera's greys are 60 apart"
+
+
+def test_what_was_recomputed_is_tinted_and_fades(server: RunningServer, visit) -> None:
+    page = visit(server, before=QUARTER)
+    start(page)
+    assert page.evaluate(TINT) == [0, 0], "it was not asked for"
+    page.get_by_label("Show what was recomputed").check()
+    until(page, f"(([still, blinking]) => still === 0 && blinking > 25)(({TINT})())")
+    strip = "document.getElementById('stages').getAttribute('aria-label')"
+    until(page, f"{strip}.endsWith('25%, 25%, 25%, 25%, 25%, 25%, 25%, 25%')")
+    page.evaluate("blinks = false")
+    until(page, f"({TINT})()[1] === 0")
+    until(page, f"{strip}.includes('answer: 0%')")
+    page.evaluate("blinks = true")
+    until(page, f"({TINT})()[1] > 25")
+    page.get_by_label("Show what was recomputed").uncheck()
+    assert page.evaluate(TINT) == [0, 0]
+    assert page.locator("#stages").is_hidden()
+
+
+def test_dense_is_measured_and_said(server: RunningServer, visit) -> None:
+    page = visit(server, before=QUARTER)
+    start(page)
+    says(page, "(one frame, computed whole here)", "#dense")
+    page.get_by_role("button", name="Measure dense").click()
+    says(page, "(median of 6 frames computed whole here)", "#dense")
+    (stream,) = server.service.streams.all()
+    assert stream.figures.decisions["keyframe"] == 6
+    until(page, "document.getElementById('chart').getAttribute('aria-label').includes('dense it takes')")
+
+
+def test_a_camera_that_is_turned(server: RunningServer, visit) -> None:
+    page = visit(server, "Pixel 5", before=QUARTER)
+    page.get_by_label("Show what was recomputed").check()
+    start(page)
+    (before,) = server.service.streams.all()
+    page.evaluate("turn()")
+    until(page, "(canvas => canvas.height > canvas.width)(document.getElementById('overlay'))")
+    until(page, f"(([still, blinking]) => still === 0 && blinking > 25)(({TINT})())")
+    until(page, "(box => box.height > box.width)(document.getElementById('picture').getBoundingClientRect())")
+    assert server.service.streams.all() == [before]
+    assert page.get_by_role("alert").count() == 0
+
+
+def test_another_camera_while_it_runs_and_choices_that_are_remembered(server: RunningServer, visit) -> None:
+    page = visit(server)
+    start(page)
+    (before,) = server.service.streams.all()
+    choice = page.get_by_label("Which camera")
+    until(page, "document.getElementById('camera-choice').options.length === 3")
+    assert choice.locator("option").all_text_contents() == ["Any camera", "fake_device_0", "fake_device_1"]
+    choice.select_option("fake_device_1")
+    shown = "document.getElementById('video').srcObject?.getVideoTracks()[0].label"
+    until(page, f"{shown} === 'fake_device_1'")
+    says(page, "Running")
+    received = before.counters.received
+    wait_until(lambda: before.counters.received > received + 2)
+    assert server.service.streams.all() == [before]
+    page.get_by_label("Model").select_option("other")
+    page.get_by_label("Threshold").fill("0.7")
+    page.get_by_label("Show what was recomputed").check()
+    page.reload()
+    start(page)
+    assert page.evaluate(shown) == "fake_device_1"
+    assert page.get_by_label("Model").input_value() == "other"
+    assert page.get_by_label("Threshold").input_value() == "0.7"
+    assert page.get_by_label("Show what was recomputed").is_checked()
+
+
+def test_a_browser_that_keeps_nothing(server: RunningServer, visit) -> None:
+    refusing = (
+        "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('', 'SecurityError'); } });"
+    )
+    page = visit(server, before=refusing)
+    page.get_by_label("Show what was recomputed").check()
+    start(page)
+
+
+def columns(page: Any) -> int:
+    """Pictures side by side."""
+    lefts = "[...document.querySelectorAll('.tile:not([hidden])')].map(one => one.getBoundingClientRect().left)"
+    return len(set(page.evaluate(lefts)))
+
+
+@pytest.mark.parametrize(("device", "beside"), [("desktop", 2), ("Pixel 5", 1)])
+def test_a_wall_of_pictures(server: RunningServer, visit, device: str, beside: int) -> None:
+    page = visit(server, device)
+    start(page)
+    for _ in range(2):
+        page.get_by_label("One more picture").select_option(index=0)
+        page.get_by_role("button", name="Add to the wall").click()
+    seen = "[...document.querySelectorAll('article .picture')].filter(one => Number(one.dataset.seq) >= 3).length"
+    until(page, f"{seen} === 2")
+    assert len(server.service.streams.all()) == 3
+    assert columns(page) == beside
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    until(page, "document.querySelector('article .figures').textContent.includes('of the work')")
+    page.get_by_role("button", name="Remove").first.click()
+    wait_until(lambda: len(server.service.streams.all()) == 2)
+    page.get_by_role("button", name="Stop").click()
+    wait_until(lambda: len(server.service.streams.all()) == 1)
+    assert page.locator("#first").is_hidden()
+    page.get_by_role("button", name="Remove").click()
+    wait_until(lambda: not server.service.streams.all())
+    assert page.locator("#first").is_visible()
+
+
+def test_other_streams_on_the_wall(server: RunningServer, visit) -> None:
+    page = visit(server)
+    start(page)
+    page.route("**/snapshot.jpg?*", lambda route: route.fulfill(status=401, json={"code": "unauthorized"}))
+    page.route(
+        "**/v1/streams/door/snapshot.jpg?*", lambda route: route.fulfill(body=image(), content_type="image/jpeg")
+    )
+    page.route("**/v1/streams/yard/snapshot.jpg?*", lambda route: route.fulfill(status=404, json={"code": "no_frame"}))
+    page.get_by_label("Show other streams").check()
+    says(page, "No other streams on this server now", "#others-words")
+    with (
+        StreamClient(server.url, "door", StreamOptions(policy=Policy.ALL)),
+        StreamClient(server.url, "yard", StreamOptions(policy=Policy.ALL)),
+    ):
+        page.get_by_role("img", name="Last picture of stream door").wait_for()
+        page.get_by_text("No picture yet").wait_for()
+        assert page.evaluate("document.querySelector('.tile img').naturalWidth") == 128
+        assert page.locator("article").count() == 2, "one's own is not shown twice"
+        private = httpx.post(f"{server.url}/v1/streams", trust_env=False).json()["stream_id"]
+        page.get_by_text("Only whoever made this stream may see its picture").wait_for()
+        assert page.get_by_role("article", name=f"Stream {private}").count() == 1
+        page.get_by_label("Show other streams").uncheck()
+        assert page.locator("article").count() == 0
+
+
+def test_the_screen_stays_on_while_it_runs(server: RunningServer, visit) -> None:
+    page = visit(server, before=WAKE)
+    start(page)
+    until(page, "locks.filter(lock => !lock.released).length === 1")
+    page.evaluate("locks.forEach(lock => { lock.released = true; })")  # as the browser does to a hidden page
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    until(page, "locks.length === 2 && !locks[1].released")
+    page.get_by_role("button", name="Stop").click()
+    until(page, "locks.every(lock => lock.released)")
+
+
+def test_a_model_that_is_unloaded(server: RunningServer, visit) -> None:
+    page = visit(server)
+    page.get_by_label("Model").select_option("other")
+    start(page)
+    gone = httpx.delete(f"{server.url}/v1/models/other", params={"force": True}, trust_env=False)
+    assert gone.status_code == 204
+    complains(page, "The server has unloaded this model. Choose another")
+    page.get_by_role("button", name="Start").click()
+    complains(page, "The server no longer has this model. Choose another")
+    page.get_by_label("Model").select_option("fake")
+    page.get_by_role("button", name="Start").click()
+    until(page, "Number(document.getElementById('picture').dataset.seq) >= 1")
+
+
+def test_a_server_that_does_not_tell_what_it_recomputed(server: RunningServer, visit) -> None:
+    page = visit(server, before=UNTOLD)
+    page.get_by_label("Show what was recomputed").check()
+    start(page)
+    says(page, "does not tell what is recomputed", "#untold")
+    assert page.evaluate(TINT) == [0, 0]
 
 
 def test_the_threshold_and_the_model_can_be_chosen(server: RunningServer, visit) -> None:
@@ -281,6 +493,8 @@ def test_a_server_that_goes_away_and_comes_back(visit) -> None:
         start(page)
         first.stop()
         until(page, "said.some(text => text.includes('shutting down or starting again'))")
+        full = '{"code": "overloaded", "detail": "starting"}'
+        page.route("**/v1/streams", lambda route: route.fulfill(status=503, body=full), times=1)
         with running_server(make_registry(engine.model()), settings, port=first.port) as second:
             says(page, "Running")
             (stream,) = second.service.streams.all()

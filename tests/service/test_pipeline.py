@@ -12,7 +12,7 @@ from service.caches import Caches
 from service.codec import CodecError, Limits, TooManyPixels
 from service.families.base import Detections, Mask, RawOutputs
 from service.model_spec import ModelSpec
-from service.pipeline import MAX_TENSOR_VALUES, FramePipeline, describe, run_lengths
+from service.pipeline import MAX_TENSOR_VALUES, FramePipeline, Recomputed, changes_of, describe, run_lengths
 from service.preprocess import Placement
 
 LETTERBOXED = Placement((100, 50), (0.64, 0.64), (0.0, 8.0))
@@ -94,6 +94,17 @@ def test_masks_by_class_without_background_and_with_their_place() -> None:
     assert [(entry.label, entry.counts) for entry in found] == [("car", (1, 1, 2)), ("sky", (2, 2))]
     assert found[0].size == (2, 2)
     assert found[0].xyxy == (0, -12.5, 100, 62.5), "the padding lies outside of the frame"
+
+
+def test_changes_lie_where_their_tiles_are_in_the_frame(engine: FakeEngine) -> None:
+    tiles = np.zeros((6, 8), bool)
+    tiles[1, 2:4] = True
+    found = changes_of(Recomputed(tiles, 8, np.array([0.5, 0.123456]), LETTERBOXED))
+    assert (found.size, found.counts, found.stages) == ((6, 8), (10, 2, 36), (0.5, 0.1235))
+    assert found.xyxy == (0.0, -12.5, 100.0, 62.5), "with the padding above and below"
+    pipeline = make(engine)
+    assert changes_of(pipeline.run(image()).recomputed).counts == (0, 48)
+    assert changes_of(pipeline.run(image()).recomputed).counts == (48,)
 
 
 def test_a_one_channel_mask_is_its_only_class() -> None:

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from service_fakes import FakeEngine, frame, huge_jpeg, image, subprotocols, wait_until
+from service_fakes import FakeEngine, frame, huge_jpeg, idle_lane, image, subprotocols, wait_until
 from starlette.websockets import WebSocketDisconnect
 
 from clients.wire import (
@@ -473,6 +473,21 @@ def test_tracks_are_an_output_and_survive_a_resume(make_client) -> None:
         assert socket.receive_json()["detections"][0]["track_id"] == 2, "a number is never used twice"
 
 
+def test_changes_are_an_output(make_client) -> None:
+    client = make_client()
+    with connect(client) as socket:
+        hello(socket, outputs=["detections", "changes"])
+        for seq, expected in ((1, [0, 48]), (2, [48])):
+            socket.send_bytes(frame(seq))
+            changes = socket.receive_json()["changes"]
+            assert (changes["size"], changes["counts"]) == ([6, 8], expected)
+            assert changes["xyxy"] == [0.0, 0.0, 128.0, 96.0]
+    with connect(client, "other") as socket:
+        hello(socket)
+        socket.send_bytes(frame(1))
+        assert "changes" not in socket.receive_json()
+
+
 def test_without_tracks_there_are_no_ids_and_weak_boxes_are_left_out_with_them(make_client) -> None:
     client = make_client()
     with connect(client, "plain") as plain, connect(client, "strict") as strict:
@@ -699,7 +714,7 @@ def test_a_stream_too_many_is_refused_and_the_others_go_on(make_client, engine: 
         hello(a, max_fps=20)
         a.send_bytes(frame(1))
         a.receive_json()
-        lane = client.app.state.service.streams.get("a").lane
+        lane = idle_lane(client.app.state.service, "a")
         lane.items, lane.mean_s = 100, 0.04  # 0.8 of the worker
         for fields, more in (({}, "0.40"), ({"max_fps": 5}, "0.20")):
             with connect(client, "b") as b:
@@ -725,7 +740,7 @@ def test_a_resumed_stream_is_never_one_too_many(make_client) -> None:
         other.receive_json()
         with connect(client) as socket:
             resume = hello(socket, max_fps=30)["resume"]
-        lane = client.app.state.service.streams.get("other").lane
+        lane = idle_lane(client.app.state.service, "other")
         lane.items, lane.mean_s = 100, 0.03
         with connect(client) as socket:
             assert hello(socket, max_fps=30, resume=resume)["resumed"] is True
@@ -739,7 +754,7 @@ def test_images_are_refused_while_streams_want_more_than_there_is(make_client) -
             socket.send_bytes(frame(1))
             socket.receive_json()
         for name in "ab":
-            lane = client.app.state.service.streams.get(name).lane
+            lane = idle_lane(client.app.state.service, name)
             lane.items, lane.mean_s = 100, 0.03
         refused = detect(client)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")

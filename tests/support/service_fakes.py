@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from cache.change import TileGrid
 from cache.memory import Memory
 from clients.wire import Encoding, Flags, FrameMessage, Op, encode_frame, offer_subprotocols
 from service.families.base import Classification, Detections, Mask, RawOutputs
@@ -38,6 +39,8 @@ class FakeResult:
     reason: str = "fake"
     diff_ns: int = 1000
     infer_ns: int = 2000
+    tiles: np.ndarray = field(default_factory=lambda: np.zeros((6, 8), bool))
+    stages: np.ndarray = field(default_factory=lambda: np.zeros(8))
 
 
 @dataclass
@@ -89,13 +92,17 @@ class FakeFactory:
         return self.engine.together
 
     def push(
-        self, sessions: list[FakeSession], frames: list[np.ndarray], at_s: list[float]
+        self,
+        sessions: list[FakeSession],
+        frames: list[np.ndarray],
+        at_s: list[float],
+        within: list[np.ndarray | None],
     ) -> list[FakeResult | Exception]:
         self.engine.batches.append(len(sessions))
         found: list[FakeResult | Exception] = []
-        for session, frame, at in zip(sessions, frames, at_s, strict=True):
+        for session, frame, at, hint in zip(sessions, frames, at_s, within, strict=True):
             try:
-                found.append(session.push(frame, at))
+                found.append(session.push(frame, at, hint))
             except Exception as error:
                 found.append(error)
         return found
@@ -104,16 +111,18 @@ class FakeFactory:
 class FakeSession:
     def __init__(self, engine: FakeEngine) -> None:
         self.engine = engine
+        self.grid = TileGrid(SIZE[1], SIZE[0], 8)
         self.frame: np.ndarray | None = None
         self.resets = 0
         self.decisions: list[str] = []
+        self.hints: list[int | None] = []  # tiles of each push that could differ
         self._holder = threading.Lock()
 
     def reset(self) -> None:
         self.frame = None
         self.resets += 1
 
-    def push(self, frame: np.ndarray, at_s: float | None = None) -> FakeResult:
+    def push(self, frame: np.ndarray, at_s: float | None = None, within: np.ndarray | None = None) -> FakeResult:
         assert frame.dtype == np.uint8
         assert frame.shape == (SIZE[1], SIZE[0], 3)
         assert self._holder.acquire(blocking=False), "two workers in one session"
@@ -123,15 +132,24 @@ class FakeSession:
             time.sleep(self.engine.push_s)
             if self.engine.failures:
                 raise self.engine.failures.popleft()
+            tiles = np.ones(self.grid.shape, bool)
             if self.frame is None:
-                decision, fraction, changed = "keyframe", 1.0, 48
-            elif np.array_equal(self.frame, frame):
-                decision, fraction, changed = "reuse", 0.0, 0
+                decision, fraction = "keyframe", 1.0
             else:
-                decision, fraction, changed = "partial", 0.25, 12
+                differs = (self.frame != frame).any(axis=2)
+                tiles = differs.reshape(tiles.shape[0], 8, tiles.shape[1], 8).any(axis=(1, 3))
+                decision, fraction = ("partial", 0.25) if tiles.any() else ("reuse", 0.0)
+            if within is not None:
+                assert within.shape == tiles.shape
+                assert within.dtype == np.bool_
+                assert self.frame is not None, "a session that has seen nothing was told what can differ"
+                assert not (tiles & ~within).any(), "tiles differ outside of those that were told of"
+            self.hints.append(None if within is None else int(within.sum()))
+            changed = int(tiles.sum())
             self.frame = frame.copy()
             self.decisions.append(decision)
-            return FakeResult({"grey": frame[:8, :8].mean(keepdims=True)}, fraction, changed, decision)
+            outputs = {"grey": frame[:8, :8].mean(keepdims=True)}
+            return FakeResult(outputs, fraction, changed, decision, tiles=tiles, stages=np.full(8, fraction))
         finally:
             self._holder.release()
 
@@ -208,8 +226,10 @@ def make_registry(*models: Model) -> ModelRegistry:
 
 
 @contextmanager
-def running_server(registry: ModelRegistry, settings: Settings, port: int = 0) -> Iterator[RunningServer]:
-    """A real uvicorn in a thread, on 127.0.0.1."""
+def running_server(
+    registry: ModelRegistry | None, settings: Settings, port: int = 0, ready_s: float = 10.0
+) -> Iterator[RunningServer]:
+    """A real uvicorn in a thread, on 127.0.0.1. Without a registry: the models of the settings."""
     server = make_server(settings, registry)
     listener = bind("127.0.0.1", port)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), name="uvicorn", daemon=True)
@@ -217,7 +237,7 @@ def running_server(registry: ModelRegistry, settings: Settings, port: int = 0) -
     thread.start()
     try:
         wait_until(lambda: server.started)
-        wait_until(lambda: running.service.warm)
+        wait_until(lambda: running.service.warm, ready_s)
         yield running
     finally:
         running.stop()
@@ -249,3 +269,10 @@ def wait_until(condition, timeout_s: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition never came true"
         time.sleep(0.005)
+
+
+def idle_lane(service: Any, stream_id: str) -> Any:
+    """A stream's lane, once its worker has given it back: a result is out before the lane counts what it cost."""
+    lane = service.streams.get(stream_id).lane
+    wait_until(lambda: lane.idle)
+    return lane
