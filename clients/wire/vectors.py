@@ -11,8 +11,6 @@ from typing import Any
 
 import msgspec
 
-from clients.wire.tiles import TilesPayload, encode_tiles, parse_tiles, reference_of
-
 from .binary import Flags, FrameMessage, Op, encode_frame
 from .handshake import Encoding, bearer_subprotocol
 from .messages import (
@@ -39,6 +37,7 @@ from .messages import (
     Timing,
     encode_message,
 )
+from .tiles import TilesPayload, encode_tiles, parse_tiles, reference_of
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -7,6 +7,8 @@ Whatever comes, a client ends or goes on in bounded time and memory. `then` says
     misbehaved  ends at once with an error that says how the server broke the protocol
     refused     ends at once with what the server said; there is no second attempt
     gives_up    ends when its attempts are used up
+
+Long, since it is a table. A new scenario is a function or a row, and is tested with every client.
 """
 
 from __future__ import annotations
