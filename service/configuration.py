@@ -27,7 +27,7 @@ DEFAULT_FILE = Path("afterimage.yaml")
 MAX_FILE_BYTES = 1 << 20
 OTHER_VARIABLES = MappingProxyType({
     FILE_VARIABLE: "the YAML file of settings, where `--config` does not name one",
-    "AFTERIMAGE_CACHE_DIR": "folder of compiled kernels and pulled models; default: `~/.cache/afterimage`",
+    "AFTERIMAGE_CACHE_DIR": "folder of kernels, pulled models and `--lan`; default: `~/.cache/afterimage`",
     "AFTERIMAGE_MODELS_DIR": "folder of pulled models; default: `models` in the folder above",
     "AFTERIMAGE_CATALOGUE": "a catalogue of models in place of the built-in one, TOML",
     "AFTERIMAGE_TOKEN": "token that `afterimage stream` shows to a server",

@@ -6,27 +6,44 @@ const KEPT = "afterimage-key";
 const PART = "join";
 
 /**
- * The key of this tab. A code in the address is traded for one, and taken out of the address first, so that it stands in no
- * history and in no picture of the screen.
+ * The key of this tab. A code in the address is traded for one, and taken out of the address first, so that it stands in
+ * no history and in no picture of the screen.
  * @returns {Promise<{key: string, trouble: string}>} key: "" where there is none; trouble: why a code gave none, in words
  */
 export async function joined() {
   const code = new URLSearchParams(location.hash.slice(1)).get(PART);
-  if (code === null) return { key: sessionStorage.getItem(KEPT) ?? "", trouble: "" };
+  if (code === null) return { key: kept(), trouble: "" };
   history.replaceState(null, "", location.pathname + location.search);
   try {
     const { key } = await ask("POST", "v1/join", "", { code });
-    sessionStorage.setItem(KEPT, key);
+    keep(key);
     return { key, trouble: "" };
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    return { key: sessionStorage.getItem(KEPT) ?? "", trouble: troubleWords(error) };
+    return { key: kept(), trouble: troubleWords(error) };
   }
 }
 
 /** Call when another code comes into the address: whoever scans again stays on the page. */
 export function onCode(/** @type {() => void} */ call) {
   addEventListener("hashchange", () => location.hash.startsWith(`#${PART}=`) && call());
+}
+
+/** Of browsers that give pages no storage a reload asks for another code. */
+function kept() {
+  try {
+    return sessionStorage.getItem(KEPT) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+function keep(key) {
+  try {
+    sessionStorage.setItem(KEPT, key);
+  } catch {
+    // the page has it, and that is all
+  }
 }
 
 function troubleWords(/** @type {ApiError} */ { status, detail }) {

@@ -486,6 +486,31 @@ def test_a_key_is_asked_for_and_refused_in_words(visit, tmp_path: Path) -> None:
         assert stream.owner == "door"
 
 
+def test_a_code_lets_a_tab_in_and_is_taken_out_of_the_address(visit, tmp_path: Path) -> None:
+    settings = make_settings(lan=True, state_folder=tmp_path)
+    with running_server(make_registry(FakeEngine().model()), settings) as server:
+        joins, address = server.service.access.joins, f"{server.url}/"
+        page = visit(server)
+        complains(page, "needs a key")
+        page.evaluate("location.hash = '#join=wrong'")  # as if it were scanned while the page is open
+        complains(page, "used before, or its time is over")
+        assert page.url == address
+        page.evaluate(f"location.hash = '#join={joins.new_code()}'")
+        says(page, "Ready to start")
+        assert page.url == address
+        assert page.get_by_role("alert").count() == 0
+        page.reload()
+        start(page)
+        (stream,) = server.service.streams.all()
+        assert stream.owner.startswith("joined-")
+        other = visit(server)
+        complains(other, "needs a key")
+        other.goto("about:blank")
+        other.add_init_script("Object.defineProperty(window, 'sessionStorage', { get() { throw new Error(); } })")
+        other.goto(f"{address}#join={joins.new_code()}")
+        says(other, "Ready to start")
+
+
 def test_a_server_that_goes_away_and_comes_back(visit) -> None:
     engine, settings = FakeEngine(), make_settings(retry_after_ms=300)
     with running_server(make_registry(engine.model()), settings) as first:
