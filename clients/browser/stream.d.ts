@@ -25,7 +25,10 @@ export interface StreamOptions {
   openTimeoutMs?: number;
   /** From the handshake to `ready`: a model's first use compiles it; default 120 000. */
   readyTimeoutMs?: number;
-  /** A connection on which a frame is under way and nothing comes for so long is given up; default 5000. */
+  /**
+   * A connection on which a frame is under way and nothing comes for so long is given up; four round trips where that is
+   * longer, and twice as long each time until something comes; default 5000.
+   */
   stallMs?: number;
   /** No frame is sent while more than this waits in the socket; default 131 072. */
   maxBufferedBytes?: number;
