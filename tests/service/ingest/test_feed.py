@@ -20,8 +20,8 @@ ADDRESS = "/v1/streams/door"
 
 @pytest.fixture
 def film(tmp_path: Path) -> str:
-    """Two minutes that change twice a second."""
-    return clip(tmp_path / "film.mp4", [50 + 100 * (number % 2) for number in range(240)], fps=2)
+    """A minute that changes ten times a second."""
+    return clip(tmp_path / "film.mp4", [50 + 100 * (number % 2) for number in range(600)], fps=10)
 
 
 def feed_of(client, name: str = "door") -> Feed:
