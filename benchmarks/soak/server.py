@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-READY_S = 240.0
+READY_S = 400.0
 """Where the kernels are not compiled yet, the first start takes minutes."""
 
 
@@ -105,7 +105,12 @@ class ServerProcess:
             return json.load(response)
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            if self.running:
+                self.kill()
+            raise
         return self
 
     def __exit__(

@@ -70,6 +70,18 @@ def test_growth_is_that_after_the_first_while() -> None:
     assert watch.growth(10) == pytest.approx(0.1)
 
 
+def test_a_server_that_is_not_ready_in_time_is_not_left_running(
+    tmp_path: Path, settings: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.soak.server.READY_S", 0.0)
+    server = ServerProcess(tmp_path, settings)
+    with pytest.raises(RuntimeError, match="not ready"), server:
+        raise AssertionError("it was taken to be ready")
+    assert server.pid
+    assert not server.running
+
+
+@pytest.mark.timeout(600)  # where the kernels are not compiled yet
 def test_many_clients_that_come_and_go(tmp_path: Path, settings: dict) -> None:
     with ServerProcess(tmp_path, settings) as server:
         report = crowd(server, 4.0, 12)
@@ -81,6 +93,7 @@ def test_many_clients_that_come_and_go(tmp_path: Path, settings: dict) -> None:
     assert report.figures["aborts"] + report.figures["resets"] > 0
 
 
+@pytest.mark.timeout(600)
 def test_killed_and_started_again(tmp_path: Path, settings: dict) -> None:
     with ServerProcess(tmp_path, settings) as server:
         report = restart(server, 1, 2.0)

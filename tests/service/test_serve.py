@@ -62,8 +62,14 @@ serve(make_settings(), make_registry(engine.model()))
 """
 
 
-def open_socket(port: int, stream_id: str = "door"):
-    return connect(f"ws://127.0.0.1:{port}/v1/streams/{stream_id}/ws", subprotocols=subprotocols(), compression=None)
+def open_socket(port: int, stream_id: str = "door", receive_bytes: int | None = None):
+    """receive_bytes : what the client's side of the socket holds that was not read; None: what the system chooses."""
+    url = f"ws://127.0.0.1:{port}/v1/streams/{stream_id}/ws"
+    raw = socket.socket()
+    if receive_bytes is not None:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    raw.connect(("127.0.0.1", port))
+    return connect(url, sock=raw, subprotocols=subprotocols(), compression=None)
 
 
 def test_uvicorns_defaults_are_overridden(engine: FakeEngine) -> None:
@@ -312,8 +318,8 @@ def test_a_connection_that_dies_leaves_nothing_behind_but_the_cache(engine: Fake
 
 
 @contextmanager
-def greeted(port: int, stream_id: str, **fields) -> Iterator:
-    with open_socket(port, stream_id) as opened:
+def greeted(port: int, stream_id: str, receive_bytes: int | None = None, **fields) -> Iterator:
+    with open_socket(port, stream_id, receive_bytes) as opened:
         opened.send(json.dumps({"type": "hello", **fields}))
         assert json.loads(opened.recv(5))["type"] == "ready"
         yield opened
@@ -345,10 +351,10 @@ def test_a_client_that_never_reads_slows_nobody_and_fills_nothing(engine: FakeEn
     settings = make_settings(outbox_messages=2, send_timeout_s=60)
     with (
         running_server(make_registry(engine.model()), settings) as server,
-        greeted(server.port, "deaf", outputs=["detections", "annotated"]) as deaf_socket,
+        greeted(server.port, "deaf", 1 << 14, outputs=["detections", "annotated"]) as deaf_socket,
         greeted(server.port, "good") as good,
     ):
-        deaf, deadline, refusals = Deaf(deaf_socket.socket), time.monotonic() + 30, 0
+        deaf, deadline, refusals = Deaf(deaf_socket.socket), time.monotonic() + 90, 0
         while refusals < 100:
             assert time.monotonic() < deadline, "the server goes on reading from a client that does not"
             refusals = 0 if deaf.send() else refusals + 1
@@ -367,9 +373,9 @@ def test_a_client_that_does_not_read_is_given_up_after_a_time(engine: FakeEngine
     settings = make_settings(outbox_messages=2, send_timeout_s=0.3)
     with (
         running_server(make_registry(engine.model()), settings) as server,
-        greeted(server.port, "deaf", outputs=["annotated"]) as deaf_socket,
+        greeted(server.port, "deaf", 1 << 14, outputs=["annotated"]) as deaf_socket,
     ):
-        deaf, deadline = Deaf(deaf_socket.socket), time.monotonic() + 30
+        deaf, deadline = Deaf(deaf_socket.socket), time.monotonic() + 90
         while server.service.connections:
             assert time.monotonic() < deadline, "it is still connected"
             try:
