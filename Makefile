@@ -6,6 +6,8 @@ READY := .venv/.ready
 MODEL ?=
 HOST ?= 127.0.0.1
 PORT ?= 8000
+# Of the tests; 0: all in the process that `make` starts.
+PROCESSES ?= 2
 
 .PHONY: setup run test test-aarch64 soak lint format bench lock clean
 
@@ -21,8 +23,9 @@ $(READY): requirements.lock pyproject.toml
 run: setup
 	$(BIN)/afterimage serve $(if $(MODEL),"$(MODEL)") --host $(HOST) --port $(PORT)
 
+# Each file in one process, in the order in which they are found, so that no slow file is left for the end.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # Kernels and exact streams as aarch64 code, in emulation. Takes about an hour and two packages of the system, see the script.
 AARCH64 := tests/emulated/aarch64.sh

@@ -28,6 +28,7 @@ from kernels.frame import (
     DECISION,
     EVERYTHING,
     FRAME,
+    HINTED,
     IMAGE,
     MOST,
     OPEN_WORDS,
@@ -43,6 +44,7 @@ from kernels.ingest import show_tiles
 from kernels.program import share_of_turn
 from kernels.record import encode
 
+Tiles = npt.NDArray[np.bool_]
 Decision = Literal["keyframe", "partial", "reuse"]
 DECISIONS: tuple[Decision, ...] = ("reuse", "partial", "keyframe")
 """As `kernels.frame` numbers them."""
@@ -84,6 +86,8 @@ class Opening:
         self._exposure = Exposure(exposure, self.reference.shape)
         self._forecast = Forecast(len(self.grid), plan.whole_from, policy.keyframe_fraction)
         self._settled = False
+        self._within = np.zeros(self.grid.shape, np.uint8)
+        self._as_it_was = False  # whether the last frame was compared as it was, at its own exposure and in its place
         turn = plan.program.turn
         self._read_in_turn = [
             (turn[i], turn[i + 1])
@@ -98,14 +102,15 @@ class Opening:
             self.reference, self.reference, self.tiles, np.empty_like(self.tiles), self.grid.tile, self._noise.limits,
             self._noise.sums, self._noise.counts, 0, 0, len(self.grid), len(self.grid), 0, 0, state.words,
             state.touched, state.mask_table, plan.table, *plan.line, state.arena, image.layout, self._lanes,
-            plan.needs.image_reach_tiles if image.outside else 0, int(self.shows), plan.program.turn, 0, 0, 0, 0,
+            plan.needs.image_reach_tiles if image.outside else 0, int(self.shows), plan.program.turn, 0, 0,
+            self._within, 0, 0, 0,
         )  # fmt: skip
         assert self._words.size == OPEN_WORDS
 
     @property
     def nbytes(self) -> int:
         """Memory held."""
-        return self.reference.nbytes + self.tiles.nbytes + self._noise.nbytes + self._exposure.nbytes
+        return self.reference.nbytes + 2 * self.tiles.nbytes + self._noise.nbytes + self._exposure.nbytes
 
     @property
     def decision(self) -> Decision:
@@ -121,12 +126,13 @@ class Opening:
     def _lanes(self) -> int:
         return self._plan.channels if self._plan.maps[0].is_interleaved else LANES
 
-    def take(self, frame: Frame, whole: bool, fresh: bool, part: int, parts: int) -> int:
+    def take(self, frame: Frame, whole: bool, fresh: bool, part: int, parts: int, within: Tiles | None = None) -> int:
         """Compare a frame, and take it in where it has changed; returns the nanoseconds that this took.
 
         Where much has changed, as it would be at the exposure of the reference frame, if that explains most of it.
         whole : take it in everywhere, as it is. fresh : marks may be left of a frame that failed. part, parts : of the
-        turn of refresh (see `kernels.frame`).
+        turn of refresh (see `kernels.frame`). within : the only tiles that can differ from the frame before; all are
+        looked at nevertheless where that one was not compared as it was.
         """
         words, exposure, tiles = self._words, self._exposure, len(self.grid)
         words[VALID], words[EVERYTHING], words[PART], words[PARTS] = not whole, fresh, part, parts
@@ -139,7 +145,10 @@ class Opening:
             exposure.forget()
         asks = exposure.is_worth_trying and not self._settled
         follows, shown, suspect = self._mover.is_due, exposure.show(frame), int(SUSPICIOUS * tiles)
-        self._open(shown, suspect if asks or follows else tiles)
+        hinted = within is not None and not whole and self._as_it_was and not exposure.active
+        if within is not None:
+            self._within[:] = within
+        self._open(shown, suspect if asks or follows else tiles, hinted)
         self._motion = None
         if whole or words[CHANGED] <= suspect:
             self._mover.rest()
@@ -158,8 +167,9 @@ class Opening:
                 self._open(frame, tiles)
         if self._image is not None and self._is_read_again(part, parts) and self.decision == "partial":
             self.show(self._image[1])  # which other streams of this thread have used meanwhile
-        if not whole:
+        if not whole and not words[HINTED]:
             self._noise.advance(self.reference)
+        self._as_it_was = self._motion is None and not exposure.active
         exposure.advance()
         return time.perf_counter_ns() - begun
 
@@ -216,10 +226,13 @@ class Opening:
         self.tiles[:] = marked > 0
         return int(np.count_nonzero(self.tiles))
 
-    def _open(self, frame: Frame, suspect: int) -> None:
-        """Compare, decide and take in; nothing but the answer `ASK` where more than `suspect` tiles have changed."""
+    def _open(self, frame: Frame, suspect: int, hinted: bool = False) -> None:
+        """Compare, decide and take in; nothing but the answer `ASK` where more than `suspect` tiles have changed.
+
+        hinted : nothing but the tiles told of can have.
+        """
         words = self._words
-        words[FRAME], words[SUSPECT] = frame.ctypes.data, suspect
+        words[FRAME], words[SUSPECT], words[HINTED] = frame.ctypes.data, suspect, hinted
         open_frame(words)
 
     def _place_image(self) -> None:

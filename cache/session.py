@@ -22,7 +22,7 @@ import numpy.typing as npt
 from cache.arena import LANES, aligned_zeros
 from cache.change import Frame, TileGrid
 from cache.half import HalfState
-from cache.opening import Decision, Opening, reason_of
+from cache.opening import Decision, Opening, Tiles, reason_of
 from cache.plan import Plan, Tap
 from cache.refresh import Turn
 from cache.sliding import Slider
@@ -202,16 +202,18 @@ class Session:
             raise ValueError(f"expected finite factors of 0 or more, got {found.min():g} to {found.max():g}")
         self._epsilons[:] = self.plan.program.epsilons * found
 
-    def push(self, frame: Frame, at_s: float | None = None) -> FrameResult:
+    def push(self, frame: Frame, at_s: float | None = None, within: Tiles | None = None) -> FrameResult:
         """Run one frame.
 
         frame : uint8[H, W, C] at the plan's size and in its channel order. at_s : when it came, in seconds of a clock
-        that only rises; None where frames have no time. Raises ValueError for another shape or dtype (the session keeps
-        its state); any other error invalidates the session, so that the next frame is a keyframe.
+        that only rises; None where frames have no time. within : bool[rows, columns] of `grid`, tiles outside of which
+        no byte differs from the frame pushed before, which are not compared; None where that is not known. Raises
+        ValueError for another shape or dtype (the session keeps its state); any other error invalidates the session, so
+        that the next frame is a keyframe.
         """
-        return self.run(self.begin(frame, at_s))
+        return self.run(self.begin(frame, at_s, within))
 
-    def begin(self, frame: Frame, at_s: float | None = None) -> Begun:
+    def begin(self, frame: Frame, at_s: float | None = None, within: Tiles | None = None) -> Begun:
         """Compare a frame and take it in: the first part of `push`, with its arguments and errors.
 
         Before another session of this thread begins, the steps that read the image must have been run.
@@ -221,6 +223,8 @@ class Session:
             raise ValueError(f"expected a frame uint8{list(expected)}, got {type(frame).__name__}")
         if frame.shape != expected or frame.dtype != np.uint8:
             raise ValueError(f"expected a frame uint8{list(expected)}, got {frame.dtype}{list(frame.shape)}")
+        if within is not None and (within.shape != self.grid.shape or within.dtype != np.bool_):
+            raise ValueError(f"expected tiles bool{list(self.grid.shape)}, got {within.dtype}{list(within.shape)}")
         frame = np.ascontiguousarray(frame)
         start, opening = time.perf_counter_ns(), self._opening
         fresh, whole = not self._valid, not (self._valid and self._reference_valid)
@@ -229,7 +233,7 @@ class Session:
         self._valid, self._done = False, 0.0
         part, parts = self._turn.next(at_s)
         self._running[RUN_PART], self._running[RUN_PARTS] = part, parts
-        compare_ns = opening.take(frame, whole, fresh, part, parts)
+        compare_ns = opening.take(frame, whole, fresh, part, parts, within)
         decision = opening.decision
         if decision == "keyframe":
             self._turn.restart()

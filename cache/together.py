@@ -16,6 +16,7 @@ from itertools import repeat
 import numpy as np
 
 from cache.change import Frame
+from cache.opening import Tiles
 from cache.plan import Plan
 from cache.session import Begun, FrameResult, Session
 from cache.state import workspace
@@ -26,20 +27,24 @@ Outcome = FrameResult | Exception
 
 
 def push_together(
-    sessions: Sequence[Session], frames: Sequence[Frame], at_s: Sequence[float | None] | None = None
+    sessions: Sequence[Session],
+    frames: Sequence[Frame],
+    at_s: Sequence[float | None] | None = None,
+    within: Sequence[Tiles | None] | None = None,
 ) -> list[Outcome]:
     """Run one frame of each of several sessions, as `Session.push` does one after the other, to the last bit.
 
-    sessions : different ones of one plan, held by the calling thread. frames, at_s : as `Session.push` takes them, one
-    for each. At most `plan.together` partial frames go through the steps together. Returns what each session gave: its
-    result, or the error that `push` would have raised, which says nothing of the others. A result's `infer_ns` is an
-    equal share of what frames took together. Raises ValueError for sessions that are of several plans or given twice,
-    and for another number of frames than of sessions.
+    sessions : different ones of one plan, held by the calling thread. frames, at_s, within : as `Session.push` takes
+    them, one for each. At most `plan.together` partial frames go through the steps together. Returns what each session
+    gave: its result, or the error that `push` would have raised, which says nothing of the others. A result's
+    `infer_ns` is an equal share of what frames took together. Raises ValueError for sessions that are of several plans
+    or given twice, and for another number of frames than of sessions.
     """
     times = tuple(repeat(None, len(sessions))) if at_s is None else tuple(at_s)
-    if not len(sessions) == len(frames) == len(times):
-        found = f"{len(frames)} and {len(times)}"
-        raise ValueError(f"expected a frame and a time for each of {len(sessions)} sessions, got {found}")
+    hints = tuple(repeat(None, len(sessions))) if within is None else tuple(within)
+    if not len(sessions) == len(frames) == len(times) == len(hints):
+        found = f"{len(frames)}, {len(times)} and {len(hints)}"
+        raise ValueError(f"expected a frame, a time and a hint for each of {len(sessions)} sessions, got {found}")
     if len({id(session) for session in sessions}) < len(sessions):
         raise ValueError("expected different sessions, got one twice")
     if len({id(session.plan) for session in sessions}) > 1:
@@ -47,8 +52,8 @@ def push_together(
     if not sessions:
         return []
     batch = _Batch(sessions[0].plan)
-    for session, frame, at in zip(sessions, frames, times, strict=True):
-        batch.add(session, frame, at)
+    for session, frame, at, hint in zip(sessions, frames, times, hints, strict=True):
+        batch.add(session, frame, at, hint)
     batch.run()
     return [batch.outcomes[id(session)] for session in sessions]
 
@@ -61,14 +66,14 @@ class _Batch:
         self._waiting: list[tuple[Session, Begun, int, int]] = []  # address of the record, nanoseconds so far
         self.outcomes: dict[int, Outcome] = {}
 
-    def add(self, session: Session, frame: Frame, at_s: float | None) -> None:
+    def add(self, session: Session, frame: Frame, at_s: float | None, within: Tiles | None) -> None:
         """Take a frame in; partial ones wait for others, all else is done at once."""
         key, plan = id(session), self._plan
         try:
             if plan.together == 1:
-                self.outcomes[key] = session.push(frame, at_s)
+                self.outcomes[key] = session.push(frame, at_s, within)
                 return
-            begun = session.begin(frame, at_s)
+            begun = session.begin(frame, at_s, within)
             if begun.decision != "partial":
                 self.outcomes[key] = session.run(begun)
                 return

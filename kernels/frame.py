@@ -33,7 +33,7 @@ from kernels.record import (
     unsigned_at,
     words_at,
 )
-from kernels.tile_diff import changed_tiles, differing_tiles
+from kernels.tile_diff import changed_tiles, changed_tiles_within, differing_tiles
 
 # Words of the record of `open_frame`; arrays take their address and shape.
 # FRAME, REFERENCE : uint8[H, W, C]. TILES, GROWN : uint8[rows, columns], the latter scratch. TILE : edge, px.
@@ -44,7 +44,8 @@ from kernels.tile_diff import changed_tiles, differing_tiles
 # TABLE, SLOPE, SHIFT : normalisation (`show_tiles`). IMAGE : float32[n] that map 0 lies in, PLACE where, IMAGE_LANES
 # its channels side by side. REACH : tiles around the changed ones that are made too. SHOWS : 0 where others do that.
 # IMAGE_END : float64[1 or more], where in a turn (see `run`) the image ends. PART, PARTS : which of so many parts of a
-# turn is due: tiles in it are taken in where any byte differs. 0 parts for none.
+# turn is due: tiles in it are taken in where any byte differs. 0 parts for none. WITHIN : uint8[rows, columns], where
+# HINTED the only tiles that can have changed; nothing is learnt of noise then.
 # Answers: CHANGED tiles, DECISION.
 FRAME, REFERENCE, TILES, GROWN = 0, 4, 8, 11
 TILE, LIMITS, SUMS, COUNTS = 14, 15, 18, 21
@@ -52,7 +53,8 @@ SEEN, SEEN_END, SUSPECT, MOST, VALID, EVERYTHING = range(24, 30)
 STATE, TOUCHED, MASKS, TABLE, SLOPE, SHIFT = 30, 32, 34, 37, 40, 42
 IMAGE, PLACE, IMAGE_LANES, REACH, SHOWS = 44, 46, 50, 51, 52
 IMAGE_END, PART, PARTS = 53, 55, 56
-CHANGED, DECISION, OPEN_WORDS = range(57, 60)
+WITHIN, HINTED = 57, 60
+CHANGED, DECISION, OPEN_WORDS = range(61, 64)
 REUSE, PARTIAL, KEYFRAME, ASK = range(4)
 
 # Words of the record of `run_frame`: the arguments of `run` in order, then those of `hand_out` and `work_done`.
@@ -73,12 +75,17 @@ def open_frame(r: np.ndarray) -> None:
     state, changed = ints_at(r, STATE), tiles.size
     moved = state[MOVES] != 0
     if r[VALID]:
-        sums = index_2d_at(r, SUMS)
-        changed = changed_tiles(frame, reference, r[TILE], index_2d_at(r, LIMITS), sums, tiles)
+        sums, limits = index_2d_at(r, SUMS), index_2d_at(r, LIMITS)
+        if r[HINTED]:
+            within = mask_at(r[WITHIN], r[WITHIN + 1], r[WITHIN + 2])
+            changed = changed_tiles_within(frame, reference, r[TILE], limits, within, tiles)
+        else:
+            changed = changed_tiles(frame, reference, r[TILE], limits, sums, tiles)
         if changed > r[SUSPECT]:
             r[CHANGED], r[DECISION] = changed, ASK
             return
-        count_differences(reference, r[TILE], sums, r[SEEN], r[SEEN_END], index_2d_at(r, COUNTS))
+        if not r[HINTED]:
+            count_differences(reference, r[TILE], sums, r[SEEN], r[SEEN_END], index_2d_at(r, COUNTS))
     decision = PARTIAL
     if not r[VALID] or changed > r[MOST]:
         decision = KEYFRAME

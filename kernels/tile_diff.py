@@ -10,23 +10,28 @@ import numpy as np
 from kernels.jit import jit
 from kernels.simd import absolute_differences, address_of, word_sum_4, word_sum_8, word_sum_16
 
-__all__ = ["changed_tiles", "differing_tiles"]
+__all__ = ["changed_tiles", "changed_tiles_within", "differing_tiles"]
 
 
 @jit
-def _sum_differences(frame: np.ndarray, reference: np.ndarray, top: int, bottom: int, sums: np.ndarray) -> None:
-    """sums uint16[W * C] = absolute differences of rows top to bottom - 1, summed per column and channel."""
-    bytes_per_row = frame.shape[1] * frame.shape[2]
-    vectors = bytes_per_row // 32
+def _sum_differences(
+    frame: np.ndarray, reference: np.ndarray, top: int, bottom: int, first: int, end: int, sums: np.ndarray
+) -> None:
+    """sums uint16[W * C] = absolute differences of rows top to bottom - 1, summed per column and channel.
+
+    first, end : of those W * C, which are wanted; the others stay.
+    """
+    bytes_per_row, vectors = frame.shape[1] * frame.shape[2], (end - first) // 32
     flat_frame, flat_reference = frame.reshape(-1), reference.reshape(-1)
-    start = top * bytes_per_row
+    start = top * bytes_per_row + first
     absolute_differences(
-        address_of(sums), address_of(frame) + start, address_of(reference) + start, bytes_per_row, bottom - top, vectors
-    )
-    sums[vectors * 32 :] = 0
+        address_of(sums) + first * 2, address_of(frame) + start, address_of(reference) + start, bytes_per_row,
+        bottom - top, vectors,
+    )  # fmt: skip
+    sums[first + vectors * 32 : end] = 0
     for y in range(top, bottom):
         start = y * bytes_per_row
-        for i in range(vectors * 32, bytes_per_row):
+        for i in range(first + vectors * 32, end):
             difference = np.int64(flat_frame[start + i]) - np.int64(flat_reference[start + i])
             sums[i] += np.uint16(abs(difference))
 
@@ -63,13 +68,46 @@ def changed_tiles(
     changed = 0
     for tile_y in range(tiles.shape[0]):
         top = tile_y * tile
-        _sum_differences(frame, reference, top, min(top + tile, height), columns)
+        _sum_differences(frame, reference, top, min(top + tile, height), 0, width * channels, columns)
         for tile_x in range(tiles.shape[1]):
             left = tile_x * tile
             total = _total(columns, tile, left, min(left + tile, width), channels)
             over = total > limits[tile_y, tile_x]
             sums[tile_y, tile_x], tiles[tile_y, tile_x] = total, over
             changed += over
+    return changed
+
+
+@jit
+def changed_tiles_within(
+    frame: np.ndarray, reference: np.ndarray, tile: int, limits: np.ndarray, within: np.ndarray, tiles: np.ndarray
+) -> int:
+    """As `changed_tiles`, where nothing but the tiles marked in `within` can have changed: the others are not read.
+
+    within : uint8[ceil(H / tile), ceil(W / tile)]. The rest as there.
+    """
+    height, width, channels = frame.shape
+    columns = np.empty(width * channels, np.uint16)
+    changed = 0
+    for tile_y in range(tiles.shape[0]):
+        first, end = tiles.shape[1], 0
+        for tile_x in range(tiles.shape[1]):
+            tiles[tile_y, tile_x] = 0
+            if within[tile_y, tile_x]:
+                first, end = min(first, tile_x), tile_x + 1
+        if end == 0:
+            continue
+        top = tile_y * tile
+        left, right = first * tile, min(end * tile, width)
+        _sum_differences(
+            frame, reference, top, min(top + tile, height), left * channels, right * channels, columns
+        )  # fmt: skip
+        for tile_x in range(first, end):
+            if within[tile_y, tile_x]:
+                left = tile_x * tile
+                over = _total(columns, tile, left, min(left + tile, width), channels) > limits[tile_y, tile_x]
+                tiles[tile_y, tile_x] = over
+                changed += over
     return changed
 
 

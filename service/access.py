@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 
 from service.errors import Problem, printable
-from service.keys import KeyRing, Scope
+from service.keys import KeyRing, KeyRings, Scope
+from service.lan.joins import open_joins
 from service.rates import Buckets
 from service.settings import Settings, is_loopback
 
@@ -58,7 +59,10 @@ class Access:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._loopback = is_loopback(settings.host)
-        self.keys = None if settings.keys_file is None else KeyRing(settings.keys_file)
+        self.joins = open_joins(settings) if settings.lan else None
+        rings = [] if settings.keys_file is None else [KeyRing(settings.keys_file)]
+        rings += [] if self.joins is None else [self.joins.ring]
+        self.keys = KeyRings(*rings) if rings else None
         self._requests = Buckets(settings.max_request_rate, settings.max_request_rate)
         failures_per_s = settings.max_auth_failures_per_min / 60
         self._failures = Buckets(failures_per_s, settings.max_auth_failures_per_min)

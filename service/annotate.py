@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.wire import ClassScore, Detection
+from clients.wire import Changes, ClassScore, Detection
+from service.overlay import strip, tint
 
 _GOLDEN = 0.618034  # steps through the hues without coming near one used shortly before
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -29,11 +30,18 @@ def annotate(
     frame: NDArray[np.uint8],
     detections: Sequence[Detection] | None = None,
     classes: Sequence[ClassScore] | None = None,
+    changes: Changes | None = None,
+    compute_fraction: float | None = None,
 ) -> NDArray[np.uint8]:
-    """A copy of the frame, uint8[H, W, 3] BGR, with boxes, keypoints and captions drawn."""
+    """A copy of the frame, uint8[H, W, 3] BGR, with boxes, keypoints and captions drawn.
+
+    changes : what was recomputed, to be drawn below them; None: not. compute_fraction : to be told with it.
+    """
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
         raise ValueError(f"expected a frame uint8[H, W, 3], got {frame.dtype}{list(frame.shape)}")
     image = frame.copy()
+    if changes is not None:
+        tint(image, changes)
     height, width = image.shape[:2]
     line = max(1, round(min(height, width) / 300))
     captions = _Captions(image, max(0.4, min(height, width) / 900))
@@ -55,6 +63,8 @@ def annotate(
         tall = captions.height(text) + line
         captions.add(text, left, (top, top + tall, bottom + tall), colour_of(detection.class_id))
     captions.draw()
+    if changes is not None:
+        strip(image, changes, compute_fraction)
     return image
 
 

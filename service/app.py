@@ -12,8 +12,9 @@ from starlette.types import ASGIApp, Message
 from service import configuration, errors, ws
 from service.body_guard import BodyGuard, BodyLimits
 from service.headers import SecurityHeaders
+from service.mqtt.link import open_link
 from service.registry import ModelRegistry
-from service.routes import deepstack, detect, health, metrics, models, open_inference, page, streams
+from service.routes import deepstack, detect, health, join, metrics, models, open_inference, page, streams, views
 from service.settings import Settings
 from service.state import Service
 from service.traces import open_traces
@@ -24,8 +25,10 @@ TITLE = "Afterimage"
 class _App(FastAPI):
     """With security headers on whatever is answered, errors of the framework included."""
 
+    strict_transport = True
+
     def build_middleware_stack(self) -> ASGIApp:
-        return SecurityHeaders(super().build_middleware_stack())
+        return SecurityHeaders(super().build_middleware_stack(), strict_transport=self.strict_transport)
 
 
 def create_app(settings: Settings | None = None, registry: ModelRegistry | None = None) -> FastAPI:
@@ -33,15 +36,16 @@ def create_app(settings: Settings | None = None, registry: ModelRegistry | None 
 
     settings : None reads the environment and the file of settings, if there is one
     registry : None makes one of the settings' models
-    Raises TracesError where spans are asked for and cannot be made.
+    Raises TracesError where spans are asked for and cannot be made, MqttError where a broker is and cannot be used.
     """
     chosen = settings if settings is not None else configuration.load().settings
     known = registry if registry is not None else ModelRegistry.from_settings(chosen)
     traces = open_traces(chosen)
+    link = open_link(chosen)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = Service(chosen, known, traces)
+        service = Service(chosen, known, traces, link=link)
         app.state.service = service
         await service.start()
         await _build_routes(app)
@@ -53,6 +57,8 @@ def create_app(settings: Settings | None = None, registry: ModelRegistry | None 
     summary = "Video inference that computes only what changed"
     # Swagger's and ReDoc's pages run scripts of a foreign host; /openapi.json is there for tools that one trusts.
     app = _App(title=TITLE, summary=summary, lifespan=lifespan, docs_url=None, redoc_url=None)
+    # A certificate of our own making is for today's network; the host's name, localhost too, has plain ports as well.
+    app.strict_transport = not chosen.lan or chosen.tls_certificate is not None
     errors.install(app)
     app.add_middleware(BodyGuard, limits=BodyLimits.of(chosen))
     if chosen.allowed_origins:
@@ -65,7 +71,8 @@ def create_app(settings: Settings | None = None, registry: ModelRegistry | None 
         )
     for router in (health.router, metrics.router, models.router, detect.router, streams.router, ws.router):
         app.include_router(router)
-    for router in (open_inference.router, deepstack.router, page.router):
+    app.include_router(views.router)
+    for router in (open_inference.router, deepstack.router, page.router, join.router):
         app.include_router(router)
     return app
 

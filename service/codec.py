@@ -99,8 +99,11 @@ def read_header(data: Buffer) -> ImageHeader:
     raise UnsupportedImage(f"expected a JPEG, PNG or WebP image, got data that starts {start[:8]!r}")
 
 
-def decode(data: Buffer, limits: Limits = DEFAULT_LIMITS) -> Image:
+def decode(data: Buffer, limits: Limits = DEFAULT_LIMITS, *, apart: bool = False) -> Image:
     """Pixels of an encoded image: uint8[H, W, 3] BGR, C-contiguous, a new array.
+
+    apart : the colour of a JPEG is not smoothed over the borders of its units of 16 px: they are tiles that have
+    nothing to do with each other.
 
     Raises TooManyBytes, TooManyPixels, TooCostly (all before pixels are allocated), UnsupportedImage, TruncatedImage
     or CorruptImage.
@@ -111,7 +114,7 @@ def decode(data: Buffer, limits: Limits = DEFAULT_LIMITS) -> Image:
     if header.width * header.height > limits.max_pixels:
         got = f"{header.width}x{header.height}, {header.width * header.height} pixels"
         raise TooManyPixels(f"expected at most {limits.max_pixels} pixels, got {got}")
-    image = _decode_jpeg(data) if header.format == "jpeg" else _decode_other(data, header)
+    image = _decode_jpeg(data, apart) if header.format == "jpeg" else _decode_other(data, header)
     if image.shape != (header.height, header.width, 3):
         got = f"{image.shape[1]}x{image.shape[0]}"
         raise CorruptImage(f"expected {header.width}x{header.height} pixels as the header says, got {got}")
@@ -157,12 +160,12 @@ def _jpeg_header(data: Buffer) -> ImageHeader:
     return ImageHeader("jpeg", width, height)
 
 
-def _decode_jpeg(data: Buffer) -> Image:
+def _decode_jpeg(data: Buffer, apart: bool) -> Image:
     """By libjpeg-turbo; what it cannot turn into BGR (CMYK) goes to OpenCV."""
     raw = bytes(data)
     check_scans(raw)
     try:
-        image: Image = simplejpeg.decode_jpeg(raw, colorspace="BGR", strict=True)
+        image: Image = simplejpeg.decode_jpeg(raw, colorspace="BGR", fastupsample=apart, strict=True)
         return image
     except (ValueError, KeyError) as error:  # KeyError: a chroma subsampling that simplejpeg has no name for
         problem = _jpeg_error(error, raw)

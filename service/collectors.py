@@ -79,6 +79,10 @@ def service_metrics(service: Service) -> list[Metric]:
         _gauge("afterimage_streams_active", "Streams that there are, with and without a connection.",
                {("connected",): connected, ("detached",): len(streams) - connected}, "state"),
         _gauge("afterimage_streams_limit", "Most streams at once.", {(): service.settings.max_streams}),
+        _gauge("afterimage_sources", "Cameras of the configuration.",
+               {(state,): count for state, count in service.feeds.states().items()}, "state"),
+        CounterMetricFamily("afterimage_source_reconnects", "Times that cameras of the configuration were lost.",
+                            value=service.feeds.reconnects),
         _gauge("afterimage_connections", "WebSocket connections.", {(): len(service.connections)}),
         _gauge("afterimage_models", "Registered models.", {(state,): states[state] for state in _STATES}, "state"),
         _gauge("afterimage_cache_bytes", "Memory that is counted: plans, what streams and audits keep, work spaces.",
@@ -90,8 +94,30 @@ def service_metrics(service: Service) -> list[Metric]:
                             value=service.scheduler.busy_s),
         CounterMetricFamily("afterimage_evictions", "Caches of streams that were freed to make room for others.",
                             value=service.caches.evictions),
+        _gauge("afterimage_viewers", "Who looks at pictures of streams.", {(): service.viewing.viewers}),
+        _gauge("afterimage_view_bytes", "Pixels of last frames that are kept for snapshots.",
+               {(): service.viewing.kept_bytes}),
+        CounterMetricFamily("afterimage_view_pictures", "Pictures of streams that were drawn and encoded.",
+                            value=service.viewing.drawn),
+        CounterMetricFamily("afterimage_viewers_refused", "Viewers for whom there was no room.",
+                            value=service.viewing.refused),
+        *_mqtt_metrics(service),
         *audit_metrics(service.auditor, [stream.pipeline for stream in streams if stream.pipeline is not None]),
     ]  # fmt: skip
+
+
+def _mqtt_metrics(service: Service) -> list[Metric]:
+    link = None if service.mqtt is None else service.mqtt.link
+    messages = CounterMetricFamily(
+        "afterimage_mqtt_messages", "Messages for the MQTT broker, by what became of them.", labels=["outcome"]
+    )
+    for outcome in "published", "replaced", "dropped":
+        messages.add_metric([outcome], 0 if link is None else getattr(link, outcome))
+    connected = link is not None and link.connected
+    return [
+        _gauge("afterimage_mqtt_connected", "1 while there is a connection to the broker.", {(): connected}),
+        messages,
+    ]
 
 
 _PYTHON = platform.python_version()

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource
 
 from service.explain import problems, unknown
+from service.ingest.address import redact
 from service.settings import ENV_PREFIX, Settings
 
 FILE_VARIABLE = "AFTERIMAGE_CONFIG"
@@ -30,6 +31,7 @@ OTHER_VARIABLES = MappingProxyType({
     "AFTERIMAGE_MODELS_DIR": "folder of pulled models; default: `models` in the folder above",
     "AFTERIMAGE_CATALOGUE": "a catalogue of models in place of the built-in one, TOML",
     "AFTERIMAGE_TOKEN": "token that `afterimage stream` shows to a server",
+    "AFTERIMAGE_MQTT_PASSWORD": "password for the MQTT broker, where `mqtt_password_file` names no file",
     "AFTERIMAGE_AARCH64": "folder of the emulated machine that tests run on",
 })  # fmt: skip
 """Variables that are no settings of the server."""
@@ -208,7 +210,7 @@ def environment() -> _Layer:
             layer.values[key] = source.prepare_field_value(key, item, raw, is_complex)
             layer.origins[key] = name
         except ValueError:
-            layer.wrong.append(f"{name}: expected JSON, got {raw[:80]!r}")
+            layer.wrong.append(f"{name}: expected JSON, got {redact(raw)[:80]!r}")
     known = {f"{ENV_PREFIX}{key}".upper() for key in Settings.model_fields} | set(OTHER_VARIABLES)
     for variable, value in os.environ.items():
         link = _LINK.fullmatch(variable) or _LINK_VALUE.match(value)

@@ -26,13 +26,16 @@ from clients.wire import (
     Hello,
     Limits,
     Offer,
+    Op,
     Output,
     Policy,
     Ready,
     ResumeReason,
     ServerProtocol,
     WireError,
+    parse_tiles,
 )
+from service import codec
 from service.admission import Demand, Overloaded
 from service.caches import CacheFull
 from service.closing import Closing, cancel
@@ -41,6 +44,7 @@ from service.jobs import Answer, Computed, FrameJob, Refused, check_header, comp
 from service.metrics import Cause
 from service.outbox import Outbox
 from service.pacing import Pace, slower
+from service.reference import RULES, Reference
 from service.registry import ModelFailed, UnknownModel
 from service.state import Service
 from service.streams import NotAuthorised, Stream, StreamBusy, TooManyStreams
@@ -86,6 +90,7 @@ class StreamConnection:
         self._hello = Hello()
         self._reset_next = False
         self._pace = Pace()
+        self._reference: Reference | None = None
         self._deadline: float | None = None
 
     @property
@@ -172,6 +177,7 @@ class StreamConnection:
         if stream.lane is not None:
             self._watch.dropped(stream, len(self._service.scheduler.clear(stream.lane)), "left")
             stream.lane.taken = None  # or the lane would hold this connection for as long as the stream is kept
+        stream.reference = None
         self._service.streams.detach(stream, self)
 
     async def _send(self) -> None:
@@ -311,7 +317,10 @@ class StreamConnection:
         settings = self._service.settings
         assert stream.pipeline is not None
         self._watch.opened(stream)
-        self._protocol.opened()
+        offers = self._hello.tiles and settings.tiles
+        self._protocol.opened(tiles=offers)
+        self._reference = Reference(self._service.limits, 2 * settings.max_message_bytes) if offers else None
+        stream.reference = self._reference
         self._put(
             Ready(
                 stream_id=stream.id,
@@ -325,6 +334,7 @@ class StreamConnection:
                 resume_reason=reason,
                 resume_s=stream.resume_s,
                 max_fps=self._pace.max_fps,
+                tiles=RULES if offers else None,
             )
         )
 
@@ -336,7 +346,7 @@ class StreamConnection:
         self._settled.clear()
         self._watch.received(stream, frame)
         self._reset_next |= bool(frame.flags & Flags.RESET)  # kept for the next frame where this one is not computed
-        refused = check_header(frame.payload, self._hello.content_type, self._service.limits)
+        refused = self._refusal(frame)
         if refused is not None:
             return self._answer_refused(stream, frame.seq, refused)
         if self._pace.skips(received_ns, len(frame.payload), wanted=self._reset_next):
@@ -364,6 +374,27 @@ class StreamConnection:
                 self._drop(stream, frame.seq, "left")
                 raise Closing(CloseCode.NORMAL, "the stream is gone")
             await self._room_for(stream, frame)
+
+    def _refusal(self, frame: FrameMessage) -> Refused | None:
+        """Why a frame is not worth queueing, by its header and what it lies on; None if it is.
+
+        What is not refused here is part of the connection's picture, whatever becomes of the frame.
+        """
+        reference, wanted, limits = self._reference, self._hello.content_type, self._service.limits
+        if frame.op is not Op.TILES or reference is None:
+            refused = check_header(frame.payload, wanted, limits)
+            if refused is None and reference is not None:
+                header = codec.read_header(frame.payload)
+                size = header.width, header.height
+                reference.take_whole(frame.seq, frame.payload, size, self._protocol.waiting)
+            return refused
+        tiles = parse_tiles(frame.payload)
+        refused = check_header(tiles.image, wanted, limits, tiles.mosaic_size) if tiles.count else None
+        if refused is not None:
+            reference.forget()
+            return refused
+        why = reference.take_tiles(frame.seq, frame.payload, tiles)
+        return None if why is None else Refused(ErrorCode.REFERENCE_MISMATCH, why)
 
     async def _room_for(self, stream: Stream, frame: FrameMessage) -> None:
         """Wait until the lane may have room. A frame that waits as the connection ends is settled as dropped."""
@@ -394,6 +425,7 @@ class StreamConnection:
             annotate_quality=self._service.settings.jpeg_quality if wants_image else None,
             tracker=stream.tracker if Output.TRACKS in self._hello.outputs else None,
             changes=Output.CHANGES in self._hello.outputs,
+            referenced=None if self._reference is None else self._reference.at(frame.seq),
         )
 
     def _deliver(self, job: FrameJob, answer: Answer) -> None:
@@ -415,6 +447,7 @@ class StreamConnection:
         stream.counters.evicted += answer.outcome.evicted
         self._pace.found(time.perf_counter_ns(), answer.outcome.changed_tiles > 0)
         self._send_result(stream, job, answer)
+        self._service.viewing.publish(stream, answer.outcome.image, answer.outcome, job.frame.seq)
 
     def _send_result(self, stream: Stream, job: FrameJob, computed: Computed) -> None:
         ack = self._settle(job.frame.seq)

@@ -11,6 +11,8 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
+from service.ingest.address import redact
+
 LONGEST_VALUE = 80
 _SECRET = re.compile(r"(^|_)(secret|password|token|key)s?($|_)")
 _EXPECTED = MappingProxyType({
@@ -111,7 +113,7 @@ def _lower(text: str) -> str:
 
 
 def _short(value: object) -> str:
-    shown = repr(value)
+    shown = redact(repr(value))
     return shown if len(shown) <= LONGEST_VALUE else f"{shown[: LONGEST_VALUE - 3]}..."
 
 

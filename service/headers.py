@@ -37,14 +37,15 @@ _STARTS = ("http.response.start", "websocket.http.response.start")
 
 
 class SecurityHeaders:
-    """ASGI middleware."""
+    """ASGI middleware. strict_transport : have browsers come back over TLS alone"""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, strict_transport: bool = True) -> None:
         self._app = app
+        self._strict_transport = strict_transport
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, with headers added to the start of a response."""
-        secure = scope.get("scheme") in ("https", "wss")
+        secure = self._strict_transport and scope.get("scheme") in ("https", "wss")
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] in _STARTS:

@@ -23,6 +23,8 @@ from service.settings import Settings
 
 log = logging.getLogger("afterimage.http")
 
+ABORT = "afterimage.abort"
+"""Among a request's extensions: cuts its connection, whatever waits to be sent."""
 MAX_URL_BYTES = 4096
 MAX_HEADERS = 64
 MAX_HEADER_BYTES = 4096
@@ -138,6 +140,8 @@ class GuardedHttp(HttpToolsProtocol):
         self._in_head, self._whole = True, False
         self._arm(self.gate.header_timeout_s)
         super().on_message_begin()
+        extensions: dict[str, Any] = {ABORT: self.transport.abort}  # for answers without an end that nobody takes
+        self.scope["extensions"] = extensions
 
     def on_headers_complete(self) -> None:
         """Check the head's size before anything is done with it."""
@@ -218,10 +222,16 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
     """uvicorn's protocol, counted, with a bound on fragments and on what a peer that does not read makes us keep."""
 
     gate: Gate
+    _host = ""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Remember whose it is: a transport of TLS does not tell any more once it was aborted."""
+        self._host = _host_of(transport)
+        super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count it out."""
-        self.gate.leave(_host_of(self.transport))
+        self.gate.leave(self._host)
         super().connection_lost(exc)
 
     def handle_cont(self, event: Frame) -> None:

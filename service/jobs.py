@@ -1,6 +1,7 @@
 """One frame of a stream as the workers see it, and what becomes of it. No sockets, no state.
 
-Bounds: a job holds one encoded image, of `max_message_bytes` at most, until it is answered; jobs are those in lanes.
+Bounds: a job holds one encoded image, of `max_message_bytes` at most, or one of a camera's pictures, of `max_pixels`,
+until it is answered; jobs are those in lanes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from clients.wire import Audit, ErrorCode, Flags, FrameMessage, Op, Result, Timing, encode_frame
 from service import codec
 from service.annotate import annotate
@@ -18,6 +22,7 @@ from service.audits.stream import Report, rounded
 from service.caches import CacheFull
 from service.errors import new_error_id
 from service.pipeline import FramePipeline, Outcome, changes_of
+from service.reference import Referenced, ReferenceLost
 from service.together import Request, run_together
 from service.tracking import Tracker, weakest
 
@@ -69,7 +74,14 @@ class FrameJob:
     tracker: Tracker | None = None  # None: boxes get no ids
     changes: bool = False  # whether the result says what was recomputed
     received_ts_us: int = 0  # the wall clock then, microseconds since 1970; 0: not known
+    referenced: Referenced | None = None  # where the frame is part of a picture that changes by tiles
+    pixels: NDArray[np.uint8] | None = field(default=None, repr=False)  # [H, W, 3] BGR: decoded, in the payload's place
     queued_ns: int = field(default_factory=time.perf_counter_ns)  # when it was made, its header checked
+
+    @property
+    def source(self) -> bytes | Referenced:
+        """What there is to compute."""
+        return self.frame.payload if self.referenced is None else self.referenced
 
 
 def compute(job: FrameJob) -> None:
@@ -96,7 +108,7 @@ def compute_together(jobs: Sequence[FrameJob]) -> list[float]:
         job.deliver(job, _told(job, found, queue_ns[index]))
 
     try:
-        run_together([Request(j.pipeline, j.frame.payload, _weakest(j), j.reset) for j in wanted], tell)
+        run_together([Request(j.pipeline, j.source, _weakest(j), j.reset) for j in wanted], tell)
     except Exception as error:  # whoever has no answer yet gets this one: none may wait for ever
         for index in set(range(len(wanted))) - told:
             tell(index, error)
@@ -106,10 +118,17 @@ def compute_together(jobs: Sequence[FrameJob]) -> list[float]:
 def _answer(job: FrameJob) -> Answer:
     queue_ns = time.perf_counter_ns() - job.received_ns
     try:
-        found: Outcome | Exception = job.pipeline.run(job.frame.payload, min_confidence=_weakest(job), reset=job.reset)
+        found: Outcome | Exception = _run(job)
     except Exception as error:
         found = error
     return _told(job, found, queue_ns)
+
+
+def _run(job: FrameJob) -> Outcome:
+    confidence = _weakest(job)
+    if job.pixels is not None:
+        return job.pipeline.run_pixels(job.pixels, min_confidence=confidence, reset=job.reset)
+    return job.pipeline.run(job.source, min_confidence=confidence, reset=job.reset)
 
 
 def _told(job: FrameJob, found: Outcome | Exception, queue_ns: int) -> Answer:
@@ -159,8 +178,13 @@ def _annotated(job: FrameJob, outcome: Outcome) -> bytes | None:
     return encode_frame(FrameMessage(Op.ANNOTATED, Flags.NONE, job.frame.seq, job.frame.capture_ts_us, jpeg))
 
 
-def check_header(payload: bytes, content_type: str, limits: codec.Limits) -> Refused | None:
-    """Why an image is not worth queueing, by its header alone; None if it is."""
+def check_header(
+    payload: bytes, content_type: str, limits: codec.Limits, size: tuple[int, int] | None = None
+) -> Refused | None:
+    """Why an image is not worth queueing, by its header alone; None if it is.
+
+    size : width and height that it must have, as a mosaic of tiles; None: any.
+    """
     try:
         header = codec.read_header(payload)
     except codec.CodecError as error:
@@ -172,6 +196,9 @@ def check_header(payload: bytes, content_type: str, limits: codec.Limits) -> Ref
         return Refused(
             ErrorCode.IMAGE_TOO_LARGE, f"expected at most {limits.max_pixels} pixels, got {got} by its header"
         )
+    if size is not None and size != (header.width, header.height):
+        got = f"{header.width}x{header.height}"
+        return Refused(ErrorCode.BAD_TILES, f"expected a mosaic of {size[0]}x{size[1]} for its tiles, got {got}")
     return None
 
 
@@ -181,7 +208,7 @@ def code_of(error: codec.CodecError) -> ErrorCode:
         return ErrorCode.IMAGE_TOO_LARGE
     if isinstance(error, codec.TruncatedImage):
         return ErrorCode.INCOMPLETE_IMAGE
-    return ErrorCode.BAD_IMAGE
+    return ErrorCode.REFERENCE_MISMATCH if isinstance(error, ReferenceLost) else ErrorCode.BAD_IMAGE
 
 
 def timing(outcome: Outcome, queue_ns: int, total_ns: int) -> Timing:

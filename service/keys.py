@@ -7,7 +7,6 @@ keys. Knows files and clocks; no requests.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import logging
@@ -15,13 +14,14 @@ import os
 import re
 import secrets
 import stat
-import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+
+from service.private_file import write_private
 
 log = logging.getLogger("afterimage.keys")
 
@@ -125,18 +125,7 @@ def _parse(path: Path, text: str) -> tuple[Key, ...]:
 
 def write_keys(path: Path, keys: Iterable[Key]) -> None:
     """Replace the file as a whole, for its owner alone. Raises OSError."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(_HEADER + "".join(key.line() for key in keys))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
+    write_private(path, (_HEADER + "".join(key.line() for key in keys)).encode())
 
 
 def add_key(path: Path, name: str, scopes: Iterable[Scope], expires: datetime | None = None) -> str:
@@ -189,11 +178,9 @@ class KeyRing:
         now = datetime.now(UTC)
         return self._broken or any(key.name == name and not key.has_expired(now) for key in self._keys)
 
-    def _refresh(self) -> None:
-        now = time.monotonic()
-        if now - self._checked < CHECK_S:
-            return
-        self._checked = now
+    def look(self) -> None:
+        """Read the file now, if it has changed."""
+        self._checked = time.monotonic()
         stamp = self._stamp()
         if stamp == self._seen:
             return
@@ -205,9 +192,29 @@ class KeyRing:
             self._keys, self._broken = (), True
             log.error("no key works until the file can be read: %s", error)
 
+    def _refresh(self) -> None:
+        if time.monotonic() - self._checked >= CHECK_S:
+            self.look()
+
     def _stamp(self) -> tuple[int, int, int, int] | None:
         try:
             found = self._path.stat()
         except OSError:
             return None
         return found.st_mtime_ns, found.st_size, found.st_ino, found.st_mode
+
+
+class KeyRings:
+    """Several files of keys as one."""
+
+    def __init__(self, *rings: KeyRing) -> None:
+        self._rings = rings
+
+    def find(self, offered: str | None) -> Key | None:
+        """The key that was offered, if it is valid in one of them."""
+        found = [ring.find(offered) for ring in self._rings]
+        return next((key for key in found if key is not None), None)
+
+    def has(self, name: str) -> bool:
+        """Whether a key of that name is valid in one of them."""
+        return any(ring.has(name) for ring in self._rings)

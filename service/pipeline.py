@@ -24,8 +24,10 @@ from service.caches import Caches
 from service.families import Classification, Detections, RawOutputs
 from service.families import Mask as FamilyMask
 from service.families import Result as FamilyResult
+from service.kept_input import KeptInput, take_in
 from service.model_spec import ModelSpec
 from service.preprocess import Placement, fit
+from service.reference import Picture, Referenced, Tiles
 from service.registry import EngineResult, EngineSession, Model
 
 MAX_TENSOR_VALUES = 4096
@@ -80,7 +82,8 @@ class Outcome:
 class Prepared:
     """A decoded frame in its place in the model's input. `image` as sent, `frame` as pushed: both uint8[H, W, C].
 
-    at_s : when it was decoded, seconds of a clock that only rises.
+    at_s : when it was decoded, seconds of a clock that only rises. within : the tiles in which it can differ from the
+    frame pushed before; None: any. kept : to go on from, of a picture that changes by tiles.
     """
 
     image: NDArray[np.uint8] = field(repr=False)
@@ -89,6 +92,8 @@ class Prepared:
     spec: ModelSpec
     decode_ns: int
     at_s: float
+    within: Tiles | None = field(default=None, repr=False)
+    kept: KeptInput | None = None
 
 
 class FramePipeline:
@@ -116,6 +121,7 @@ class FramePipeline:
         self._caches = caches
         self._evicted = False
         self._geometry: tuple[object, ...] | None = None
+        self._kept: KeptInput | None = None  # what the session was pushed last, if that was a picture of tiles
 
     @property
     def nbytes(self) -> int:
@@ -153,16 +159,16 @@ class FramePipeline:
 
     def evict(self) -> None:
         """Free the session; the next frame is a keyframe, and says so."""
-        self._session, self._geometry, self._evicted = None, None, True
+        self._session, self._geometry, self._kept, self._evicted = None, None, None, True
 
     def reset(self) -> None:
         """Forget what is cached: the next frame is a keyframe."""
         if self._session is not None:
             self._session.reset()
-        self._geometry = None
+        self._geometry = self._kept = None
 
-    def run(self, data: bytes, *, min_confidence: float | None = None, reset: bool = False) -> Outcome:
-        """Compute one encoded image.
+    def run(self, data: bytes | Referenced, *, min_confidence: float | None = None, reset: bool = False) -> Outcome:
+        """Compute one encoded image, or one frame of a picture that changes by tiles.
 
         Raises CodecError for an image that cannot be taken, and leaves what is cached as it was; CacheFull where there
         is no memory for a session. After any other error the session has been reset.
@@ -195,7 +201,7 @@ class FramePipeline:
         """Go on with the model that a reload has put in this one's place: its first frame is a keyframe."""
         model = self.model.newest()
         if model is not self.model:
-            self.model, self._session, self._geometry = model, None, None
+            self.model, self._session, self._geometry, self._kept = model, None, None, None
             self.audits = self._audits_of(model)
             if self._caches is not None:
                 self._caches.forget(self)  # the new model's session takes another room
@@ -207,35 +213,57 @@ class FramePipeline:
             self.reset()
             raise
 
-    def prepare(self, data: bytes, *, min_confidence: float | None = None, reset: bool = False) -> Prepared:
+    def prepare(
+        self, data: bytes | Referenced, *, min_confidence: float | None = None, reset: bool = False
+    ) -> Prepared:
         """Decode an image and fit it into the model's input, and be ready to push it. Errors as `run`."""
         if reset:
             self.reset()
         started = time.perf_counter_ns()
-        image = codec.decode(data, self._limits)
-        return self._placed(image, time.perf_counter_ns() - started, min_confidence)
+        picture: Picture | None = None
+        if isinstance(data, bytes):
+            image = codec.decode(data, self._limits)
+        else:
+            picture = data.picture()
+            image = picture.image.copy()
+        return self._placed(image, time.perf_counter_ns() - started, min_confidence, picture)
 
-    def _placed(self, image: NDArray[np.uint8], decode_ns: int, min_confidence: float | None) -> Prepared:
-        """A decoded image in the model's input. After an error the session has been reset."""
+    def _placed(
+        self,
+        image: NDArray[np.uint8],
+        decode_ns: int,
+        min_confidence: float | None,
+        picture: Picture | None = None,
+    ) -> Prepared:
+        """A decoded image in the model's input. After an error the session has been reset.
+
+        picture : that changes by tiles, and whose image it is a copy of.
+        """
+        before, self._kept = self._kept, None
         try:
             spec = self.model.spec
             if min_confidence is not None:
                 spec = spec.model_copy(update={"min_confidence": min_confidence})
-            frame, placement = fit(image, self.model.size, spec)
+            within = kept = None
+            if picture is None:
+                frame, placement = fit(image, self.model.size, spec)
+            else:
+                kept, within = take_in(picture, before, self.model.size, spec, self.session.grid)
+                frame, placement = kept.frame, kept.placement
             geometry = _geometry(placement)
             if self._geometry is not None and geometry != self._geometry:
                 self.session.reset()
             self._geometry = geometry
-            if self.audits is not None:
-                self.audits.before(self.session)
+            if self.audits is not None and self.audits.before(self.session):
+                within = None
         except BaseException:
             self.reset()
             raise
-        return Prepared(image, frame, placement, spec, decode_ns, time.monotonic())
+        return Prepared(image, frame, placement, spec, decode_ns, time.monotonic(), within, kept)
 
     def push(self, prepared: Prepared) -> EngineResult:
         """Run the network. After an error the caller resets."""
-        return self.session.push(prepared.frame, at_s=prepared.at_s)
+        return self.session.push(prepared.frame, at_s=prepared.at_s, within=prepared.within)
 
     def finish(self, prepared: Prepared, result: EngineResult) -> Outcome:
         """What a result says, in pixels of the frame as sent; nothing refers to the session. After an error: reset."""
@@ -243,7 +271,7 @@ class FramePipeline:
         if audits is not None:
             audits.after(prepared.frame, result.outputs)
         found = describe(self.model.family.decode(result.outputs, spec, size), spec, prepared.placement, size)
-        evicted, self._evicted = self._evicted, False
+        evicted, self._evicted, self._kept = self._evicted, False, prepared.kept
         return Outcome(
             width=prepared.image.shape[1],
             height=prepared.image.shape[0],
@@ -340,7 +368,9 @@ def changes_of(recomputed: Recomputed) -> Changes:
         size=(rows, columns),
         counts=run_lengths(recomputed.tiles),
         xyxy=covered_part(recomputed.placement, covered),
-        stages=tuple(recomputed.stages.round(4).tolist()),
+        stages=tuple(
+            recomputed.stages.clip(0.0, 1.0).round(4).tolist()
+        ),  # work in whole tiles may exceed a dense frame
     )
 
 

@@ -13,7 +13,7 @@ from service.families.base import Detections, Size
 
 Image = NDArray[np.uint8]
 
-_CODES = {
+CODES = {
     (3, "RGB"): cv2.COLOR_BGR2RGB,
     (3, "GRAY"): cv2.COLOR_BGR2GRAY,
     (1, "BGR"): cv2.COLOR_GRAY2BGR,
@@ -132,6 +132,6 @@ def _crop(frame: Image, size: Size, placement: Placement) -> Image:
 
 def _colour(image: Image, channels: int, colour: str) -> Image:
     """The image in another channel order, always [H, W, C]."""
-    code = _CODES.get((channels, colour))
+    code = CODES.get((channels, colour))
     converted: Image = image if code is None else cv2.cvtColor(image, code)
     return converted[:, :, None] if converted.ndim == 2 else converted

@@ -63,7 +63,9 @@ class EngineSession(Protocol):
 
     @property
     def grid(self) -> TileGrid: ...
-    def push(self, frame: NDArray[np.uint8], /, at_s: float | None = None) -> EngineResult: ...
+    def push(
+        self, frame: NDArray[np.uint8], /, at_s: float | None = None, within: NDArray[np.bool_] | None = None
+    ) -> EngineResult: ...
     def push_tensor(self, x: NDArray[np.float32], /) -> EngineResult: ...
     def reset(self) -> None: ...
     def scale_thresholds(self, factors: float, /) -> None: ...
@@ -84,6 +86,7 @@ class Together(Protocol):
         sessions: Sequence[EngineSession],
         frames: Sequence[NDArray[np.uint8]],
         at_s: Sequence[float | None] | None = None,
+        within: Sequence[NDArray[np.bool_] | None] | None = None,
         /,
     ) -> Sequence[EngineResult | Exception]:
         """A result, or what went wrong, for each session; one's error leaves the others as they are."""
@@ -151,9 +154,10 @@ class _PlanTogether:
         sessions: Sequence[EngineSession],
         frames: Sequence[NDArray[np.uint8]],
         at_s: Sequence[float | None] | None = None,
+        within: Sequence[NDArray[np.bool_] | None] | None = None,
         /,
     ) -> Sequence[EngineResult | Exception]:
-        return push_together([s for s in sessions if isinstance(s, Session)], frames, at_s)
+        return push_together([s for s in sessions if isinstance(s, Session)], frames, at_s, within)
 
 
 class UnknownModel(LookupError):

@@ -8,15 +8,21 @@ import logging
 import socket
 import sys
 import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
 from service.http_guard import Gate, guarded
+from service.lan.door import open_doors
 from service.registry import ModelRegistry
-from service.settings import Settings, is_loopback
+from service.settings import EVERYWHERE, Settings, is_loopback
 from service.state import Service
+
+if TYPE_CHECKING:
+    from service.lan.reception import Reception
 
 log = logging.getLogger("afterimage.serve")
 
@@ -60,16 +66,30 @@ class Server(uvicorn.Server):
     """Drains before uvicorn closes connections: frames under way are answered, clients told to return.
 
     hint : what is printed on stderr once the default model is warm, in lines that can be copied
+    reception : of a server that speaks https; None for plain http
     """
 
     hint = ""
+    reception: Reception | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the app, then listen: as uvicorn does, or through doors that speak TLS."""
+        if self.reception is None or sockets is None:
+            return await super().startup(sockets)
+        await super().startup([])
+        self.servers = open_doors(self, sockets, self.reception.context, self.reception.gate)
 
     async def on_tick(self, counter: int) -> bool:
         """Say once that the server is ready to be tried; whether to stop, as uvicorn decides."""
         service = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]
-        if self.hint and isinstance(service, Service) and service.warm:
-            print(self.hint, file=sys.stderr, flush=True)  # a log handler may wrap it
-            self.hint = ""
+        if isinstance(service, Service) and service.warm:
+            if self.hint:
+                print(self.hint, file=sys.stderr, flush=True)  # a log handler may wrap it
+                self.hint = ""
+            if self.reception is not None and service.access.joins is not None:
+                self.reception.greet(service.access.joins)
+        if self.reception is not None and self.reception.due:
+            await asyncio.to_thread(self.reception.look)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -85,8 +105,11 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket, so that port 0 is known before the server runs. Raises OSError."""
+def bind(host: str, port: int, *, ipv6_only: bool = False) -> socket.socket:
+    """A listening socket, so that port 0 is known before the server runs. Raises OSError.
+
+    ipv6_only : of `::`, which takes the IPv4 addresses as well otherwise
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -94,6 +117,8 @@ def bind(host: str, port: int) -> socket.socket:
         # Accepted sockets inherit it: a peer that takes no data is dropped by the kernel, buffers and all.
         with contextlib.suppress(OSError, AttributeError):
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_PEER_MS)
+        if ipv6_only:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind((host.strip("[]"), port))
         listener.listen(BACKLOG)
     except OSError as error:
@@ -110,22 +135,32 @@ def make_server(settings: Settings, registry: ModelRegistry | None = None) -> Se
 def serve(settings: Settings, registry: ModelRegistry | None = None, *, try_next: str = "") -> None:
     """Serve until SIGINT or SIGTERM. Raises OSError if the address cannot be listened on.
 
+    Raises CertificateError where one is needed and cannot be used.
     try_next : a command that is printed once the server is ready, below the live page's address; it gets the server's
         --url if it needs one. Left out where streams need a token
     """
     server = make_server(settings, registry)
-    with bind(settings.host, settings.port) as listener:
-        host, port = listener.getsockname()[:2]
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(bind(settings.host, settings.port))]
+        host, port = listeners[0].getsockname()[:2]
+        if settings.lan and settings.host == EVERYWHERE[0]:
+            with contextlib.suppress(OSError):  # a machine without IPv6
+                listeners.append(stack.enter_context(bind(EVERYWHERE[1], port, ipv6_only=True)))
         shown = f"[{host}]" if ":" in host else host
-        log.info("listening on http://%s:%d", shown, port)
+        log.info("listening on %s://%s:%d", "https" if settings.secure else "http", shown, port)
         anybody = settings.anonymous_allowed and (settings.keys_file is None or settings.anonymous_streams)
-        if not anybody and settings.keys_file is None and not is_loopback(settings.host):
-            log.warning("nobody may use this server: it listens beyond loopback and has no keys (docs/security.md)")
-        if try_next and anybody:
+        if settings.secure:
+            from service.lan.reception import Reception  # no server of plain http waits for its imports
+
+            server.reception = Reception(settings, port, quiet=not try_next)
+        elif try_next and anybody:
             page = _near(host, port)
             option = "" if page == _near(*DEFAULT_ADDRESS) else f" --url {page}"
             server.hint = f"open {page}/\ntry: {try_next}{option}"
-        asyncio.run(server.serve(sockets=[listener]))
+        keyless = settings.keys_file is None and not settings.lan
+        if not anybody and keyless and not is_loopback(settings.host):
+            log.warning("nobody may use this server: it listens beyond loopback and has no keys (docs/security.md)")
+        asyncio.run(server.serve(sockets=listeners))
 
 
 def _near(host: str, port: int) -> str:

@@ -12,6 +12,7 @@ from pydantic import (
     ByteSize,
     ConfigDict,
     Field,
+    SecretStr,
     TypeAdapter,
     ValidationError,
     field_validator,
@@ -21,10 +22,14 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cache.team import available_cores
+from service.ingest.address import parse as parse_address
 
 ENV_PREFIX = "AFTERIMAGE_"
+EVERYWHERE = ("0.0.0.0", "::")
+"""Hosts that stand for all addresses of a machine."""
 
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+StreamName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
 def _bytes(value: object) -> object:
@@ -39,6 +44,7 @@ def _bytes(value: object) -> object:
 
 AS_SIZE = BeforeValidator(_bytes)
 Bytes = Annotated[int, AS_SIZE]
+MQTT_TOPIC = r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$"
 _Side = Annotated[int, Field(ge=8, le=8192)]
 
 
@@ -58,6 +64,54 @@ class ModelSource(BaseModel):
         default=None,
         description="width and height of the network's input, pixels; None: the model's own",
     )
+
+
+class CameraSource(BaseModel):
+    """A camera on the network that the server watches by itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    url: SecretStr = Field(
+        description="its address: rtsp, rtsps, http or https, with user and password where it wants them; or file:///...",
+    )
+    model: ModelName | None = Field(
+        default=None,
+        description="model that it is shown to; None: the default one",
+    )
+    max_fps: float | None = Field(
+        default=10.0,
+        gt=0,
+        le=1000,
+        description="frames a second that are computed, at most; None: as many as it sends",
+    )
+    min_confidence: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="weaker results are left out; None: the model's own",
+    )
+    transport: Literal["tcp", "udp"] = Field(
+        default="tcp",
+        description="how RTSP carries pictures: tcp loses none; udp is for cameras that cannot do otherwise",
+    )
+    stall_s: float = Field(
+        default=2.5,
+        ge=0.5,
+        le=600,
+        description="without a picture for so long the camera counts as stalled, and is connected to anew, seconds",
+    )
+    open_s: float = Field(
+        default=15.0,
+        ge=1,
+        le=600,
+        description="wait for the first picture after connecting, seconds",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_an_address(cls, url: SecretStr) -> SecretStr:
+        parse_address(url.get_secret_value())  # its ValueError says what is wrong, and no password
+        return url
 
 
 class _Layers(PydanticBaseSettingsSource):
@@ -129,6 +183,12 @@ class Settings(BaseSettings):
     compute_dtype: Literal["float32", "bfloat16"] = Field(
         default="float32",
         description="bfloat16 multiplies in it where the CPU can and it pays",
+    )
+
+    sources: dict[StreamName, CameraSource] = Field(
+        default_factory=dict,
+        max_length=256,
+        description="cameras that the server watches by itself, by the id of their stream (docs/cameras.md)",
     )
 
     workers: int = Field(
@@ -255,11 +315,47 @@ class Settings(BaseSettings):
         le=100,
         description="quality of annotated JPEGs",
     )
+    tiles: bool = Field(
+        default=True,
+        description="whether clients may send only the tiles of a frame that changed; what a connection then keeps for"
+        " it is at most max_pixels of 3 bytes and two largest messages",
+    )
     track_lost_s: float = Field(
         default=2.0,
         ge=0.1,
         le=60,
         description="how long an object that is not seen keeps its id, where ids are asked for, seconds",
+    )
+
+    view_fps: float = Field(
+        default=15.0,
+        gt=0,
+        le=60,
+        description="pictures a second of an MJPEG of a stream, at most",
+    )
+    view_idle_s: float = Field(
+        default=60.0,
+        gt=0,
+        le=3600,
+        description="without a frame for so long an MJPEG ends, seconds",
+    )
+    view_keep_bytes: Bytes = Field(
+        default=64 << 20,
+        ge=1 << 20,
+        le=1 << 40,
+        description="last frames of streams that are kept for snapshots, decoded, of all streams together, bytes",
+    )
+    max_viewers: int = Field(
+        default=64,
+        ge=1,
+        le=4096,
+        description="who looks at pictures of streams at once, in all",
+    )
+    max_viewers_per_stream: int = Field(
+        default=8,
+        ge=1,
+        le=4096,
+        description="who looks at one stream's pictures at once",
     )
 
     anonymous_streams: bool | None = Field(
@@ -270,6 +366,31 @@ class Settings(BaseSettings):
         default=(),
         max_length=64,
         description="origins beside the server's own, such as https://cam.example",
+    )
+
+    lan: bool = Field(
+        default=False,
+        description="serve https to phones of this network, let in by a code that the terminal shows; see --lan",
+    )
+    join_code_s: float = Field(
+        default=600.0,
+        ge=10,
+        le=86_400,
+        description="how long a code to join is valid, seconds",
+    )
+    join_key_s: float = Field(
+        default=43_200.0,
+        ge=60,
+        le=31_536_000,
+        description="how long a device that joined is let in, seconds",
+    )
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="certificate chain to serve https with, PEM; None: with `lan` one of our making, else plain http",
+    )
+    tls_key: Path | None = Field(
+        default=None,
+        description="private key of `tls_certificate`, PEM without a password",
     )
 
     keys_file: Path | None = Field(
@@ -413,6 +534,77 @@ class Settings(BaseSettings):
         description="share of the frames that spans are made of",
     )
 
+    mqtt_host: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        description="MQTT broker that learns what streams see (docs/mqtt.md); None: none",
+    )
+    mqtt_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="its TCP port; None: 1883, or 8883 with TLS",
+    )
+    mqtt_tls: bool = Field(
+        default=False,
+        description="speak TLS with the broker, and check its certificate and name",
+    )
+    mqtt_ca_file: Path | None = Field(
+        default=None,
+        description="certificates of the authorities that the broker's is checked against; None: the system's",
+    )
+    mqtt_username: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        description="name to log in at the broker with; None: none",
+    )
+    mqtt_password_file: Path | None = Field(
+        default=None,
+        description="file that holds the password; None: AFTERIMAGE_MQTT_PASSWORD, if it is set",
+    )
+    mqtt_topic: str = Field(
+        default="afterimage",
+        pattern=MQTT_TOPIC,
+        max_length=128,
+        description="topic below which everything is published; of each server of a broker another",
+    )
+    mqtt_discovery_topic: str | None = Field(
+        default="homeassistant",
+        pattern=MQTT_TOPIC,
+        max_length=128,
+        description="topic on which Home Assistant learns of devices; None: it is told nothing",
+    )
+    mqtt_streams: tuple[str, ...] = Field(
+        default=("*",),
+        max_length=256,
+        description="streams that are published, by id; * and ? stand for anything",
+    )
+    mqtt_occupancy: tuple[str, ...] = Field(
+        default=("person",),
+        max_length=16,
+        description="labels whose presence Home Assistant gets as occupancy",
+    )
+    mqtt_rate: float = Field(
+        default=1.0,
+        gt=0,
+        le=100,
+        description="messages a second about what a stream sees, at most",
+    )
+    mqtt_heartbeat_s: float = Field(
+        default=30.0,
+        ge=1,
+        le=3600,
+        description="without a change a stream's state is published after so long, seconds",
+    )
+    mqtt_snapshot_s: float | None = Field(
+        default=None,
+        ge=1,
+        le=3600,
+        description="publish a picture of each stream every so often, seconds; None: no pictures",
+    )
+
     @field_validator("otlp_endpoint")
     @classmethod
     def _endpoint_is_http(cls, endpoint: str | None) -> str | None:
@@ -446,6 +638,27 @@ class Settings(BaseSettings):
         if len(self.models) > self.max_models:
             raise ValueError(f"models: expected at most {self.max_models}, got {len(self.models)}")
         return self
+
+    @model_validator(mode="after")
+    def _sources_can_be_streams(self) -> Self:
+        if len(self.sources) > self.max_streams:
+            raise ValueError(f"sources: expected at most {self.max_streams} by max_streams, got {len(self.sources)}")
+        for name, source in self.sources.items():
+            if self.models and source.model is not None and source.model not in self.models:
+                known = ", ".join(self.models)
+                raise ValueError(f"sources.{name}.model: expected one of {known}, got {source.model!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _certificate_has_its_key(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate, tls_key: expected both or none")
+        return self
+
+    @property
+    def secure(self) -> bool:
+        """Whether the server itself speaks https."""
+        return self.lan or self.tls_certificate is not None
 
     @property
     def anonymous_allowed(self) -> bool:

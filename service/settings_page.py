@@ -7,11 +7,11 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from service.configuration import DEFAULT_FILE, FILE_VARIABLE, OTHER_VARIABLES
-from service.settings import AS_SIZE, ModelSource, Settings
+from service.settings import AS_SIZE, CameraSource, ModelSource, Settings
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 _HEAD = f"""# Configuration
@@ -45,7 +45,7 @@ afterimage config show --source                # what is in force, and who said 
 A key or a variable `AFTERIMAGE_...` that does not exist is an error, and the nearest one that does is named.
 The variables that Kubernetes sets in pods beside a Service called `afterimage` are left alone.
 """
-_NAMES = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path"}
+_NAMES = {int: "whole number", float: "number", bool: "true or false", str: "text", Path: "path", SecretStr: "text"}
 _SIGNS = {"ge": "from {}", "gt": "above {}", "le": "to {}", "lt": "below {}"}
 
 
@@ -54,6 +54,7 @@ def render() -> str:
     others = "".join(f"| `{name}` | {text} |\n" for name, text in OTHER_VARIABLES.items() if "tests" not in text)
     return (
         f"{_HEAD}\n## Settings\n\n{table(Settings)}\n## A model\n\nUnder `models`, by name:\n\n{table(ModelSource)}\n"
+        f"## A camera\n\nUnder `sources`, by the id of its stream (docs/cameras.md):\n\n{table(CameraSource)}\n"
         f"## Other variables\n\n| variable | |\n|---|---|\n{others}"
     )
 

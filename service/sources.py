@@ -1,7 +1,7 @@
 """Where a clip's frames come from: a video file, an image, a folder of images, a camera, or the built-in scene.
 
 For the command line, on files that its user chose. The server's process must not import this: containers that
-strangers upload are never decoded there.
+strangers upload are never decoded there. What cameras on the network send is decoded in another process here too.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import codec
+from service.ingest.address import AddressError, is_address, parse
+from service.ingest.camera import Camera, CameraOptions, CameraState, Status
 from service.scene import FPS, Scene
 
 Image: TypeAlias = NDArray[np.uint8]
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 _FOLDER_STEP_NS = 40_000_000  # images of a folder carry no time: 25 a second
+_POLL_S = 0.1
 _OWN_LIMITS = codec.Limits(max_bytes=256 << 20, max_pixels=1 << 28)
 
 _Pending: TypeAlias = tuple[Callable[[], Image], int]
@@ -105,10 +108,18 @@ class Source:
 
 
 def open_source(
-    source: str | Path | int, *, start: int = 0, frames: int | None = None, every: int = 1, loop: bool = False
+    source: str | Path | int,
+    *,
+    start: int = 0,
+    frames: int | None = None,
+    every: int = 1,
+    loop: bool = False,
+    told: Callable[[str], None] = lambda text: None,
 ) -> Source:
     """Open a camera index (an int or digits), a folder of images, an image, a video file, or "scene" (endless).
 
+    Or a camera on the network: rtsp://... or http://..., of which the latest picture is given, until whoever iterates
+    stops; `told` is called, in another thread, with a line for people when it is lost, once until it is back.
     "scene:7" is another place with other people than "scene", which is "scene:0".
     start : frames to pass over first; frames : at most so many (None: all); every : take each every-th
     loop : begin a file or a folder again when it ends; positions and timestamps go on
@@ -121,6 +132,8 @@ def open_source(
     text = str(source)
     if is_camera(text):
         opened = _camera(int(text))
+    elif is_address(text):
+        opened, text = _ip_camera(text, told)
     elif is_endless(text):
         opened = _scene(text)
     else:
@@ -128,7 +141,7 @@ def open_source(
         opened = _looped(path) if loop else _stored(path)
     pending, close, fps, length = opened
     made = Source(text, pending, close, fps=fps, length=length, start=start, frames=frames, every=every)
-    if loop or is_endless(text):
+    if loop or is_endless(str(source)):
         made.total = frames
     return made
 
@@ -140,7 +153,9 @@ def is_camera(source: str) -> bool:
 
 def is_endless(source: str) -> bool:
     """Whether a source ends only when its reader does: a camera or the built-in scene."""
-    return is_camera(source) or (source.partition(":")[0] == "scene" and not Path(source).exists())
+    return (
+        is_camera(source) or is_address(source) or (source.partition(":")[0] == "scene" and not Path(source).exists())
+    )
 
 
 _Opened: TypeAlias = tuple[Iterator[_Pending], Callable[[], None], float | None, int | None]
@@ -252,6 +267,41 @@ def _decoded(path: Path, container: Any, fps: float | None) -> Iterator[_Pending
         raise SourceError(f"{path}: frame {number} cannot be decoded: {error.strerror}") from error
     if not number:
         raise SourceError(f"{path}: expected frames, but none could be decoded")
+
+
+def _ip_camera(text: str, told: Callable[[str], None]) -> tuple[_Opened, str]:
+    """A camera on the network, and its name without the password. It has to be there at first; later it may be lost."""
+    try:
+        address = parse(text)
+    except AddressError as error:
+        raise SourceError(str(error)) from None
+    lost, seen = False, False
+
+    def on_status(status: Status) -> None:
+        nonlocal lost
+        if seen and status.reason is not None and not lost:
+            lost = True
+            told(f"{address.name}: {status.reason}; trying again")
+        elif status.state is CameraState.LIVE:
+            lost = False
+
+    camera = Camera(address, CameraOptions(skip_unchanged=False), on_status=on_status)
+
+    def pending() -> Iterator[_Pending]:
+        nonlocal seen
+        while True:
+            picture = camera.take(_POLL_S)
+            if picture is not None:
+                seen = True
+                yield (lambda picture=picture: picture.image), picture.timestamp_ns  # type: ignore[misc]
+            elif not seen and (reason := camera.status.reason) is not None:
+                raise SourceError(f"{address.name}: {reason}")
+
+    def close() -> None:
+        camera.stop()
+
+    camera.start()
+    return (pending(), close, None, None), address.name
 
 
 def _camera(index: int) -> _Opened:

@@ -27,10 +27,13 @@ from service.collectors import register_machine
 from service.energy import Meter
 from service.entry import ModelState
 from service.errors import Problem, overloaded
+from service.ingest.feeds import Feeds
 from service.jobs import FrameJob, compute_together
 from service.life import ModelLife
 from service.machine_memory import available_bytes, limit_bytes
 from service.metrics import Metrics
+from service.mqtt.bridge import Bridge
+from service.mqtt.link import Link
 from service.pacing import slower
 from service.pipeline import FramePipeline
 from service.registry import Model, ModelFailed, ModelRegistry, UnknownModel
@@ -40,8 +43,10 @@ from service.single import Seat, compute
 from service.startup import resume_collector
 from service.streams import Stream, StreamManager
 from service.threads import in_thread
+from service.tickets import Tickets
 from service.token_store import TokenStore
 from service.traces import Traces
+from service.viewing import Viewing
 from service.watch import Watch
 
 log = logging.getLogger("afterimage.service")
@@ -71,11 +76,17 @@ class Connection(Protocol):
 class Service:
     """Started and stopped by the app's lifespan; reached as `app.state.service`.
 
-    traces : None for none; closed with the service. meter : None for the machine's own
+    traces : None for none; closed with the service. meter : None for the machine's own. link : to an MQTT broker, not
+    started; None for none
     """
 
     def __init__(
-        self, settings: Settings, registry: ModelRegistry, traces: Traces | None = None, meter: Meter | None = None
+        self,
+        settings: Settings,
+        registry: ModelRegistry,
+        traces: Traces | None = None,
+        meter: Meter | None = None,
+        link: Link | None = None,
     ) -> None:
         self.settings = settings
         self.registry = registry
@@ -89,12 +100,22 @@ class Service:
             max_resume_s=settings.max_resume_s,
             store=None if settings.state_folder is None else TokenStore(settings.state_folder),
             freed=self._free,
+            reserved=settings.sources,
         )
         self.admission = Admission(settings.workers, settings.headroom)
         self.caches = Caches(cache_bytes(settings), self._models_bytes)
         self.connections: set[Connection] = set()
         self.seats: dict[str, Seat] = {}
         self.life = ModelLife(self)
+        self.viewing = Viewing(
+            max_viewers=settings.max_viewers,
+            max_per_stream=settings.max_viewers_per_stream,
+            keep_bytes=settings.view_keep_bytes,
+            quality=settings.jpeg_quality,
+        )
+        self.tickets = Tickets()
+        self.mqtt = None if link is None else Bridge(settings, link, self.viewing)
+        self.feeds = Feeds(self)
         self.limits = Limits(max_bytes=settings.max_message_bytes, max_pixels=settings.max_pixels)
         self.watch = Watch(Metrics(), traces)
         self.meter = meter if meter is not None else Meter()
@@ -128,16 +149,20 @@ class Service:
         """Start the workers, and warm the default model in the background."""
         cv2.setNumThreads(1)  # the workers are as many as there are cores
         self.scheduler.start()
+        if self.mqtt is not None:
+            self.mqtt.start()
         self._tasks = [
             asyncio.create_task(self._warm(), name="afterimage-warm"),
             asyncio.create_task(self._sweep(), name="afterimage-sweep"),
         ]
+        self.feeds.start()
 
     async def drain(self) -> None:
         """Take no more work, finish what is under way within the settings' time, close every connection."""
         if self._drained is None:
             self.draining = True
             self.auditor.close()
+            self.viewing.close()
             self._drained = asyncio.create_task(self._drain(), name="afterimage-drain")
         await asyncio.shield(self._drained)
 
@@ -149,6 +174,8 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if not await in_thread(lambda: self.scheduler.stop(1.0)):
             log.warning("a worker was still busy at shutdown")
+        if self.mqtt is not None:
+            await self.mqtt.stop()
         traces = self.watch.traces
         if traces is not None and not await asyncio.to_thread(traces.close, FLUSH_S):
             log.warning("spans were still being sent at shutdown")
@@ -251,6 +278,7 @@ class Service:
         if stream.lane is not None:
             self.watch.dropped(stream, len(self.scheduler.clear(stream.lane, close=True)), "left")
         stream.pipeline = None
+        self.viewing.forget(stream)
         self.watch.stream_ended(stream.ending)
 
     async def _warm(self) -> None:
@@ -288,6 +316,8 @@ class Service:
         for stream in self.streams.sweep():
             log.info("stream %s expired", stream.id, extra={"stream_id": stream.id, "model": stream.model})
         self._end_orphans()
+        if self.mqtt is not None:
+            self.mqtt.tick()
         self.auditor.sweep()
         self.admission.forget(self.registry.names())
         if self.meter.known:
@@ -308,7 +338,7 @@ class Service:
         endings = [connection.drain(deadline) for connection in list(self.connections)]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline + 1.0):
-                await asyncio.gather(*endings, self._finish_images(deadline), return_exceptions=True)
+                await asyncio.gather(*endings, self.feeds.stop(), self._finish_images(deadline), return_exceptions=True)
 
     async def _finish_images(self, deadline: float) -> None:
         """Wait for single images until `deadline`, then refuse those that are left."""

@@ -18,7 +18,7 @@ import re
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -30,6 +30,7 @@ from service.audits.stream import rounded
 from service.figures import Figures
 from service.metrics import Ending
 from service.pipeline import FramePipeline
+from service.reference import Reference
 from service.scheduler import Lane
 from service.token_store import KeptStream, TokenStore
 from service.tracking import Tracker
@@ -84,6 +85,13 @@ class Attachment(Protocol):
 
     def end(self, close_code: int, reason: str) -> None:
         """Close the connection soon; called on the event loop."""
+
+
+class Source(Protocol):
+    """A camera that the server watches by itself, as its stream shows it."""
+
+    def brief(self) -> dict[str, Any]:
+        """State, reason and figures of the camera."""
 
 
 def _hash(token: str) -> bytes:
@@ -155,10 +163,13 @@ class Stream:
     lane: Lane[Any] | None = None
     demand: Demand = field(default_factory=Demand)
     attachment: Attachment | None = None
+    reference: Reference | None = None  # of its connection, where frames may come as tiles
     detached_at: float = 0.0
     created_at: float = field(default_factory=time.time)
     owner: str | None = None
     figures: Figures = field(default_factory=Figures)
+    source: Source | None = None
+    """The camera of the server's configuration that it is of; None: frames come from a client."""
     ending: Ending = "removed"
     """Why it is forgotten, once it is."""
 
@@ -184,7 +195,7 @@ class Stream:
             "state": self.state.value,
             "resume_s": self.resume_s,
             "connected": self.attachment is not None,
-            "anonymous": self.token is None and self.owner is None,
+            "anonymous": self.token is None and self.owner is None and self.source is None,
             "created_at": self.created_at,
             "frames": {
                 "received": counters.received,
@@ -198,6 +209,7 @@ class Stream:
             "compute_fraction_mean": mean,
             "objects": None if self.tracker is None else self.tracker.given,
             "memory_bytes": self.memory_bytes,
+            "source": None if self.source is None else self.source.brief(),
             **self.figures.brief(),
         }
 
@@ -211,6 +223,7 @@ class Stream:
             **self.figures.describe(),
             "policy": None if lane is None else lane.policy.value,
             "window": None if lane is None else lane.capacity,
+            "tiles": None if self.reference is None else self.reference.describe(),
             "waiting": 0 if lane is None else len(lane.pending),
             "audit": None if report is None else rounded(report),
         }
@@ -223,6 +236,7 @@ class StreamManager:
     max_resume_s : the most it may ask for; None: resume_s
     freed : called with a stream that is gone, to take its lane out of service
     clock : seconds that only grow
+    reserved : ids of streams that the server makes itself, and that no connection is given
     store : keeps streams that have a token, without what they cached, for the next start; None: nothing is kept
     """
 
@@ -236,6 +250,7 @@ class StreamManager:
         clock: Callable[[], float] = time.monotonic,
         max_per_owner: int | None = None,
         store: TokenStore | None = None,
+        reserved: Collection[str] = (),
     ) -> None:
         self._max_streams = max_streams
         self._max_per_owner = max_per_owner
@@ -246,6 +261,7 @@ class StreamManager:
         self._streams: dict[str, Stream] = {}
         self._gone: dict[str, tuple[Secrets, ResumeReason]] = {}
         self._store: TokenStore | None = None
+        self._reserved = frozenset(reserved)
         self._restore(store)
 
     def __len__(self) -> int:
@@ -264,6 +280,10 @@ class StreamManager:
         self._save()
         return stream, minted
 
+    def create_own(self, stream_id: str, model: str | None, source: Source) -> Stream:
+        """The stream of a camera of the configuration, under its reserved id, however many others there are."""
+        return self._place(Stream(stream_id, model, None, source=source))
+
     def keep_for(self, stream: Stream, resume_s: float | None) -> None:
         """Have the stream kept so long without a connection, within the bound; None leaves it as it is."""
         if resume_s is not None:
@@ -276,6 +296,8 @@ class StreamManager:
     def authorise(self, stream_id: str, *, token: str | None, anonymous: bool, owner: str | None = None) -> None:
         """Raise NotAuthorised unless a connection with this token, or with the key `owner`, may ask for this stream."""
         stream = self._streams.get(stream_id)
+        if stream_id in self._reserved:
+            raise NotAuthorised(f"stream {stream_id!r} is a camera of the server's configuration; use another id")
         if owner is not None:
             if stream is not None and stream.owner != owner:
                 raise NotAuthorised(f"stream {stream_id!r} is not of this key")
@@ -378,6 +400,9 @@ class StreamManager:
             self.sweep()
         if len(self._streams) >= self._max_streams:
             raise TooManyStreams(f"expected at most {self._max_streams} streams, they are all in use")
+        return self._place(stream)
+
+    def _place(self, stream: Stream) -> Stream:
         self._streams[stream.id] = stream
         stream.resume_s, stream.detached_at = self._resume_s, self._clock()
         return stream

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from service.caches import CacheFull
 from service.pipeline import FramePipeline, Outcome, Prepared
+from service.reference import Referenced
 from service.registry import EngineResult, Together
 
 
@@ -20,7 +21,7 @@ class Request:
     """One encoded image of one stream; fields as the arguments of `FramePipeline.run`."""
 
     pipeline: FramePipeline
-    data: bytes = field(repr=False)
+    data: bytes | Referenced = field(repr=False)
     min_confidence: float | None = None
     reset: bool = False
 
@@ -67,7 +68,7 @@ def _push(ready: Sequence[tuple[int, FramePipeline, Prepared]]) -> Iterator[Engi
     try:
         sessions = [pipeline.session for _, pipeline, _ in ready]
         frames, times = [each.frame for _, _, each in ready], [each.at_s for _, _, each in ready]
-        found = together.push(sessions, frames, times)
+        found = together.push(sessions, frames, times, [each.within for _, _, each in ready])
         if len(found) != len(ready):
             raise RuntimeError(f"expected {len(ready)} results of the engine, got {len(found)}")
     except Exception as error:

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 from own_model import write_model
 from service_fakes import RunningServer, make_settings, running_server
 
+from clients.python import FrameResult, StreamClient
 from service.registry import ModelRegistry
 from service.settings import ModelSource
 
@@ -43,20 +44,26 @@ def photo(tmp_path: Path) -> Path:
 
 
 def test_every_api_has_examples() -> None:
-    assert len(SHELL) == 5
+    assert len(SHELL) == 6
     assert len(PYTHON) == 1
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-@pytest.mark.parametrize("block", SHELL, ids=["detect", "streams", "models", "open inference", "deepstack"])
+@pytest.mark.parametrize("block", SHELL, ids=["detect", "streams", "pictures", "models", "open inference", "deepstack"])
 def test_shell(server: RunningServer, photo: Path, block: str) -> None:
     """Every line must succeed: --fail turns a status of 400 and more into an error."""
     script = 'set -eo pipefail\ncurl() { command curl -sS --fail --noproxy "*" "$@"; echo; }\n'
-    run = subprocess.run(
-        ["bash", "-c", script + block.replace(ADDRESS, f"127.0.0.1:{server.port}")],
-        cwd=photo, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    with StreamClient(server.url, "door") as door:
+        door.send((photo / "photo.jpg").read_bytes())
+        assert isinstance(door.receive(60), FrameResult)
+        run = subprocess.run(
+            ["bash", "-c", script + block.replace(ADDRESS, f"127.0.0.1:{server.port}")],
+            cwd=photo, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
     assert run.returncode == 0, run.stderr + run.stdout
+    if "mjpeg" in block:
+        assert cv2.imread(str(photo / "last.jpg")).shape == cv2.imread(str(photo / "plain.jpg")).shape == (96, 128, 3)
+        assert (photo / "film.mjpeg").read_bytes().count(b"Content-Type: image/jpeg") >= 1
     if "format=jpeg" in block:
         assert cv2.imread(str(photo / "boxes.jpg")).shape == (96, 128, 3)
 

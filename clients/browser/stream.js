@@ -9,6 +9,7 @@ import {
   Flags,
   MAX_SEQ,
   Op,
+  SUBPROTOCOL,
   WireError,
   decodeFrame,
   encodeBye,
@@ -18,18 +19,29 @@ import {
   parseMessage,
   subprotocols,
 } from "./wire.js";
+import { release } from "./tile-coder.js";
+import { TileEncoder } from "./tiles.js";
 
 const BYE_MS = 2000;
+/** Errors about no frame that a server may send while it settles none. */
+const MOST_NOISE = 64;
+const SLEPT_MS = 1000;
 
 /**
  * @typedef {object} StreamOptions
  * @property {string | null} [token] of `POST /v1/streams`, or an API key; null on servers that take anonymous streams
  * @property {Record<string, unknown>} [hello] fields of the first message: model, policy, max_fps, min_confidence, outputs, ...
- * @property {number} [attempts] failures in a row before it gives up; 0 never comes back
+ * @property {boolean} [tiles] ask to be allowed to send only what changed: for `sendFrame`
+ * @property {import("./tiles.js").EncoderOptions} [encoder] how `sendFrame` encodes
+ * @property {number} [attempts] failures in a row before it gives up; 0 never comes back. A connection is a success once a
+ *   frame is settled, or after `maximumMs`
  * @property {number} [initialMs] first wait; waits double, and each is drawn from its upper half
  * @property {number} [maximumMs] longest wait
+ * @property {number} [askedMs] longest wait that a server gets by asking for one; jitter goes on top
  * @property {number} [openTimeoutMs] for the handshake
  * @property {number} [readyTimeoutMs] from the handshake to `ready`; a model's first use compiles it
+ * @property {number} [stallMs] a connection on which a frame is under way and nothing comes for so long is given up; four
+ *   round trips where that is longer, and twice as long each time until something comes
  * @property {number} [maxBufferedBytes] no frame is sent while more than this waits in the socket: the line is slow
  */
 
@@ -37,11 +49,15 @@ const BYE_MS = 2000;
 const DEFAULTS = {
   token: null,
   hello: {},
+  tiles: false,
+  encoder: {},
   attempts: 10,
   initialMs: 250,
   maximumMs: 10_000,
+  askedMs: 60_000,
   openTimeoutMs: 10_000,
   readyTimeoutMs: 120_000,
+  stallMs: 5000,
   maxBufferedBytes: 128 * 1024,
 };
 
@@ -75,8 +91,22 @@ export class StreamClient extends EventTarget {
   #said = null;
   #retryAfterMs = 0;
   #failures = 0;
+  #openedMs = Infinity;
+  #noise = 0;
   #timer = 0;
   #closed = false;
+  /** @type {TileEncoder | null} */
+  #encoder = null;
+  #encoding = false;
+  /** Whether the server may lack the reference that tiles would lie on, and the last frame after which it had one. */
+  #wholeDue = true;
+  #wholeSeq = 0;
+  #watchTimer = 0;
+  #heardMs = 0;
+  #tookMs = 0;
+  #stalls = 0;
+  #notBeforeMs = 0;
+  #listening = new AbortController();
 
   /**
    * @param {string | URL} url of the stream: see `streamUrl`
@@ -112,7 +142,11 @@ export class StreamClient extends EventTarget {
 
   /** Connect. Nothing if it was called before. */
   open() {
-    if (this.#state === "new") this.#connect();
+    if (this.#state !== "new") return;
+    const { signal } = this.#listening;
+    addEventListener("online", () => this.#wake(true), { signal });
+    globalThis.document?.addEventListener("visibilitychange", () => document.hidden || this.#wake(false), { signal });
+    this.#connect();
   }
 
   /**
@@ -125,8 +159,54 @@ export class StreamClient extends EventTarget {
    */
   send(payload, captureTsUs, { reset = false } = {}) {
     if (this.credits === 0) return null;
+    const seq = this.#transmit(Op.IMAGE, payload, captureTsUs, reset);
+    this.#wholeDue = true; // what `sendFrame` compares with is not what the server has now
+    return seq;
+  }
+
+  /**
+   * Scale a picture to what the model takes in, encode it, and send it, if there is a credit: whole, or as the tiles that
+   * changed where the server takes them (`tiles` among the options). One at a time; what comes meanwhile is not sent.
+   * @param {CanvasImageSource} source an ImageBitmap or VideoFrame is taken over and closed, whatever comes of it
+   * @param {number | bigint} captureTsUs as for `send`
+   * @param {{reset?: boolean, size?: [number, number]}} [options] size: for it to fit into, px, instead of `ready.size`
+   * @returns {Promise<number | null>} its sequence number; null where there was no credit, before or after encoding
+   * @throws {WireError} for an image that the server's limits do not allow
+   * @throws {TypeError} where the browser cannot encode `hello.content_type`
+   */
+  async sendFrame(source, captureTsUs, { reset = false, size } = {}) {
+    const socket = this.#socket;
+    if (this.credits === 0 || this.#encoding) {
+      release(source);
+      return null;
+    }
+    this.#encoding = true;
+    const encoder = (this.#encoder ??= new TileEncoder(this.#options.encoder));
+    const contentType = this.#options.hello.content_type ?? "image/jpeg";
+    const tiles = (this.#options.tiles && this.#ready.tiles) || null;
+    try {
+      const wanted = { size: size ?? this.#ready.size, tiles, contentType, whole: this.#wholeDue };
+      const { op, payload } = await encoder.encode(source, wanted);
+      const baseless = op === Op.TILES && this.#wholeDue; // it was lost meanwhile
+      if (socket !== this.#socket || this.credits === 0 || baseless) {
+        encoder.rollback();
+        return null;
+      }
+      const seq = this.#transmit(op, payload, captureTsUs, reset);
+      encoder.confirm();
+      if (op === Op.IMAGE) [this.#wholeDue, this.#wholeSeq] = [false, seq];
+      return seq;
+    } catch (error) {
+      if (this.#state === "ended" && error.name === "AbortError") return null;
+      throw error;
+    } finally {
+      this.#encoding = false;
+    }
+  }
+
+  #transmit(op, payload, captureTsUs, reset) {
     const seq = this.#lastSeq + 1;
-    const data = encodeFrame({ flags: reset ? Flags.RESET : Flags.NONE, seq, captureTsUs, payload });
+    const data = encodeFrame({ op, flags: reset ? Flags.RESET : Flags.NONE, seq, captureTsUs, payload });
     const most = this.#ready.limits.max_message_bytes;
     if (data.length > most) {
       throw new WireError("message_too_large", `expected at most ${most} bytes, got ${data.length}`, seq);
@@ -135,6 +215,8 @@ export class StreamClient extends EventTarget {
     this.#unacked.set(seq, performance.now());
     this.#sentMs.set(seq, performance.now());
     this.#socket.send(data);
+    if (this.#unacked.size === 1) this.#heardMs = performance.now();
+    this.#watch();
     return seq;
   }
 
@@ -160,6 +242,8 @@ export class StreamClient extends EventTarget {
   #connect() {
     this.#said = null;
     this.#retryAfterMs = 0;
+    [this.#openedMs, this.#noise] = [Infinity, 0];
+    [this.#wholeDue, this.#wholeSeq] = [true, 0];
     this.#become("connecting");
     const socket = new WebSocket(this.#url, subprotocols(this.#options.token));
     socket.binaryType = "arraybuffer";
@@ -167,12 +251,18 @@ export class StreamClient extends EventTarget {
     this.#after(this.#options.openTimeoutMs, () => this.#abandon(socket, "no connection in time"));
     socket.onopen = () => {
       if (socket !== this.#socket) return;
+      if (socket.protocol !== SUBPROTOCOL) return this.#complain(socket, "another subprotocol than was offered first");
       this.#become("greeting");
       this.#after(this.#options.readyTimeoutMs, () => this.#abandon(socket, "the server was not ready in time"));
-      socket.send(encodeHello({ ...this.#options.hello, ...(this.#resume && { resume: this.#resume }) }));
+      socket.send(encodeHello(this.#hello()));
     };
     socket.onmessage = ({ data }) => socket === this.#socket && this.#take(socket, data);
     socket.onclose = ({ code, reason }) => this.#lost(socket, { code, reason });
+  }
+
+  #hello() {
+    const { hello, tiles } = this.#options;
+    return { ...hello, ...(tiles && { tiles }), ...(this.#resume && { resume: this.#resume }) };
   }
 
   /** Give up a connection that the browser would wait for. */
@@ -181,24 +271,71 @@ export class StreamClient extends EventTarget {
     this.#lost(socket, { code: 1006, reason });
   }
 
+  /** The network is back, or somebody looks: end a wait, but for what the server asked for, and an attempt from before. */
+  #wake(online) {
+    if (online && this.#state === "connecting") this.#abandon(this.#socket, "the network changed");
+    if (this.#state !== "waiting") return;
+    this.#after(Math.max(0, this.#notBeforeMs - performance.now()), () => this.#connect());
+  }
+
+  /** Give up a connection on which nothing comes any more: a network that was left says no goodbye. */
+  #watch() {
+    clearTimeout(this.#watchTimer);
+    const socket = this.#socket;
+    if (!socket || !this.#unacked.size) return;
+    const patienceMs = Math.max(this.#options.stallMs * 2 ** Math.min(this.#stalls, 6), 4 * this.#tookMs);
+    const dueMs = this.#heardMs + patienceMs;
+    this.#watchTimer = setTimeout(() => {
+      if (performance.now() - dueMs > SLEPT_MS) {
+        this.#heardMs = performance.now(); // this page slept, or was busy: what came meanwhile is read first
+        return this.#watch();
+      }
+      this.#stalls += 1;
+      this.#abandon(socket, "nothing came for too long");
+    }, Math.max(0, dueMs - performance.now()));
+  }
+
   #take(socket, data) {
+    this.#heardMs = performance.now();
     try {
       if (typeof data === "string") this.#receive(parseMessage(data));
       else this.#pair(decodeFrame(data));
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
-      socket.close();
-      this.#lost(socket, { code: CloseCode.PROTOCOL_ERROR, reason: `the server broke the protocol: ${error.message}` });
+      this.#complain(socket, error.message);
     }
+    this.#watch();
+  }
+
+  /** The server does what no server should: it would do so again. */
+  #complain(socket, what) {
+    socket.close();
+    this.#lost(socket, { code: CloseCode.PROTOCOL_ERROR, reason: `the server broke the protocol: ${what}` });
+  }
+
+  /** Refuse what does not fit into the conversation so far. */
+  #check({ type, seq }) {
+    const open = this.#openedMs < Infinity;
+    if (type === "ready" ? open : !open && (type === "result" || type === "ack")) {
+      throw new WireError("bad_message", `expected ${open ? "no second ready" : "ready first"}, got ${type}`);
+    }
+    if (type === "result" && !this.#unacked.has(seq)) {
+      throw new WireError("bad_seq", `expected a result of a frame under way, got seq ${seq}`);
+    }
+    if (type === "result" && this.#waitingResult) {
+      throw new WireError("bad_message", `expected the annotated frame ${this.#waitingResult.seq}, got result ${seq}`);
+    }
+    if (seq > this.#lastSeq) throw new WireError("bad_seq", `expected a seq that was sent, got ${seq}`);
   }
 
   #receive(message) {
-    if (typeof message.ack === "number") this.#settle(message.ack);
+    this.#check(message);
+    if (message.ack != null) this.#settle(message.ack);
     if (message.type === "ready") {
       clearTimeout(this.#timer);
+      this.#openedMs = performance.now();
       this.#ready = message;
       this.#resume = message.resume;
-      this.#failures = 0;
       this.#become("open");
       this.#tell("ready", message);
     } else if (message.type === "draining") {
@@ -209,8 +346,12 @@ export class StreamClient extends EventTarget {
       else this.#finish(message, null);
     } else if (message.type === "error") {
       if (message.seq == null) {
+        this.#noise += 1;
+        if (this.#noise > MOST_NOISE) throw new WireError("bad_message", `${this.#noise} errors about no frame`);
         this.#said = { code: message.code, detail: message.detail };
         this.#retryAfterMs = message.retry_after_ms ?? 0;
+      } else if (message.seq >= this.#wholeSeq) {
+        this.#wholeDue = true; // a frame before the last whole one does not matter any more
       }
       this.#tell("refused", message);
     }
@@ -240,7 +381,12 @@ export class StreamClient extends EventTarget {
 
   #settle(ack) {
     if (ack > this.#lastSeq) throw new WireError("bad_seq", `expected an ack of at most ${this.#lastSeq}, got ${ack}`);
-    for (const seq of this.#unacked.keys()) if (seq <= ack) this.#unacked.delete(seq);
+    for (const [seq, sentMs] of this.#unacked) {
+      if (seq > ack) break;
+      this.#unacked.delete(seq);
+      this.#failures = this.#noise = this.#stalls = 0;
+      this.#tookMs = performance.now() - sentMs;
+    }
   }
 
   /** Drop the times of frames that are settled and told of. */
@@ -254,6 +400,7 @@ export class StreamClient extends EventTarget {
   #lost(socket, { code, reason }) {
     if (socket !== this.#socket) return;
     clearTimeout(this.#timer);
+    clearTimeout(this.#watchTimer);
     this.#socket = null;
     const seqs = [...this.#unacked.keys()];
     this.#unacked.clear();
@@ -262,17 +409,21 @@ export class StreamClient extends EventTarget {
     if (this.#lastSeq > MAX_SEQ / 2) this.#lastSeq = 0;
     if (seqs.length) this.#tell("lost", { seqs });
     const ending = { code, reason, said: this.#said };
+    if (performance.now() - this.#openedMs > this.#options.maximumMs) this.#failures = 0;
     if (this.#closed || !isRetryable(code) || this.#failures >= this.#options.attempts) return this.#end(ending);
     // The jitter goes on top of what the server asked for, so that clients do not all come back at once.
     const full = Math.min(this.#options.maximumMs, this.#options.initialMs * 2 ** Math.min(this.#failures, 60));
-    const waitMs = this.#retryAfterMs + full * (0.5 + 0.5 * Math.random());
+    const waitMs = Math.min(this.#retryAfterMs, this.#options.askedMs) + full * (0.5 + 0.5 * Math.random());
     this.#failures += 1;
+    this.#notBeforeMs = performance.now() + this.#retryAfterMs;
     this.#after(waitMs, () => this.#connect());
     this.#become("waiting", { waitMs, attempt: this.#failures, ...ending });
   }
 
   #end(ending) {
     clearTimeout(this.#timer);
+    this.#encoder?.close();
+    this.#listening.abort();
     if (this.#state !== "ended") this.#become("ended", { final: !this.#closed, ...ending });
   }
 

@@ -11,14 +11,17 @@ export const MAX_SEQ = 0xffffffff;
 export const SUBPROTOCOL = "afterimage.v1";
 export const BEARER_PREFIX = "base64.websocket.bearer.";
 
-/** What a binary message carries: a client's frame, or the server's frame with its boxes drawn. */
-export const Op = Object.freeze({ IMAGE: 1, ANNOTATED: 2 });
+export const TILES_HEADER_BYTES = 12;
+
+/** What a binary message carries: a client's frame, the server's frame with its boxes drawn, or a client's changed tiles. */
+export const Op = Object.freeze({ IMAGE: 1, ANNOTATED: 2, TILES: 3 });
 
 /** Flag bits of the header; RESET: forget what is cached, compute this frame in full. */
 export const Flags = Object.freeze({ NONE: 0, RESET: 1 });
 
 export const CloseCode = Object.freeze({
   NORMAL: 1000,
+  GOING_AWAY: 1001,
   PROTOCOL_ERROR: 1002,
   UNAUTHORIZED: 1008,
   TOO_BIG: 1009,
@@ -28,6 +31,7 @@ export const CloseCode = Object.freeze({
 });
 
 const FINAL = new Set([CloseCode.NORMAL, CloseCode.PROTOCOL_ERROR, CloseCode.UNAUTHORIZED, CloseCode.TOO_BIG]);
+const MAX_SIDE_PX = 0xffff;
 const MAX_CAPTURE_TS_US = 0xffffffffffffffffn;
 const PNG_SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 const PNG_END = [0, 0, 0, 0, 0x49, 0x45, 0x4e, 0x44, 0xae, 0x42, 0x60, 0x82];
@@ -57,7 +61,7 @@ export class WireError extends Error {
  * @property {number} flags
  * @property {number} seq 1 to 2^32-1, increasing within a connection
  * @property {bigint} captureTsUs the sender's clock, microseconds; given back unchanged
- * @property {Uint8Array} payload the encoded image
+ * @property {Uint8Array} payload the encoded image; of `Op.TILES`, see `TilesPayload`
  */
 
 /**
@@ -107,16 +111,117 @@ export function decodeFrame(message) {
   const seq = view.getUint32(4, true);
   if (version !== VERSION) throw new WireError("bad_version", `expected version ${VERSION}, got ${version}`);
   if (seq === 0) throw new WireError("bad_seq", "expected seq of 1 or more, got 0");
-  if (op !== Op.IMAGE && op !== Op.ANNOTATED) {
-    throw new WireError("unknown_op", `expected op 1 (image) or 2 (annotated), got ${op}`, seq);
+  if (op !== Op.IMAGE && op !== Op.ANNOTATED && op !== Op.TILES) {
+    throw new WireError("unknown_op", `expected op 1 (image), 2 (annotated) or 3 (tiles), got ${op}`, seq);
   }
   if (flags & ~Flags.RESET) throw new WireError("bad_flags", `expected only flag bit 0, got ${flags}`, seq);
   const payload = data.subarray(HEADER_BYTES);
   if (payload.length === 0) {
     throw new WireError("empty_payload", "expected an image after the header, got nothing", seq);
   }
-  imageType(payload, seq);
+  if (op === Op.TILES) parseTiles(payload, seq);
+  else imageType(payload, seq);
   return { op, flags, seq, captureTsUs: view.getBigUint64(8, true), payload };
+}
+
+/**
+ * The payload of `Op.TILES`: the tiles of a frame that are other than those of a reference.
+ * @typedef {object} TilesPayload
+ * @property {number} base the reference that they lie on: `referenceOf` the payload of the last frame sent
+ * @property {number} width of the frame, px
+ * @property {number} height
+ * @property {number} tilePx edge of a tile
+ * @property {number} columns of the mosaic, in tiles; 0 where no tile has changed
+ * @property {Uint8Array} bitmap one bit per tile of the frame, row by row, most significant first; 1: changed
+ * @property {Uint8Array} image the mosaic: the changed tiles in that order, encoded; empty where none has changed
+ */
+
+/**
+ * @param {TilesPayload} tiles
+ * @returns {Uint8Array<ArrayBuffer>} a payload
+ * @throws {WireError} for a field out of range
+ */
+export function encodeTiles({ base, width, height, tilePx, columns, bitmap, image }) {
+  const payload = new Uint8Array(TILES_HEADER_BYTES + bitmap.length + image.length);
+  const header = new DataView(payload.buffer);
+  for (const [most, ...values] of [[0xffffffff, base], [MAX_SIDE_PX, width, height, columns], [0xff, tilePx]]) {
+    for (const value of values) {
+      if (!Number.isInteger(value) || value < 0 || value > most) {
+        throw new WireError("bad_tiles", `expected whole numbers of at most ${most}, got ${value}`);
+      }
+    }
+  }
+  header.setUint32(0, base, true);
+  header.setUint16(4, width, true);
+  header.setUint16(6, height, true);
+  header.setUint8(8, tilePx);
+  header.setUint16(10, columns, true);
+  payload.set(bitmap, TILES_HEADER_BYTES);
+  payload.set(image, TILES_HEADER_BYTES + bitmap.length);
+  const parsed = parseTiles(payload).bitmap.length;
+  if (parsed !== bitmap.length) throw new WireError("bad_tiles", `expected a bitmap of ${parsed} bytes, got ${bitmap.length}`);
+  return payload;
+}
+
+/**
+ * Parse the payload of `Op.TILES`. What the mosaic shows, and how large it is, only a decoder of images can tell.
+ * @param {Uint8Array} payload
+ * @param {number | null} [seq] of its frame, for the error
+ * @returns {TilesPayload} its parts are views of `payload`
+ * @throws {WireError}
+ */
+export function parseTiles(payload, seq = null) {
+  const bad = (/** @type {string} */ detail) => new WireError("bad_tiles", detail, seq);
+  if (payload.length < TILES_HEADER_BYTES) {
+    throw bad(`expected a header of ${TILES_HEADER_BYTES} bytes, got ${payload.length}`);
+  }
+  const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
+  const [base, width, height] = [view.getUint32(0, true), view.getUint16(4, true), view.getUint16(6, true)];
+  const [tilePx, reserved, columns] = [view.getUint8(8), view.getUint8(9), view.getUint16(10, true)];
+  if (!width || !height || !tilePx) throw bad(`expected a size above 0, got ${width}x${height} in tiles of ${tilePx}`);
+  if (reserved) throw bad(`expected 0 in the reserved byte, got ${reserved}`);
+  const tiles = Math.ceil(width / tilePx) * Math.ceil(height / tilePx);
+  const end = TILES_HEADER_BYTES + Math.ceil(tiles / 8);
+  if (payload.length < end) throw bad(`expected ${end - TILES_HEADER_BYTES} bytes of bitmap, got fewer`);
+  const bitmap = payload.subarray(TILES_HEADER_BYTES, end);
+  if (bitmap[bitmap.length - 1] & (0xff >> (tiles % 8 || 8))) throw bad("expected 0 in the bits left over");
+  const image = payload.subarray(end);
+  const changed = countBits(bitmap);
+  if ((columns > 0) !== (changed > 0) || (image.length > 0) !== (changed > 0)) {
+    const got = `${changed} tiles, ${columns} columns and ${image.length} bytes`;
+    throw bad(`expected a mosaic where tiles changed and none where none did, got ${got}`);
+  }
+  if (Math.max(columns, Math.ceil(changed / columns) || 0) * tilePx > MAX_SIDE_PX) {
+    throw bad(`expected a mosaic of at most ${MAX_SIDE_PX} px either way, got ${columns} columns of ${tilePx} px`);
+  }
+  if (changed) imageType(image, seq);
+  return { base, width, height, tilePx, columns, bitmap, image };
+}
+
+/** @param {Uint8Array} bytes */
+function countBits(bytes) {
+  let count = 0;
+  for (let byte of bytes) for (; byte; byte &= byte - 1) count += 1;
+  return count;
+}
+
+/** For each byte, what it does to the remainder. */
+const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
+  for (let bit = 0; bit < 8; bit += 1) byte = byte & 1 ? (byte >>> 1) ^ 0xedb88320 : byte >>> 1;
+  return byte;
+});
+
+/**
+ * What names a frame as a reference: CRC-32 (IEEE), as zlib's, of its whole payload.
+ * @param {Uint8Array} payload of `Op.IMAGE` or `Op.TILES`
+ * @returns {number} 0 to 2^32-1
+ */
+export function referenceOf(payload) {
+  let remainder = 0xffffffff;
+  for (let at = 0; at < payload.length; at += 1) {
+    remainder = CRC_TABLE[(remainder ^ payload[at]) & 0xff] ^ (remainder >>> 8);
+  }
+  return (remainder ^ 0xffffffff) >>> 0;
 }
 
 /**
@@ -159,6 +264,16 @@ const REQUIRED = {
   draining: { retry_after_ms: "number" },
 };
 
+/** Least and most of whole numbers, in whichever message they are. */
+const BOUNDS = {
+  seq: [0, MAX_SEQ],
+  ack: [0, MAX_SEQ],
+  window: [1, 1024],
+  dropped: [0, Number.MAX_SAFE_INTEGER],
+  retry_after_ms: [0, Number.MAX_SAFE_INTEGER],
+};
+const LONGEST_TOKEN = 256;
+
 /**
  * A structured message of the server; fields as in PROTOCOL.md, `type` among them.
  * @typedef {{type: "ready" | "result" | "error" | "ack" | "draining"} & Record<string, any>} ServerMessage
@@ -186,7 +301,29 @@ export function parseMessage(text) {
       throw new WireError("bad_message", `expected ${message.type}.${field}: a ${kind}`);
     }
   }
+  for (const [field, [least, most]] of Object.entries(BOUNDS)) {
+    const value = message[field];
+    if (value != null && !(Number.isInteger(value) && value >= least && value <= most)) {
+      throw new WireError("bad_message", `expected ${message.type}.${field}: a whole number of ${least} to ${most}`);
+    }
+  }
+  if (message.type === "ready") checkReady(message);
   return message;
+}
+
+/** @param {Record<string, any>} ready with its required fields */
+function checkReady({ resume, size, limits, tiles }) {
+  if (!resume || resume.length > LONGEST_TOKEN) {
+    throw new WireError("bad_message", `expected ready.resume: 1 to ${LONGEST_TOKEN} characters, got ${resume.length}`);
+  }
+  if (!(size[0] > 0 && size[1] > 0 && limits.max_message_bytes > 0)) {
+    throw new WireError("bad_message", "expected ready.size and ready.limits.max_message_bytes above 0");
+  }
+  if (tiles == null) return;
+  const { tile_px: tilePx, difference } = tiles;
+  if (!(Number.isInteger(tilePx) && tilePx > 0 && tilePx <= 255 && difference >= 0 && difference <= 255)) {
+    throw new WireError("bad_message", "expected ready.tiles: {tile_px: 1 to 255, difference: 0 to 255}");
+  }
 }
 
 /**

@@ -4,37 +4,41 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing, suppress
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
-from websockets.typing import Subprotocol
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from clients.python.core import (
-    MAX_SERVER_MESSAGE_BYTES,
-    ClientCore,
-    Event,
-    StreamFigures,
-    StreamOptions,
-    now_us,
-    stream_url,
-)
-from clients.python.errors import ClientClosed, ClientError, ConnectionFailed
-from clients.python.reconnect import Backoff, as_refusal
-from clients.wire import Phase, Policy, Ready
+from ..wire import Phase, Policy, Ready
+from .core import CLOSE_S, LISTEN_S, ClientCore, Event, FrameResult, StreamFigures, StreamOptions, now_us, stream_url
+from .errors import ClientClosed, ClientError, ConnectionFailed, Stalled
+from .reconnect import CONNECTION_ERRORS, Backoff, as_refusal, asked_wait_s, end_if_closing, stay
+
+if TYPE_CHECKING:
+    from .tiles import Image
 
 MAX_EVENTS = 64
-_CONNECTION_ERRORS = (OSError, TimeoutError, ConnectionClosed, InvalidHandshake, InvalidURI)
+
+
+class _Connection(ClientConnection):
+    """Goes where it was sent, and no further: the token is for that server alone."""
+
+    async def handshake(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            await super().handshake(*args, **kwargs)
+        except InvalidStatus as error:
+            stay(error)
+            raise
 
 
 class AsyncStreamClient(StreamFigures):
     """One stream over one WebSocket, reconnecting by itself.
 
-    Use as `async with AsyncStreamClient(url, "door") as client:`, then `send` and iterate over the client, or
-    hand it all frames with `stream`. Events that nobody takes hold the socket back after `MAX_EVENTS`.
+    Use as `async with AsyncStreamClient(url, "door") as client:`, then `async for result in client.results(frames)`, or
+    `send` and iterate over the client. Events that nobody takes hold the socket back after `MAX_EVENTS`.
     """
 
     def __init__(self, url: str, stream_id: str | None = None, options: StreamOptions | None = None) -> None:
@@ -68,30 +72,51 @@ class AsyncStreamClient(StreamFigures):
         Waits through reconnections. Raises what ended the client, or WireError for an image that the server's
         limits do not allow.
         """
+        return await self._send_once_there_is_room(self.try_send, image, capture_ts_us, reset)
+
+    async def try_send(self, image: bytes, capture_ts_us: int | None = None, *, reset: bool = False) -> int | None:
+        """Send an encoded image if there is a credit now; None if there is not."""
+        return await self._send_now(lambda: self._core.frame(image, capture_ts_us, reset))
+
+    async def send_image(self, pixels: Image, capture_ts_us: int | None = None, *, reset: bool = False) -> int:
+        """Encode pixels and send them, once there is a credit; returns the frame's sequence number.
+
+        As `clients.python.sync.StreamClient.send_image`. Encoding takes some milliseconds of the event loop.
+        """
+        return await self._send_once_there_is_room(self.try_send_image, pixels, capture_ts_us, reset)
+
+    async def try_send_image(
+        self, pixels: Image, capture_ts_us: int | None = None, *, reset: bool = False
+    ) -> int | None:
+        """Send pixels as `send_image` if there is a credit now; None if there is not."""
+        return await self._send_now(lambda: self._core.image(pixels, capture_ts_us, reset))
+
+    async def _send_once_there_is_room(
+        self, attempt: Callable[..., Awaitable[int | None]], frame: object, capture_ts_us: int | None, reset: bool
+    ) -> int:
         captured_us = now_us() if capture_ts_us is None else capture_ts_us
         while True:
             async with self._changed:
                 await self._changed.wait_for(lambda: self._failure or self.credits)
             if self._failure is not None:
                 raise self._failure
-            seq = await self.try_send(image, captured_us, reset=reset)
+            seq = await attempt(frame, captured_us, reset=reset)
             if seq is not None:
                 return seq
 
-    async def try_send(self, image: bytes, capture_ts_us: int | None = None, *, reset: bool = False) -> int | None:
-        """Send an encoded image if there is a credit now; None if there is not."""
+    async def _send_now(self, number: Callable[[], tuple[int, bytes]]) -> int | None:
         if self._failure is not None:
             raise self._failure
         socket = self._socket
         if socket is None or not self.credits:
             return None
-        seq, data = self._core.frame(image, capture_ts_us, reset)
+        seq, data = number()
         # A connection that is gone is the background task's affair: the frame is reported as lost.
         with suppress(ConnectionClosed):
             await socket.send(data)
         return seq
 
-    async def stream(self, frames: AsyncIterable[bytes] | Iterable[bytes]) -> AsyncIterator[Event]:
+    async def stream(self, frames: AsyncIterable[bytes] | Iterable[bytes]) -> AsyncGenerator[Event, None]:
         """Send all frames and yield every event, until each frame is settled.
 
         With policies `latest` and `drop_newest`, a frame that finds no credit is skipped and counted in `skipped`;
@@ -113,17 +138,26 @@ class AsyncStreamClient(StreamFigures):
             with suppress(asyncio.CancelledError, Exception):
                 await sender
 
+    async def results(self, frames: AsyncIterable[bytes] | Iterable[bytes]) -> AsyncGenerator[FrameResult, None]:
+        """`stream`, results alone; frames without one are counted in `refused`, `lost`, `skipped`, `server_dropped`."""
+        async with aclosing(self.stream(frames)) as events:
+            async for event in events:
+                if isinstance(event, FrameResult):
+                    yield event
+
     async def close(self, *, bye: bool = True) -> None:
         """Close the stream. With `bye` the server frees what it cached; without, a resume stays possible."""
-        if self._failure is None:
-            self._failure = ClientClosed("the client was closed")
+        graceful = self._failure is None
+        self._failure = self._failure or ClientClosed("the client was closed")
         socket = self._socket
         if socket is not None:
-            with suppress(ConnectionClosed, asyncio.TimeoutError):
-                if bye and self._core.protocol.phase is Phase.OPEN:
-                    await socket.send(self._core.protocol.bye())
-                    await asyncio.wait_for(socket.wait_closed(), 2.0)
-            await socket.close()
+            with suppress(ConnectionClosed, TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    if bye and graceful and self._core.protocol.phase is Phase.OPEN:
+                        await socket.send(self._core.protocol.bye())
+                        await socket.wait_closed()
+                    await socket.close()
+            socket.transport.abort()
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -178,15 +212,16 @@ class AsyncStreamClient(StreamFigures):
             while self._failure is None:
                 try:
                     await self._one_connection(backoff)
-                except _CONNECTION_ERRORS as error:
+                except CONNECTION_ERRORS as error:
                     refusal = as_refusal(error, self._core.last_error)
                     if refusal is not None:
                         raise refusal from error
-                    wait_s = backoff.next_wait_s(self._core.retry_after_s)
+                    wait_s = backoff.next_wait_s(max(self._core.retry_after_s, asked_wait_s(error)))
                     if wait_s is None:
                         raise ConnectionFailed(
                             f"no connection to {self._url} after {backoff.failures + 1} attempts: {error}"
                         ) from error
+                    self._core.retry_after_s = 0.0
                     self.reconnections += 1
                     await asyncio.sleep(wait_s)
         except ClientError as error:
@@ -198,30 +233,39 @@ class AsyncStreamClient(StreamFigures):
 
     async def _one_connection(self, backoff: Backoff) -> None:
         """Open, say hello and read until the connection ends, which always raises."""
-        async with connect(
-            self._url,
-            subprotocols=[Subprotocol(name) for name in self._options.subprotocols()],
-            compression=None,
-            open_timeout=self._options.open_timeout_s,
-            max_size=MAX_SERVER_MESSAGE_BYTES,
-            max_queue=4,
-            proxy=True if self._options.proxy is True else (self._options.proxy or None),
-        ) as socket:
+        options = self._options
+        async with connect(self._url, create_connection=_Connection, **options.connection()) as socket:
             try:
+                self._core.accepted(socket.subprotocol)
                 with suppress(ConnectionClosed):  # what the server said before it closed is still to be read
                     await socket.send(self._core.hello())
-                async with asyncio.timeout(self._options.ready_timeout_s):
-                    while self._core.protocol.phase is Phase.GREETING:
+                async with asyncio.timeout(options.ready_timeout_s):
+                    while self._core.protocol.phase is not Phase.OPEN:
                         await self._take(await socket.recv())
                 self._socket = socket
-                backoff.succeeded()
+                backoff.opened()
                 async with self._changed:
                     self._changed.notify_all()
                 while True:
-                    await self._take(await socket.recv())
+                    await self._take(await self._receive(socket))
+                    if self._core.settled:
+                        backoff.succeeded()
+            except Exception:
+                socket.transport.abort()  # the other end is not waited for
+                raise
             finally:
                 self._socket = None
                 await self._put(self._core.connection_lost())
+
+    async def _receive(self, socket: ClientConnection) -> str | bytes:
+        """The next message; Stalled when what is due does not come."""
+        while not self._core.stalled():
+            pause_s = self._core.pause_s()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LISTEN_S if pause_s is None else min(pause_s, LISTEN_S)):
+                    return await socket.recv()
+            end_if_closing(socket.protocol)
+        raise Stalled(f"frames are under way, and none was settled for {self._options.ack_timeout_s:g} s")
 
     async def _take(self, data: str | bytes) -> None:
         await self._put(self._core.receive(data))

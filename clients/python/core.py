@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from clients.python.errors import ServerMisbehaved
-from clients.python.reconnect import Reconnect
-from clients.wire import (
+from websockets.typing import Subprotocol
+
+from ..wire import (
     Ack,
     ClientProtocol,
     Draining,
@@ -17,6 +18,7 @@ from clients.wire import (
     ErrorMessage,
     FrameMessage,
     Hello,
+    Op,
     Output,
     Policy,
     Ready,
@@ -24,8 +26,23 @@ from clients.wire import (
     WireError,
     offer_subprotocols,
 )
+from .errors import Refused, ServerMisbehaved
+from .patience import Patience
+from .reconnect import Reconnect
+from .tiles import TileEncoder
 
-MAX_SERVER_MESSAGE_BYTES = 64 * 1024 * 1024
+if TYPE_CHECKING:
+    from .tiles import Image
+
+MAX_SERVER_MESSAGE_BYTES = 32 * 1024 * 1024
+MAX_UNREAD = 8
+"""Messages that wait to be read, at most; then the socket is held back."""
+MAX_NOISE = 64
+"""Errors about no frame that a server may send while it settles none."""
+CLOSE_S = 2.0
+"""How long a good-bye may take, seconds."""
+LISTEN_S = 1.0
+"""How long to wait for a message before looking whether the connection is closing, seconds."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +51,18 @@ class StreamOptions:
 
     token : of `POST /v1/streams`, or an API key; None on servers that take anonymous streams
     tracks : detections get a `track_id` that stays with an object from frame to frame
+    changes : results say what was recomputed
     resume_s : how long the server keeps what is cached while the connection is lost, seconds; None: its default
     open_timeout_s : seconds for the handshake
     ready_timeout_s : seconds from the handshake to `ready`; a model's first use compiles it
+    ack_timeout_s : when frames are under way and none is settled for so long, seconds, the connection is given up for
+        another one: networks change without a word. More than a frame takes to send and to compute; None: never
+    ping_s : seconds between pings, and for each answer; finds out that an idle connection is gone. None: no pings
+    tiles : have `send_image` send only the tiles that changed, where the server takes them
+    quality : of the JPEGs of `send_image`, 1 to 100
+    refresh_s : within which a tile that changed less than that is sent again, seconds
     proxy : of `websockets.connect`: None goes direct, True uses the environment's proxy
+    tls : whom to trust, for https and wss; None: the system's certificates
     """
 
     model: str | None = None
@@ -49,12 +74,19 @@ class StreamOptions:
     idle_fps: float | None = None
     annotated: bool = False
     tracks: bool = False
+    changes: bool = False
     resume_s: float | None = None
     encoding: Encoding = Encoding.JSON
     reconnect: Reconnect = field(default_factory=Reconnect)
     open_timeout_s: float = 10.0
     ready_timeout_s: float = 120.0
+    ack_timeout_s: float | None = 10.0
+    ping_s: float | None = 10.0
     proxy: str | bool | None = None
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
+    tiles: bool = False
+    quality: int = 80
+    refresh_s: float = 30.0
 
     def hello(self) -> Hello:
         """The first message of a connection."""
@@ -62,6 +94,7 @@ class StreamOptions:
         if content_type not in ("image/jpeg", "image/png", "image/webp"):
             raise ValueError(f"expected image/jpeg, image/png or image/webp, got {content_type!r}")
         wanted = {Output.DETECTIONS: True, Output.ANNOTATED: self.annotated, Output.TRACKS: self.tracks}
+        wanted[Output.CHANGES] = self.changes
         return Hello(
             model=self.model,
             content_type=content_type,  # type: ignore[arg-type]  # narrowed by the test above
@@ -71,11 +104,27 @@ class StreamOptions:
             min_confidence=self.min_confidence,
             outputs=tuple(output for output, asked in wanted.items() if asked),
             resume_s=self.resume_s,
+            tiles=self.tiles,
         )
 
     def subprotocols(self) -> list[str]:
         """What to offer in the handshake."""
         return offer_subprotocols(self.encoding, self.token)
+
+    def connection(self) -> dict[str, Any]:
+        """Arguments of `websockets.connect`, beside the address."""
+        return {
+            "subprotocols": [Subprotocol(name) for name in self.subprotocols()],
+            "compression": None,  # images are compressed already
+            "open_timeout": self.open_timeout_s,
+            "close_timeout": CLOSE_S,
+            "ping_interval": self.ping_s,
+            "ping_timeout": self.ping_s,
+            "max_size": MAX_SERVER_MESSAGE_BYTES,
+            "max_queue": MAX_UNREAD,
+            "proxy": True if self.proxy is True else (self.proxy or None),
+            "ssl": self.tls,
+        }
 
 
 @dataclass(frozen=True)
@@ -139,6 +188,15 @@ class ClientCore:
         self.last_error: ErrorMessage | None = None
         self.retry_after_s = 0.0
         self.server_dropped = 0
+        self.settled = 0  # frames, on this connection
+        self.refused = 0
+        self.lost = 0
+        self._patience = Patience(options.ack_timeout_s)
+        self._noise = 0
+        self.bytes_sent = 0
+        self._options = options
+        self._encoder: TileEncoder | None = None  # of this connection
+        self._whole_seq = 0  # of the last whole frame
         self._annotated = options.annotated
         self._sent_ns: dict[int, int] = {}
         self._waiting: Result | None = None  # a result whose annotated frame is still to come
@@ -153,27 +211,67 @@ class ClientCore:
         """Whether every frame sent is settled and its event has been given out."""
         return not self.protocol.unacked and self._waiting is None
 
+    def accepted(self, subprotocol: str | None) -> None:
+        """Refused, unless the server echoed the subprotocol of this encoding."""
+        expected = self.protocol.encoding.value
+        if subprotocol != expected:
+            shown = subprotocol if subprotocol in (None, *Encoding) else "another one"  # it may be the token's
+            raise Refused("handshake", f"expected the subprotocol {expected}, got {shown}")
+
     def hello(self) -> str | bytes:
         """The message to open a fresh connection with."""
         self.last_error = None
         self.retry_after_s = 0.0
+        self.settled = self._noise = 0
         return self.protocol.hello()
 
     def frame(self, image: bytes, capture_ts_us: int | None, reset: bool) -> tuple[int, bytes]:
         """Number a frame; returns its seq and the message to send. WireError as ClientProtocol.frame."""
+        if self._encoder is not None:
+            self._encoder.forget()  # what the tiles of the next picture would lie on is not known as pixels
+        return self._number(image, capture_ts_us, reset, Op.IMAGE)
+
+    def image(self, pixels: Image, capture_ts_us: int | None, reset: bool) -> tuple[int, bytes]:
+        """Encode and number a frame, as tiles where that is less; returns its seq and the message to send.
+
+        pixels : uint8[H, W, 3], BGR. Raises ValueError, TilesUnavailable, or WireError as ClientProtocol.frame.
+        """
+        options, ready = self._options, self.ready
+        if options.content_type != "image/jpeg":
+            raise ValueError(f"expected image/jpeg to send pixels, this stream is of {options.content_type}")
+        if self._encoder is None:
+            self._encoder = TileEncoder(options.quality, None if ready is None else ready.tiles, options.refresh_s)
+        encoded = self._encoder.encode(pixels)
+        seq, data = self._number(encoded.payload, capture_ts_us, reset, encoded.op)
+        self._encoder.sent(encoded)
+        if encoded.tiles is None:
+            self._whole_seq = seq
+        return seq, data
+
+    def _number(self, payload: bytes, capture_ts_us: int | None, reset: bool, op: Op) -> tuple[int, bytes]:
         captured = now_us() if capture_ts_us is None else capture_ts_us
-        seq, data = self.protocol.frame(image, captured, reset=reset)
+        if self.idle:
+            self._patience.renew()
+        seq, data = self.protocol.frame(payload, captured, reset=reset, op=op)
         self._sent_ns[seq] = time.monotonic_ns()
+        self.bytes_sent += len(data)
         return seq, data
 
     def receive(self, data: str | bytes) -> Event | None:
         """Take a message of the server; returns what the user should see of it."""
+        due = self.protocol.unacked
         try:
             message = self.protocol.receive(data)
         except WireError as error:
             raise ServerMisbehaved(f"the server broke the protocol: {error}") from error
+        if self.protocol.unacked < due:
+            self.settled += due - self.protocol.unacked
+            self._noise = 0
+            self._patience.renew()
         if isinstance(message, FrameMessage):
             return self._pair(message)
+        if isinstance(message, Result) and self._waiting is not None:
+            raise ServerMisbehaved(f"expected the annotated frame {self._waiting.seq}, got result {message.seq}")
         if isinstance(message, Result):
             self.server_dropped = message.dropped
             if not self._annotated:
@@ -188,15 +286,38 @@ class ClientCore:
         self._forget()
         return None
 
+    def pause_s(self) -> float | None:
+        """How long to wait for a message before asking `stalled`, seconds; None: for ever."""
+        return self._patience.pause_s(not self.idle)
+
+    @property
+    def late(self) -> bool:
+        """Whether what is due is late: it is to be listened for, until `stalled`."""
+        return self._patience.late
+
+    def stalled(self) -> bool:
+        """Whether what is due is so late that the connection should be given up."""
+        return self._patience.is_out(not self.idle)
+
     def connection_lost(self) -> FramesLost | None:
         """The connection is gone; returns the frames that were under way, if any."""
         lost = self.protocol.connection_lost()
-        self._waiting = None
+        self.lost += len(lost)
+        self._patience.renew()
+        self._waiting = self._encoder = None
+        self._whole_seq = 0
         self._sent_ns.clear()
         return FramesLost(lost) if lost else None
 
     def _refused(self, message: ErrorMessage) -> FrameRefused:
-        if message.seq is None:
+        if message.seq is not None:
+            self.refused += 1
+            if self._encoder is not None and message.seq >= self._whole_seq:  # none that is whole was sent since
+                self._encoder.forget()
+        else:
+            self._noise += 1
+            if self._noise > MAX_NOISE:
+                raise ServerMisbehaved(f"expected frames to be settled, got {self._noise} errors about none of them")
             self.last_error = message
             self.retry_after_s = (message.retry_after_ms or 0) / 1000
         self._forget()
@@ -206,6 +327,7 @@ class ClientCore:
         result, self._waiting = self._waiting, None
         if result is None or result.seq != frame.seq:
             raise ServerMisbehaved(f"expected an annotated frame after its result, got seq {frame.seq} alone")
+        self._patience.renew()
         return self._finish(result, frame.payload)
 
     def _finish(self, result: Result, annotated: bytes | None) -> FrameResult:
@@ -243,6 +365,21 @@ class StreamFigures:
         return self._core.protocol.unacked
 
     @property
+    def bytes_sent(self) -> int:
+        """Bytes of all frames sent, with their headers."""
+        return self._core.bytes_sent
+
+    @property
     def server_dropped(self) -> int:
         """Frames that the server has settled without a result, as of the last message that says so."""
         return self._core.server_dropped
+
+    @property
+    def refused(self) -> int:
+        """Frames that the server has refused."""
+        return self._core.refused
+
+    @property
+    def lost(self) -> int:
+        """Frames that were under way when a connection broke."""
+        return self._core.lost

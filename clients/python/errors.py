@@ -25,7 +25,11 @@ class Refused(ClientError):
 
 
 class ServerMisbehaved(ClientError):
-    """The server broke the protocol; `__cause__` is the WireError."""
+    """The server broke the protocol; `__cause__` is the WireError, or the error of the WebSocket library."""
+
+
+class Stalled(ClientError):
+    """The connection is there, and nothing that is due comes. The clients reconnect; nobody else sees this."""
 
 
 class ClientClosed(ClientError):

@@ -4,36 +4,43 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from socket import SHUT_RDWR
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
-from websockets.typing import Subprotocol
 
-from clients.python.core import (
-    MAX_SERVER_MESSAGE_BYTES,
-    ClientCore,
-    Event,
-    StreamFigures,
-    StreamOptions,
-    now_us,
-    stream_url,
-)
-from clients.python.errors import ClientClosed, ClientError, ConnectionFailed
-from clients.python.reconnect import Backoff, as_refusal
-from clients.wire import Phase, Policy, Ready
+from ..wire import Phase, Policy, Ready
+from .core import CLOSE_S, LISTEN_S, ClientCore, Event, FrameResult, StreamFigures, StreamOptions, now_us, stream_url
+from .errors import ClientClosed, ClientError, ConnectionFailed, Stalled
+from .reconnect import CONNECTION_ERRORS, Backoff, as_refusal, asked_wait_s, end_if_closing, stay
 
-_CONNECTION_ERRORS = (OSError, TimeoutError, ConnectionClosed, InvalidHandshake, InvalidURI)
+if TYPE_CHECKING:
+    from .tiles import Image
+
+MAX_READS = 64
+"""Messages that are taken before a frame is sent, at most, however fast they come."""
+
+
+class _Connection(ClientConnection):
+    """Goes where it was sent, and no further: the token is for that server alone."""
+
+    def handshake(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().handshake(*args, **kwargs)
+        except InvalidStatus as error:
+            stay(error)
+            raise
 
 
 class StreamClient(StreamFigures):
     """One stream over one WebSocket, reconnecting by itself; for one thread.
 
-    Use as `with StreamClient(url, "door") as client:`, then `send` and `receive`, or `for event in
-    client.stream(frames)`.
+    Use as `with StreamClient(url, "door") as client:`, then `for result in client.results(frames)`, or `send` and
+    `receive`. Iterating over the client gives the events of the frames under way, until none is.
     """
 
     def __init__(self, url: str, stream_id: str | None = None, options: StreamOptions | None = None) -> None:
@@ -54,7 +61,7 @@ class StreamClient(StreamFigures):
                 raise self._failure
             try:
                 self._open()
-            except _CONNECTION_ERRORS as error:
+            except CONNECTION_ERRORS as error:
                 self._lost(error)
         assert self._core.ready is not None
         return self._core.ready
@@ -67,24 +74,47 @@ class StreamClient(StreamFigures):
         Waits through reconnections; events that come meanwhile are kept for `receive`. Raises what ended the
         client, or WireError for an image that the server's limits do not allow.
         """
+        return self._send_once_there_is_room(self.try_send, image, capture_ts_us, reset)
+
+    def try_send(self, image: bytes, capture_ts_us: int | None = None, *, reset: bool = False) -> int | None:
+        """Read what has come, then send an encoded image if there is a credit; None if there is not."""
+        return self._send_now(lambda: self._core.frame(image, capture_ts_us, reset))
+
+    def send_image(self, pixels: Image, capture_ts_us: int | None = None, *, reset: bool = False) -> int:
+        """Encode pixels and send them, once there is a credit; returns the frame's sequence number.
+
+        pixels : uint8[H, W, 3], BGR. With `StreamOptions.tiles` only the tiles that changed are sent, where the server
+        takes them, which is least work for it at a size that fits into `ready.size`. The rest as `send`; raises
+        ValueError for other pixels too, and TilesUnavailable where a module is missing.
+        """
+        return self._send_once_there_is_room(self.try_send_image, pixels, capture_ts_us, reset)
+
+    def try_send_image(self, pixels: Image, capture_ts_us: int | None = None, *, reset: bool = False) -> int | None:
+        """Read what has come, then send pixels as `send_image` if there is a credit; None if there is not."""
+        return self._send_now(lambda: self._core.image(pixels, capture_ts_us, reset))
+
+    def _send_once_there_is_room(
+        self, attempt: Callable[..., int | None], frame: object, capture_ts_us: int | None, reset: bool
+    ) -> int:
         captured_us = now_us() if capture_ts_us is None else capture_ts_us
         while True:
             self.connect()
-            seq = self.try_send(image, captured_us, reset=reset)
+            seq = attempt(frame, captured_us, reset=reset)
             if seq is not None:
                 return seq
             self._read(None)
 
-    def try_send(self, image: bytes, capture_ts_us: int | None = None, *, reset: bool = False) -> int | None:
-        """Read what has come, then send an encoded image if there is a credit; None if there is not."""
-        while self._read(0.0):
-            pass
+    def _send_now(self, number: Callable[[], tuple[int, bytes]]) -> int | None:
+        """Read what has come; if there is a credit then, send what `number` gives."""
+        for _ in range(MAX_READS):
+            if not self._read(0.0):
+                break
         if self._failure is not None:
             raise self._failure
         socket = self._socket
         if socket is None or not self.credits:
             return None
-        seq, data = self._core.frame(image, capture_ts_us, reset)
+        seq, data = number()
         try:
             socket.send(data)
         except ConnectionClosed as error:
@@ -121,20 +151,27 @@ class StreamClient(StreamFigures):
                 self.connect()
             while self._events:
                 yield self._events.popleft()
+        yield from self
+
+    def results(self, frames: Iterable[bytes]) -> Iterator[FrameResult]:
+        """`stream`, results alone; frames without one are counted in `refused`, `lost`, `skipped`, `server_dropped`."""
+        return (event for event in self.stream(frames) if isinstance(event, FrameResult))
+
+    def __iter__(self) -> Iterator[Event]:
         while (event := self.receive()) is not None:
             yield event
 
     def close(self, *, bye: bool = True) -> None:
         """Close the stream. With `bye` the server frees what it cached; without, a resume stays possible."""
-        if self._failure is None:
-            self._failure = ClientClosed("the client was closed")
+        graceful = self._failure is None
+        self._failure = self._failure or ClientClosed("the client was closed")
         socket, self._socket = self._socket, None
         if socket is None:
             return
         with suppress(ConnectionClosed, TimeoutError):
-            if bye and self._core.protocol.phase is Phase.OPEN:
+            if bye and graceful and self._core.protocol.phase is Phase.OPEN:
                 socket.send(self._core.protocol.bye())
-                deadline = time.monotonic() + 2.0
+                deadline = time.monotonic() + CLOSE_S
                 while (remaining := deadline - time.monotonic()) > 0:
                     socket.recv(remaining)
         socket.close()
@@ -149,63 +186,91 @@ class StreamClient(StreamFigures):
         self.close()
 
     def _open(self) -> None:
-        socket = connect(
-            self._url,
-            subprotocols=[Subprotocol(name) for name in self._options.subprotocols()],
-            compression=None,
-            open_timeout=self._options.open_timeout_s,
-            max_size=MAX_SERVER_MESSAGE_BYTES,
-            max_queue=4,
-            proxy=True if self._options.proxy is True else (self._options.proxy or None),
-        ).__enter__()  # its lifetime is that of this object; `close` ends it
+        options = self._options
+        opening = connect(self._url, create_connection=_Connection, **options.connection())
+        socket = opening.__enter__()  # its lifetime is that of this object; `close` ends it
         try:
+            self._core.accepted(socket.subprotocol)
+            socket.socket.settimeout(options.ack_timeout_s)  # a server that stops reading does not hold `send` for ever
             with suppress(ConnectionClosed):  # what the server said before it closed is still to be read
                 socket.send(self._core.hello())
-            deadline = time.monotonic() + self._options.ready_timeout_s
-            while self._core.protocol.phase is Phase.GREETING:
-                self._take(socket.recv(max(0.0, deadline - time.monotonic())))
-        except BaseException:
+            deadline = time.monotonic() + options.ready_timeout_s
+            while self._core.protocol.phase is not Phase.OPEN:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    raise TimeoutError(f"the server was not ready within {options.ready_timeout_s:g} s")
+                self._take(socket.recv(remaining))
+        except BaseException as error:
             self._keep(self._core.connection_lost())
-            socket.close()
+            _abandon(socket)
+            if isinstance(error, ClientError):
+                self._failure = error
             raise
         self._socket = socket
-        self._backoff.succeeded()
+        self._backoff.opened()
 
     def _read(self, timeout_s: float | None) -> bool:
         """Take one message; False if none came in time or the connection is gone."""
-        if self._socket is None:
-            return False
-        try:
-            self._take(self._socket.recv(timeout_s))
-        except ConnectionClosed as error:
-            self._lost(error)
-            return False
-        except TimeoutError:
-            return False
-        return True
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while (socket := self._socket) is not None:
+            pause_s, late = self._core.pause_s(), self._core.late
+            remaining = LISTEN_S if deadline is None or late else max(0.0, deadline - time.monotonic())
+            try:
+                if self._core.stalled():
+                    raise Stalled(f"frames are under way, and none was settled for {self._options.ack_timeout_s:g} s")
+                self._take(socket.recv(min(remaining, LISTEN_S if pause_s is None else pause_s, LISTEN_S)))
+                return True
+            except TimeoutError:
+                try:
+                    end_if_closing(socket.protocol)
+                except ConnectionClosed as error:
+                    self._lost(error)
+                    return False
+                if deadline is not None and not late and time.monotonic() >= deadline:
+                    return False
+            except (ConnectionClosed, Stalled) as error:
+                self._lost(error)
+        return False
 
     def _take(self, data: str | bytes) -> None:
         try:
             self._keep(self._core.receive(data))
         except ClientError as error:
             self._failure = error
+            self._drop()
             raise
+        if self._core.settled:
+            self._backoff.succeeded()
 
     def _keep(self, event: Event | None) -> None:
         if event is not None:
             self._events.append(event)
 
+    def _drop(self) -> None:
+        """Let go of the connection, if there is one."""
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            self._keep(self._core.connection_lost())
+            _abandon(socket)
+
     def _lost(self, error: Exception) -> None:
         """The connection or an attempt at it failed: wait for the next one, or raise for good."""
-        if self._socket is not None:
-            self._socket = None
-            self._keep(self._core.connection_lost())
+        self._drop()
         refusal = as_refusal(error, self._core.last_error)
-        wait_s = None if refusal is not None else self._backoff.next_wait_s(self._core.retry_after_s)
+        asked_s = max(self._core.retry_after_s, asked_wait_s(error))
+        wait_s = None if refusal is not None else self._backoff.next_wait_s(asked_s)
         if wait_s is None:
             self._failure = refusal or ConnectionFailed(
                 f"no connection to {self._url} after {self._backoff.failures + 1} attempts: {error}"
             )
             raise self._failure from error
+        self._core.retry_after_s = 0.0
         self.reconnections += 1
         time.sleep(wait_s)
+
+
+def _abandon(socket: ClientConnection) -> None:
+    """End a connection at once, without waiting for the other end."""
+    with suppress(OSError):
+        socket.socket.shutdown(SHUT_RDWR)
+    socket.close()

@@ -3,7 +3,7 @@
 One codec serves the server and the clients: bytes in, frozen structs out, `WireError` for everything else.
 """
 
-from clients.wire.binary import (
+from .binary import (
     HEADER_BYTES,
     VERSION,
     Flags,
@@ -13,9 +13,9 @@ from clients.wire.binary import (
     encode_frame,
     image_type,
 )
-from clients.wire.errors import CloseCode, ErrorCode, WireError, is_retryable
-from clients.wire.handshake import Encoding, Offer, bearer_subprotocol, offer_subprotocols, parse_subprotocols
-from clients.wire.messages import (
+from .errors import CloseCode, ErrorCode, WireError, is_retryable
+from .handshake import Encoding, Offer, bearer_subprotocol, offer_subprotocols, parse_subprotocols
+from .messages import (
     Ack,
     Audit,
     Bye,
@@ -35,12 +35,14 @@ from clients.wire.messages import (
     ResumeReason,
     ServerMessage,
     Tensor,
+    TileRules,
     Timing,
     decode_client_message,
     decode_server_message,
     encode_message,
 )
-from clients.wire.protocol import ClientProtocol, Phase, ServerProtocol
+from .protocol import ClientProtocol, Phase, ServerProtocol
+from .tiles import TilesPayload, encode_tiles, grid_of, parse_tiles, reference_of
 
 __all__ = [
     "HEADER_BYTES",
@@ -74,6 +76,8 @@ __all__ = [
     "ServerMessage",
     "ServerProtocol",
     "Tensor",
+    "TileRules",
+    "TilesPayload",
     "Timing",
     "WireError",
     "bearer_subprotocol",
@@ -82,8 +86,12 @@ __all__ = [
     "decode_server_message",
     "encode_frame",
     "encode_message",
+    "encode_tiles",
+    "grid_of",
     "image_type",
     "is_retryable",
     "offer_subprotocols",
     "parse_subprotocols",
+    "parse_tiles",
+    "reference_of",
 ]

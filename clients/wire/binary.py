@@ -6,7 +6,8 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
-from clients.wire.errors import ErrorCode, WireError
+from .errors import ErrorCode, WireError
+from .tiles import parse_tiles
 
 VERSION = 1
 HEADER_BYTES = 16
@@ -23,6 +24,7 @@ class Op(IntEnum):
 
     IMAGE = 1  # client to server: one frame, whole, in the content type that hello named
     ANNOTATED = 2  # server to client: the frame with its boxes drawn, JPEG
+    TILES = 3  # client to server: the tiles of a frame that changed (`clients.wire.tiles`)
 
 
 class Flags(IntFlag):
@@ -40,7 +42,7 @@ class FrameMessage:
     """One binary message.
 
     `seq` is 1..2**32-1 and increases within a connection; `capture_ts_us` is the sender's own clock in
-    microseconds, given back unchanged; `payload` is the encoded image.
+    microseconds, given back unchanged; `payload` is the encoded image, or for op 3 what `clients.wire.tiles` encodes.
     """
 
     op: Op
@@ -66,7 +68,7 @@ def encode_frame(frame: FrameMessage) -> bytes:
 
 
 def decode_frame(data: bytes) -> FrameMessage:
-    """Parse one binary message, whose image must be whole (see `image_type`); WireError otherwise."""
+    """Parse one binary message, whose image, or mosaic, must be whole (see `image_type`); WireError otherwise."""
     if not data:
         raise WireError(ErrorCode.EMPTY_MESSAGE, "expected a binary message, got 0 bytes")
     if len(data) < HEADER_BYTES:
@@ -78,15 +80,17 @@ def decode_frame(data: bytes) -> FrameMessage:
         raise WireError(ErrorCode.BAD_VERSION, f"expected version {VERSION}, got {version}")
     if seq == 0:
         raise WireError(ErrorCode.BAD_SEQ, "expected seq of 1 or more, got 0")
-    if op not in (Op.IMAGE, Op.ANNOTATED):
-        raise WireError(ErrorCode.UNKNOWN_OP, f"expected op 1 (image) or 2 (annotated), got {op}", seq)
+    if op not in (Op.IMAGE, Op.ANNOTATED, Op.TILES):
+        raise WireError(ErrorCode.UNKNOWN_OP, f"expected op 1 (image), 2 (annotated) or 3 (tiles), got {op}", seq)
     if flags & ~_KNOWN_FLAGS:
         raise WireError(ErrorCode.BAD_FLAGS, f"expected only flag bits {_KNOWN_FLAGS:#06x}, got {flags:#06x}", seq)
     if len(data) == HEADER_BYTES:
         raise WireError(ErrorCode.EMPTY_PAYLOAD, "expected an image after the header, got nothing", seq)
     payload = data[HEADER_BYTES:]
     try:
-        image_type(payload)
+        image = parse_tiles(payload).image if op == Op.TILES else payload
+        if image or op != Op.TILES:
+            image_type(image)
     except WireError as error:
         raise WireError(error.code, error.detail, seq) from None
     return FrameMessage(Op(op), Flags(flags), seq, capture_ts_us, payload)

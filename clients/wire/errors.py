@@ -19,6 +19,8 @@ class ErrorCode(StrEnum):
     INCOMPLETE_IMAGE = "incomplete_image"
     WRONG_IMAGE_TYPE = "wrong_image_type"
     IMAGE_TOO_LARGE = "image_too_large"
+    BAD_TILES = "bad_tiles"
+    REFERENCE_MISMATCH = "reference_mismatch"
     BAD_MESSAGE = "bad_message"
     MESSAGE_TOO_LARGE = "message_too_large"
     HELLO_EXPECTED = "hello_expected"

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from clients.wire.errors import ErrorCode, WireError
+from .errors import ErrorCode, WireError
 
 BEARER_PREFIX = "base64.websocket.bearer."
 MAX_TOKEN_CHARS = 512

@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Protocol, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from clients.wire.errors import ErrorCode, WireError
-from clients.wire.handshake import Encoding
+from .errors import ErrorCode, WireError
+from .handshake import Encoding
 
 MAX_CLIENT_MESSAGE_BYTES = 16 * 1024
 
@@ -53,10 +53,22 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_pixels: int
 
 
+class TileRules(Struct, frozen=True, kw_only=True):
+    """How a frame is cut into tiles, and which of them a client should send.
+
+    tile_px : edge of a tile, in pixels of the frame as sent. difference : mean absolute difference of a tile's values,
+    0 to 255 over its pixels and channels, from which it has changed.
+    """
+
+    tile_px: Annotated[int, Meta(ge=1, le=255)]
+    difference: Annotated[float, Meta(ge=0.0, le=255.0)]
+
+
 class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
     """First message of a client. A `model` of None is the server's default, or the stream's own.
 
     `resume_s` asks how long what is cached is kept without a connection; `ready` has the answer. None: as it is.
+    `tiles` asks to send only the tiles that changed; `ready.tiles` says whether that is offered.
     """
 
     model: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
@@ -68,6 +80,7 @@ class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
     resume: Token | None = None
     resume_s: Annotated[float, Meta(ge=0.0, le=86_400.0)] | None = None
     idle_fps: Annotated[float, Meta(gt=0.0, le=1000.0)] | None = None
+    tiles: bool = False
 
 
 class Bye(Struct, frozen=True, kw_only=True, tag="bye"):
@@ -81,7 +94,8 @@ class Ready(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="ready"):
     """Answer to hello. `resumed` says whether what was cached before is still there; `resume_reason` why not, if asked.
 
     `resume_s`: how long `resume` will be good without a connection, seconds. `max_fps` is what frames are computed at,
-    at most: the client's own, or the server's where that is lower.
+    at most: the client's own, or the server's where that is lower. `tiles`: frames may be sent as tiles; None: they
+    may not.
     """
 
     stream_id: str
@@ -95,6 +109,7 @@ class Ready(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="ready"):
     resume_reason: ResumeReason | None = None
     resume_s: float | None = None
     max_fps: float | None = None
+    tiles: TileRules | None = None
 
 
 class Timing(Struct, frozen=True, kw_only=True):

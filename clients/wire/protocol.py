@@ -11,16 +11,17 @@ from enum import Enum, auto
 
 import msgspec
 
-from clients.wire.binary import MAX_SEQ, Flags, FrameMessage, Op, decode_frame, encode_frame
-from clients.wire.errors import ErrorCode, WireError
-from clients.wire.handshake import Encoding
-from clients.wire.messages import (
+from .binary import MAX_SEQ, Flags, FrameMessage, Op, decode_frame, encode_frame
+from .errors import ErrorCode, WireError
+from .handshake import Encoding
+from .messages import (
     Bye,
     ClientMessage,
     Draining,
     ErrorMessage,
     Hello,
     Ready,
+    Result,
     ServerMessage,
     decode_client_message,
     decode_server_message,
@@ -63,6 +64,7 @@ class ClientProtocol:
         self._phase = Phase.NEW
         self._unacked: deque[int] = deque()
         self._last_seq = 0
+        self._answered: set[int] = set()  # of those unacked, which have their result or refusal
         self.ready: Ready | None = None
         self.resume_token: str | None = hello.resume
 
@@ -94,11 +96,12 @@ class ClientProtocol:
         message = msgspec.structs.replace(self._hello, resume=self.resume_token)
         return encode_message(message, self._encoding)
 
-    def frame(self, payload: bytes, capture_ts_us: int, *, reset: bool = False) -> tuple[int, bytes]:
-        """Number an encoded image; returns its seq and the message to send.
+    def frame(self, payload: bytes, capture_ts_us: int, *, reset: bool = False, op: Op = Op.IMAGE) -> tuple[int, bytes]:
+        """Number an encoded image, or (op 3) tiles; returns its seq and the message to send.
 
         WireError when there is no credit, when the connection is not open, when the message would be larger
-        than the server takes, or when the numbers are used up (a reconnection starts them afresh).
+        than the server takes, or when the numbers are used up (a reconnection starts them afresh); and for tiles
+        where the server does not offer them.
         """
         if self._phase is not Phase.OPEN or self.ready is None:
             raise WireError(ErrorCode.HELLO_EXPECTED, f"expected an open connection, it is {self._phase.name}")
@@ -107,9 +110,11 @@ class ClientProtocol:
                 ErrorCode.OVERLOADED,
                 f"expected fewer than {self.ready.window} frames unacked, got {self.unacked}",
             )
+        if op is not Op.IMAGE and (op is not Op.TILES or self.ready.tiles is None):
+            raise WireError(ErrorCode.UNKNOWN_OP, f"expected an op that this server takes, got {int(op)}")
         seq = self._last_seq + 1
         flags = Flags.RESET if reset else Flags.NONE
-        data = encode_frame(FrameMessage(Op.IMAGE, flags, seq, capture_ts_us, payload))
+        data = encode_frame(FrameMessage(op, flags, seq, capture_ts_us, payload))
         if len(data) > self.ready.limits.max_message_bytes:
             raise WireError(
                 ErrorCode.MESSAGE_TOO_LARGE,
@@ -126,6 +131,7 @@ class ClientProtocol:
             frame = decode_frame(data)
             if frame.op is not Op.ANNOTATED:
                 raise WireError(ErrorCode.UNKNOWN_OP, f"expected op 2 from a server, got {int(frame.op)}", frame.seq)
+            self._expect_open("a frame")
             return frame
         message = decode_server_message(data, self._encoding)
         if isinstance(message, Ready):
@@ -134,7 +140,15 @@ class ClientProtocol:
             self.resume_token = message.resume
         elif isinstance(message, Draining):
             self._go(Phase.DRAINING)
-        elif message.ack is not None:
+        elif isinstance(message, ErrorMessage):
+            if message.seq is not None:
+                self._answer(message.seq)
+            if message.ack is not None:
+                self._acked(message.ack)
+        else:
+            self._expect_open("a result or an ack")
+            if isinstance(message, Result):
+                self._answer(message.seq)
             self._acked(message.ack)
         return message
 
@@ -146,8 +160,9 @@ class ClientProtocol:
     def connection_lost(self) -> tuple[int, ...]:
         """The connection is gone: returns the frames that will get no result; another hello may follow."""
         self._go(Phase.CLOSED)
-        lost = tuple(self._unacked)
+        lost = tuple(seq for seq in self._unacked if seq not in self._answered)
         self._unacked.clear()
+        self._answered.clear()
         if self._last_seq > MAX_SEQ // 2:
             self._last_seq = 0
         self._go(Phase.NEW)
@@ -157,11 +172,21 @@ class ClientProtocol:
         # A msgpack map starts at 0x80 or above; a header starts with the version.
         return self._encoding is Encoding.JSON or (len(data) > 0 and data[0] < 0x80)
 
+    def _expect_open(self, what: str) -> None:
+        if self._phase not in (Phase.OPEN, Phase.DRAINING):
+            raise WireError(ErrorCode.BAD_MESSAGE, f"expected ready before {what}, it is {self._phase.name}")
+
+    def _answer(self, seq: int) -> None:
+        """WireError unless frame `seq` is under way and not answered yet."""
+        if seq not in self._unacked or seq in self._answered:
+            raise WireError(ErrorCode.BAD_SEQ, f"expected an answer to a frame under way, got one to {seq}")
+        self._answered.add(seq)
+
     def _acked(self, ack: int) -> None:
         if ack > self._last_seq:
             raise WireError(ErrorCode.BAD_SEQ, f"expected an ack of at most {self._last_seq}, got {ack}")
         while self._unacked and self._unacked[0] <= ack:
-            self._unacked.popleft()
+            self._answered.discard(self._unacked.popleft())
 
     def _go(self, phase: Phase) -> None:
         if phase not in _TRANSITIONS[self._phase]:
@@ -182,6 +207,7 @@ class ServerProtocol:
         self._last_seq = 0
         self._ack = 0
         self._settled: dict[int, bool] = {}  # in order of arrival; True where settled out of order; bounded by _merge
+        self._ops: tuple[Op, ...] = (Op.IMAGE,)
         self.hello: Hello | None = None
 
     @property
@@ -204,6 +230,11 @@ class ServerProtocol:
         """Frames received whose result, drop or refusal is still to come."""
         return sum(not settled for settled in self._settled.values())
 
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """The numbers of those frames."""
+        return tuple(seq for seq, settled in self._settled.items() if not settled)
+
     def receive(self, data: str | bytes) -> ClientMessage | FrameMessage:
         """Take one message of the client.
 
@@ -221,9 +252,10 @@ class ServerProtocol:
             return self._receive_message(data)
         return self._receive_frame(data)
 
-    def opened(self) -> None:
-        """`ready` is being sent: frames may come."""
+    def opened(self, *, tiles: bool = False) -> None:
+        """`ready` is being sent: frames may come, and where it offers tiles those too."""
         self._go(Phase.OPEN)
+        self._ops = (Op.IMAGE, Op.TILES) if tiles else (Op.IMAGE,)
 
     def draining(self) -> None:
         """`draining` is being sent: frames that still come are refused."""
@@ -273,8 +305,11 @@ class ServerProtocol:
             raise WireError(ErrorCode.HELLO_EXPECTED, f"expected no frame in phase {self._phase.name}")
         try:
             frame = decode_frame(data)
-            if frame.op is not Op.IMAGE:
-                raise WireError(ErrorCode.UNKNOWN_OP, f"expected op 1 from a client, got {int(frame.op)}", frame.seq)
+            if frame.op not in self._ops:
+                taken = " or ".join(str(int(op)) for op in self._ops)
+                raise WireError(
+                    ErrorCode.UNKNOWN_OP, f"expected op {taken} from this client, got {int(frame.op)}", frame.seq
+                )
         except WireError as error:
             if error.seq is not None and error.seq > self._last_seq:
                 self._arrived(error.seq)

@@ -11,9 +11,11 @@ from typing import Any
 
 import msgspec
 
-from clients.wire.binary import Flags, FrameMessage, Op, encode_frame
-from clients.wire.handshake import Encoding, bearer_subprotocol
-from clients.wire.messages import (
+from clients.wire.tiles import TilesPayload, encode_tiles, parse_tiles, reference_of
+
+from .binary import Flags, FrameMessage, Op, encode_frame
+from .handshake import Encoding, bearer_subprotocol
+from .messages import (
     Ack,
     Audit,
     Bye,
@@ -33,6 +35,7 @@ from clients.wire.messages import (
     ResumeReason,
     ServerMessage,
     Tensor,
+    TileRules,
     Timing,
     encode_message,
 )
@@ -54,6 +57,22 @@ FRAMES: dict[str, FrameMessage] = {
     "annotated": FrameMessage(Op.ANNOTATED, Flags.NONE, 9, 44, _JPEG),
 }
 
+# Payloads of op 3. The first lies on the whole JPEG above, each of the others on the one before it.
+_JPEG_REFERENCE = reference_of(_JPEG)
+TILES: dict[str, TilesPayload] = {
+    "one_tile": TilesPayload(_JPEG_REFERENCE, 64, 48, 16, 1, bytes.fromhex("4000"), _JPEG),
+}
+for _name, _size, _columns, _bitmap, _image in (
+    ("no_tile", (64, 48), 0, "0000", b""),
+    ("all_tiles_cut_at_the_edges", (50, 33), 4, "fff0", _PNG),
+    ("places_left_over", (50, 33), 2, "8880", _WEBP),
+    ("one_pixel", (1, 1), 1, "80", _JPEG),
+    ("grid_of_whole_bytes", (128, 16), 3, "e1", _JPEG),
+    ("largest_frame", (65_535, 1), 0, "00" * 512, b""),
+):
+    _before = reference_of(encode_tiles([*TILES.values()][-1]))
+    TILES[_name] = TilesPayload(_before, *_size, 16, _columns, bytes.fromhex(_bitmap), _image)
+
 CLIENT_MESSAGES: dict[str, ClientMessage] = {
     "hello_defaults": Hello(),
     "hello_full": Hello(
@@ -69,6 +88,7 @@ CLIENT_MESSAGES: dict[str, ClientMessage] = {
     "hello_changes": Hello(outputs=(Output.DETECTIONS, Output.CHANGES)),
     "hello_tracks": Hello(outputs=(Output.DETECTIONS, Output.TRACKS)),
     "hello_paced": Hello(policy=Policy.DROP_NEWEST, max_fps=12.5, idle_fps=0.5),
+    "hello_tiles": Hello(tiles=True),
     "bye": Bye(),
 }
 
@@ -107,6 +127,17 @@ SERVER_MESSAGES: dict[str, ServerMessage] = {
         resumed=True,
         size=(640, 384),
         max_fps=12.5,
+    ),
+    "ready_tiles": Ready(
+        stream_id="door",
+        model="yolox_nano",
+        policy=Policy.LATEST,
+        window=2,
+        limits=Limits(max_message_bytes=8_388_608, max_pixels=33_554_432),
+        resume="r3sUme-t0ken_",
+        resumed=False,
+        size=(640, 384),
+        tiles=TileRules(tile_px=16, difference=3.0),
     ),
     "result_boxes": Result(
         seq=7,
@@ -249,6 +280,8 @@ SERVER_MESSAGES: dict[str, ServerMessage] = {
         evicted=True,
     ),
     "error_frame": ErrorMessage(code="incomplete_image", detail="JPEG has no end marker", seq=9, ack=9),
+    "error_reference": ErrorMessage(code="reference_mismatch", detail="expected tiles on 1, got 2", seq=9, ack=9),
+    "error_tiles": ErrorMessage(code="bad_tiles", detail="expected 0 in the reserved byte, got 1", seq=9, ack=9),
     "error_internal": ErrorMessage(code="internal", detail="the frame failed", seq=10, ack=10, error_id="0123456789ab"),
     "error_overloaded": ErrorMessage(code="overloaded", detail="64 streams already", retry_after_ms=2000),
     "ack": Ack(ack=11, dropped=4),
@@ -289,6 +322,30 @@ REFUSED_FRAMES: dict[str, tuple[bytes, str]] = {
 }
 
 
+_TILES_HEADER = bytes.fromhex("01030000010000000000000000000000")
+_TILES_HEAD = bytes.fromhex("010000004000300010000100")  # 64x48 in tiles of 16: 4 x 3 of them
+REFUSED_TILES: dict[str, tuple[bytes, str]] = {
+    "nothing": (b"", "empty_payload"),
+    "head_cut": (_TILES_HEAD[:-1], "bad_tiles"),
+    "no_bitmap": (_TILES_HEAD, "bad_tiles"),
+    "bitmap_cut": (_TILES_HEAD + b"\x40", "bad_tiles"),
+    "width_0": (bytes.fromhex("0100000000003000100001004000") + _JPEG, "bad_tiles"),
+    "height_0": (bytes.fromhex("0100000040000000100001004000") + _JPEG, "bad_tiles"),
+    "tile_0": (bytes.fromhex("0100000040003000000001004000") + _JPEG, "bad_tiles"),
+    "reserved": (bytes.fromhex("0100000040003000100101004000") + _JPEG, "bad_tiles"),
+    "columns_without_tiles": (_TILES_HEAD + bytes(2), "bad_tiles"),
+    "tiles_without_columns": (bytes.fromhex("0100000040003000100000004000") + _JPEG, "bad_tiles"),
+    "mosaic_without_tiles": (bytes.fromhex("0100000040003000100000000000") + _JPEG, "bad_tiles"),
+    "tiles_without_mosaic": (_TILES_HEAD + bytes.fromhex("4000"), "bad_tiles"),
+    "bit_left_over": (_TILES_HEAD + bytes.fromhex("4001") + _JPEG, "bad_tiles"),
+    "mosaic_too_wide": (bytes.fromhex("01000000400030001000ffff4000") + _JPEG, "bad_tiles"),
+    "huge_grid": (bytes.fromhex("01000000ffffffff0100010080") + _JPEG, "bad_tiles"),
+    "mosaic_cut": (_TILES_HEAD + bytes.fromhex("4000") + _JPEG[:-2], "incomplete_image"),
+    "text_as_mosaic": (_TILES_HEAD + bytes.fromhex("4000") + b"GET / HTTP/1.1", "bad_image"),
+}
+"""Payloads of op 3 that every codec must refuse, and the error code."""
+
+
 def build() -> dict[str, list[dict[str, Any]]]:
     """The contents of each golden file, by its stem."""
     frames = [
@@ -307,9 +364,36 @@ def build() -> dict[str, list[dict[str, Any]]]:
     return {
         "frames": frames,
         "refused_frames": refused,
+        "tiles": [_tiles(name, tiles) for name, tiles in TILES.items()],
+        "refused_tiles": [
+            {"name": name, "hex": (_TILES_HEADER + payload).hex(), "code": code}
+            for name, (payload, code) in REFUSED_TILES.items()
+        ],
         "client_messages": [_message(name, message) for name, message in CLIENT_MESSAGES.items()],
         "server_messages": [_message(name, message) for name, message in SERVER_MESSAGES.items()],
         "subprotocols": [{"name": name, **vector} for name, vector in SUBPROTOCOLS.items()],
+    }
+
+
+def _tiles(name: str, tiles: TilesPayload) -> dict[str, Any]:
+    payload = encode_tiles(tiles)
+    assert parse_tiles(payload) == tiles
+    rows, columns = tiles.grid
+    return {
+        "name": name,
+        "hex": encode_frame(FrameMessage(Op.TILES, Flags.NONE, 1, 0, payload)).hex(),
+        "payload_hex": payload.hex(),
+        "base": tiles.base,
+        "width": tiles.width,
+        "height": tiles.height,
+        "tile_px": tiles.tile_px,
+        "columns": tiles.columns,
+        "bitmap_hex": tiles.bitmap.hex(),
+        "image_hex": tiles.image.hex(),
+        "grid": [rows, columns],
+        "count": tiles.count,
+        "mosaic_size": list(tiles.mosaic_size),
+        "reference": reference_of(payload),
     }
 
 

@@ -16,6 +16,15 @@ def changed_tiles(
     return int(np.count_nonzero(tiles))
 
 
+def changed_tiles_within(
+    frame: np.ndarray, reference: np.ndarray, tile: int, limits: np.ndarray, within: np.ndarray, tiles: np.ndarray
+) -> int:
+    """All are compared, and those outside are forgotten."""
+    changed_tiles(frame, reference, tile, limits, np.zeros(tiles.shape, np.int32), tiles)
+    tiles[within == 0] = 0
+    return int(np.count_nonzero(tiles))
+
+
 def differing_tiles(
     frame: np.ndarray, reference: np.ndarray, tile: int, first: int, end: int, tiles: np.ndarray
 ) -> int:

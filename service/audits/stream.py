@@ -88,19 +88,21 @@ class StreamAudits:
         with self._lock:
             self._factor = 1.0
 
-    def before(self, session: AuditedSession) -> None:
-        """A frame is about to be computed."""
+    def before(self, session: AuditedSession) -> bool:
+        """A frame is about to be computed. Returns whether the session has been reset for it."""
         with self._lock:
             if self.controller.factor != self._factor:
                 self._factor = self.controller.factor
                 session.scale_thresholds(self._factor)
-            if self._afresh or self.controller.whole:
+            anew = self._afresh or self.controller.whole
+            if anew:
                 session.reset()
             self._afresh = False
             self._frames += 1
+            return anew
 
     def after(self, frame: Image, outputs: Outputs) -> None:
-        """It was computed. frame : uint8[h, w, C] as it was pushed; may be kept. outputs : of the session."""
+        """It was computed. frame : uint8[h, w, C] as it was pushed. outputs : of the session."""
         with self._lock:
             whole = self.controller.whole
             current = self._factor == self.controller.factor and not self._afresh
@@ -110,7 +112,7 @@ class StreamAudits:
                 self.controller.add(self.measure.faultless, drawn=False)
                 return
             self._looked = self._frames
-        self._offer(self, outputs, frame)
+        self._offer(self, outputs, frame.copy())  # which the stream's next frame may be written over
 
     def finish(self, measured: Measured | None) -> None:
         """A look is over. measured : None where the frame said nothing, or the look failed."""

@@ -35,6 +35,8 @@ EXPECTED_ERRORS = {
     "service.families": ("FamilyError",), "service.model_spec": ("SpecError",), "service.profile": ("ProfileError",),
     "service.recorder": ("RecorderError",), "service.registry": ("ModelFailed", "UnknownModel"), "service.sources":
     ("SourceError",), "service.traces": ("TracesError",), "service.keys": ("KeysError",),
+    "service.mqtt.link": ("MqttError",),
+    "service.lan.certificate": ("CertificateError",),
 }  # fmt: skip
 """By module, so that a command imports only those that it can run into: a server needs no video decoder."""
 
@@ -68,7 +70,8 @@ def own_name() -> str:
 
 
 SOURCE_HELP = (
-    "Video file, folder of images, camera number, or scene: the built-in moving scene (scene:SEED for another)."
+    "Video file, folder of images, camera number, rtsp:// or http:// address of a camera, or scene: the built-in "
+    "moving scene (scene:SEED for another)."
 )
 SizeOption = Annotated[
     str | None, typer.Option("--size", metavar="WxH", help="Input of the network, pixels. Default: the model's own.")

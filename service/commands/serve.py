@@ -21,8 +21,10 @@ from service.commands.common import (
     plain_errors,
 )
 from service.keys import read_keys
+from service.lan.joins import open_joins
 from service.malloc import bound_pools
 from service.registry import ModelRegistry
+from service.settings import EVERYWHERE
 
 
 def command(
@@ -36,6 +38,10 @@ def command(
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="TCP port. Default: 8000.")] = None,
+    lan: Annotated[
+        bool,
+        typer.Option("--lan", help="Serve https to phones of this network; a QR code in the terminal lets them in."),
+    ] = False,
     size: SizeOption = None,
     exact: Annotated[bool, typer.Option("--exact", help="Thresholds zero: bit for bit a full recompute.")] = False,
     workers: Annotated[int | None, typer.Option(help="Streams computed at once. Default: the cores, up to 8.")] = None,
@@ -52,6 +58,7 @@ def command(
     given: dict[str, object] = {
         "host": host,
         "port": port,
+        "lan": lan or None,
         "exact": exact or None,
         "workers": workers,
         "threads": threads,
@@ -67,6 +74,8 @@ def command(
     with plain_errors():
         effective = configuration.load(given, file=config, pairs=tuple(set_ or ()))
     settings = effective.settings
+    if settings.lan and effective.origin("host") == "default":
+        settings = settings.model_copy(update={"host": EVERYWHERE[0]})  # at whatever addresses come and go
     logs.set_up(settings.log_format, settings.log_level, err)
     if effective.file is not None:
         logging.getLogger("afterimage.serve").info("settings of %s", effective.file)
@@ -78,6 +87,8 @@ def command(
         registry = ModelRegistry.from_settings(settings)
         if settings.keys_file is not None:
             read_keys(settings.keys_file)
+        if settings.lan:
+            open_joins(settings)
         registry.get()  # a default model that cannot be loaded is said at once, before anything listens
         hint = "" if settings.log_format == "json" else f"{own_name()} stream scene"
         server.serve(settings, registry, try_next=hint)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
@@ -16,12 +13,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from clients.python import Event, FrameRefused, FrameResult, FramesLost, StreamClient, StreamOptions
+from clients.python import Event, FrameRefused, FramesLost, StreamClient, StreamOptions
 from clients.python.core import now_us
-from clients.wire import Policy
+from clients.wire import Policy, Ready
 from service import codec
 from service.annotate import annotate
 from service.commands.common import (
@@ -34,6 +32,8 @@ from service.commands.common import (
     plain_errors,
     require_server,
 )
+from service.commands.lines import line_of, print_line
+from service.preprocess import resize
 from service.recorder import Recorder, RecorderError, open_recorder, refuse_source
 from service.sources import Frame, Source, is_camera, is_endless, open_source
 
@@ -45,12 +45,14 @@ _WATCH_S = 0.1
 class Sending:
     """How frames are sent: policy, JPEG quality (1-100), and frames a second (None: as the server can).
 
+    tiles: scaled down to the model's input, and only what changed of them, where the server takes that.
     Their capture time is when the source gave them, before they are encoded or wait.
     """
 
     policy: Policy
     quality: int
     fps: float | None
+    tiles: bool = False
 
 
 @dataclass
@@ -70,6 +72,7 @@ class Tally:
     dropped: int = 0
     skipped: int = 0
     reconnections: int = 0
+    bytes_sent: int = 0
 
     def add(self, event: Event) -> None:
         """Count one event."""
@@ -103,6 +106,7 @@ class Tally:
             "refused": self.refused,
             "lost": self.lost,
             "reconnections": self.reconnections,
+            "bytes_sent": self.bytes_sent,
             "seconds": round(seconds, 3),
             "frames_per_second": round(self.results / seconds, 2) if seconds else None,
             "compute_fraction_mean": round(float(np.mean(after_first)), 4) if after_first else None,
@@ -146,21 +150,28 @@ def command(
     tracks: Annotated[
         bool, typer.Option("--tracks", help="Give every object a number that it keeps from frame to frame.")
     ] = False,
+    tiles: Annotated[
+        bool, typer.Option("--tiles", help="Send the model's size, and only the tiles that changed.")
+    ] = False,
     loop: Annotated[bool, typer.Option("--loop", help="Begin a file again when it ends, until stopped.")] = False,
     save: Annotated[
         Path | None, typer.Option(help="Keep the frames with what was found drawn: a video file, or a new folder.")
     ] = None,
+    overlay: Annotated[
+        bool | None,
+        typer.Option("--overlay/--no-overlay", help="With --save, show what was recomputed. Default: yes."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one result a line, then the summary.")] = False,
 ) -> None:
     """Stream frames to a server over WebSocket."""
-    with plain_errors(), open_source(source, start=start, frames=frames, every=every, loop=loop) as clip:
+    with plain_errors(), open_source(source, start=start, frames=frames, every=every, loop=loop, told=_say) as clip:
         live = is_endless(source)
         chosen = policy or (Policy.LATEST if live else Policy.ALL)
         if fps is None and live and not is_camera(source):
             fps = clip.fps  # the scene can be drawn faster than its people should walk
         options = StreamOptions(
             model=model, token=token, policy=chosen, min_confidence=min_confidence, max_fps=max_fps, idle_fps=idle_fps,
-            tracks=tracks,
+            tracks=tracks, tiles=tiles, quality=quality, changes=save is not None if overlay is None else overlay,
         )  # fmt: skip
         stream_id = None if "/ws" in url else f"{STREAM_ID}-{time.time_ns():x}"
         try:
@@ -171,10 +182,10 @@ def command(
             refuse_source(save, source)
         require_server(url)
         with opening as client, open_recorder(save) if save is not None else nullcontext() as recorder:
-            tally, seconds, offered = run(client, clip, Sending(chosen, quality, fps), as_json, recorder)
+            tally, seconds, offered = run(client, clip, Sending(chosen, quality, fps, tiles), as_json, recorder)
         figures = tally.summary(seconds, offered)
         if as_json:
-            _print_line({"summary": figures})
+            print_line({"summary": figures})
         else:
             out.print(_table(figures))
         if recorder is not None and not recorder.count:
@@ -201,8 +212,9 @@ class Drawing:
         elif isinstance(event, FrameRefused):
             self._forget(*[] if event.seq is None else [event.seq])
         elif self._recorder is not None and event.seq in self._frames:
-            frame = self._frames[event.seq]
-            self._recorder.add(annotate(frame.image, event.result.detections, event.result.classes), frame.timestamp_ns)
+            frame, result = self._frames[event.seq], event.result
+            drawn = annotate(frame.image, result.detections, result.classes, result.changes, result.compute_fraction)
+            self._recorder.add(drawn, frame.timestamp_ns)
             # Results come in the order of sending: what was sent before and has none was dropped.
             self._forget(*[seq for seq in self._frames if seq <= event.seq])
 
@@ -226,19 +238,24 @@ def run(
         def take(event: Event) -> None:
             tally.add(event)
             drawing.take(event)
-            if lines and isinstance(event, FrameResult):
-                _print_line(_line(event))
+            if lines:
+                print_line(line_of(event))
             recent = tally.fractions[-1] if tally.fractions else 1.0
             progress.update(bar, completed=tally.results, description=f"{clip.name}  recomputed {recent:4.0%}")
 
         try:
             for frame in clip:
                 captured_us = now_us()
-                image = codec.encode_jpeg(frame.image, sending.quality)
+                if sending.tiles:
+                    frame = replace(frame, image=_scaled(frame.image, client.ready))
+                image = None if sending.tiles else codec.encode_jpeg(frame.image, sending.quality)
                 while (event := client.receive(max(0.0, due - time.monotonic()))) is not None:
                     take(event)
-                send = client.send if sending.policy is Policy.ALL else client.try_send
-                seq = send(image, captured_us)
+                waits = sending.policy is Policy.ALL
+                if image is None:
+                    seq = (client.send_image if waits else client.try_send_image)(frame.image, captured_us)
+                else:
+                    seq = (client.send if waits else client.try_send)(image, captured_us)
                 if seq is None:
                     tally.skipped += 1
                 else:
@@ -250,9 +267,16 @@ def run(
                 take(event)
         except KeyboardInterrupt:
             err.print("stopped; frames under way are not waited for")
-    tally.reconnections = client.reconnections
+    tally.reconnections, tally.bytes_sent = client.reconnections, client.bytes_sent
     tally.dropped = max(tally.dropped, client.server_dropped)  # an ack may have been the last to tell
     return tally, time.monotonic() - begun, offered
+
+
+def _scaled(image: NDArray[np.uint8], ready: Ready | None) -> NDArray[np.uint8]:
+    """A frame no larger than the model takes in."""
+    height, width = image.shape[:2]
+    ratio = 1.0 if ready is None else min(1.0, ready.size[0] / width, ready.size[1] / height)
+    return resize(image, (max(1, round(width * ratio)), max(1, round(height * ratio))))
 
 
 @contextmanager
@@ -284,23 +308,8 @@ def _losses_said(client: StreamClient, tally: Tally) -> Iterator[None]:
         watcher.join()
 
 
-def _print_line(value: dict[str, Any]) -> None:
-    """Print JSON at once; end quietly, as other tools do, when nobody reads it any more."""
-    try:
-        print(json.dumps(value), flush=True)
-    except BrokenPipeError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left has nowhere to go
-        raise typer.Exit(1) from error
-
-
-def _line(event: FrameResult) -> dict[str, Any]:
-    result = event.result
-    boxes = [
-        {"label": d.label, "score": d.score, "xyxy": list(d.xyxy)}
-        | ({} if d.track_id is None else {"track_id": d.track_id})
-        for d in result.detections or ()
-    ]
-    return {"seq": event.seq, "compute_fraction": result.compute_fraction, "detections": boxes}
+def _say(text: str) -> None:
+    err.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(figures: dict[str, Any]) -> Table:

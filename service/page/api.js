@@ -52,7 +52,8 @@ export async function deleteStream(id, token) {
   await ask("DELETE", `v1/streams/${id}`, token).catch(() => null);
 }
 
-async function ask(method, path, secret, body) {
+/** Ask the server; its answer as an object. Throws ApiError. */
+export async function ask(method, path, secret, body) {
   const response = await request(method, path, secret, body);
   return response.status === 204 ? {} : response.json().catch(() => ({}));
 }

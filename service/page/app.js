@@ -5,6 +5,7 @@ import { CameraChoice, cameraOptions } from "./cameras.js";
 import { Chart } from "./chart.js";
 import { Dense, denseWords, duration } from "./dense.js";
 import { Stages } from "./heat.js";
+import { joined, onCode } from "./join.js";
 import { LOWEST_SCORE } from "./run.js";
 import { recall, remember } from "./store.js";
 import { View } from "./view.js";
@@ -80,6 +81,14 @@ function arrange() {
   wall.arrange();
   more.disabled = !wall.hasRoom;
   awake.hold(view.running || wall.running);
+}
+
+/** Use the key that a scanned code gives, if there is one, and see what is there. */
+async function enter() {
+  const { key: given, trouble } = await joined();
+  key = given || key;
+  await loadModels();
+  if (trouble) complain(trouble);
 }
 
 /** Ask for the models, with the key there is. Whether there is one to use. */
@@ -256,5 +265,6 @@ addEventListener("pagehide", () => {
 });
 heat.checked = recall("heat") === "on";
 at("recomputed").hidden = !heat.checked;
+onCode(enter);
 showThreshold();
-loadModels();
+enter();

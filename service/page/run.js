@@ -5,6 +5,9 @@ import { BASE, createStream, deleteStream } from "./api.js";
 import { Grabber, nextFrame } from "./source.js";
 
 const LONGEST_PX = 640;
+const AGAIN_MS = 1000;
+/** Of a server that is starting: no answer, too many at once, no room yet. */
+const PASSING = [0, 429, 503];
 /** Lowest score that the server is asked for; the page shows what is above its slider. */
 export const LOWEST_SCORE = 0.1;
 
@@ -77,18 +80,23 @@ export class Run {
     await closed;
   }
 
-  async #begin() {
+  /** again: a stream of before is gone, and what passes is waited for. */
+  async #begin(again = false) {
     let made;
     try {
       made = await createStream(this.#key, this.#model);
     } catch (error) {
-      return this.#fail(error, null);
+      if (!again || !PASSING.includes(error.status)) return this.#fail(error, null);
+      this.#tell.state({ state: "waiting", waitMs: AGAIN_MS, code: 1006, reason: "", said: null });
+      setTimeout(() => this.#stopped || this.#begin(true), AGAIN_MS);
+      return;
     }
     if (this.#stopped) return deleteStream(made.stream_id, made.token);
     this.#made = made;
     const client = new StreamClient(streamUrl(BASE, made.stream_id), {
       token: made.token,
       hello: { min_confidence: LOWEST_SCORE, outputs: ["detections", "changes"] },
+      tiles: true,
       attempts: Infinity,
     });
     this.#client = client;
@@ -107,7 +115,7 @@ export class Run {
       // A server that was started again knows no stream of before: make another, once.
       this.#wasReady = false;
       this.#made = null;
-      this.#begin();
+      this.#begin(true);
     } else {
       this.#fail(null, change);
     }
@@ -118,10 +126,10 @@ export class Run {
       await nextFrame(this.#video);
       const client = this.#client;
       if (!client || document.hidden || client.credits === 0) continue;
-      const taken = await this.#grabber.grab(this.#video, Math.max(LONGEST_PX, ...client.ready.size));
+      const taken = this.#grabber.grab(this.#video, Math.max(LONGEST_PX, ...client.ready.size));
       if (!taken) continue;
-      const seq = client === this.#client ? client.send(taken.jpeg, taken.capturedUs, { reset: this.#resets > 0 }) : null;
-      if (seq === null) this.#grabber.release(taken.canvas);
+      const seq = await client.sendFrame(taken.canvas, taken.capturedUs, { reset: this.#resets > 0 });
+      if (seq === null || client !== this.#client) this.#grabber.release(taken.canvas);
       else this.#frames.set(seq, taken);
       if (seq !== null && this.#resets > 0) this.#resets -= 1;
     }

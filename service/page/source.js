@@ -1,6 +1,5 @@
-/** Pictures: a camera or a file playing in a <video>, and frames grabbed from it as JPEG. */
+/** Pictures: a camera or a file playing in a <video>, and frames grabbed from it. */
 
-const JPEG_QUALITY = 0.8;
 const QUIET_MS = 250;
 
 /**
@@ -69,10 +68,10 @@ export class Grabber {
   /**
    * The frame that the video shows now.
    * @param {HTMLVideoElement} video
-   * @param {number} longestPx longest side of what is sent; never enlarged
-   * @returns {Promise<{canvas: HTMLCanvasElement, jpeg: Uint8Array, capturedUs: number} | null>} null: there is none yet
+   * @param {number} longestPx longest side of what is kept; never enlarged
+   * @returns {{canvas: HTMLCanvasElement, capturedUs: number} | null} null: there is none yet
    */
-  async grab(video, longestPx) {
+  grab(video, longestPx) {
     const { videoWidth: width, videoHeight: height } = video;
     if (!width || !height || video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return null;
     const scale = Math.min(1, longestPx / Math.max(width, height));
@@ -81,12 +80,7 @@ export class Grabber {
     canvas.height = Math.max(1, Math.round(height * scale));
     canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
     const capturedUs = Math.round((performance.timeOrigin + performance.now()) * 1000);
-    const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", JPEG_QUALITY));
-    if (!blob) {
-      this.release(canvas);
-      return null;
-    }
-    return { canvas, jpeg: new Uint8Array(await blob.arrayBuffer()), capturedUs };
+    return { canvas, capturedUs };
   }
 
   /** A canvas that is no longer looked at. */

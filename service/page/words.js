@@ -28,7 +28,7 @@ export function insecureWords() {
   const local = `http://localhost${location.port ? `:${location.port}` : ""}/`;
   return (
     "This page is not secure, so the browser keeps the camera from it. " +
-    `Open it as https://, or on the server's own machine as ${local}. A video file works here too.`
+    `Open it as https:// (afterimage serve --lan shows how), or on the server's own machine as ${local}. A video file works here too.`
   );
 }
 

@@ -25,6 +25,7 @@ PAGE_FILES = (
     "dense.js",
     "heat.js",
     "icon.svg",
+    "join.js",
     "others.js",
     "overlay.js",
     "run.js",
@@ -36,7 +37,7 @@ PAGE_FILES = (
     "wall.js",
     "words.js",
 )
-CLIENT_FILES = ("stream.js", "wire.js")
+CLIENT_FILES = ("index.js", "reference.js", "stream.js", "tile-coder.js", "tile-worker.js", "tiles.js", "wire.js")
 MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",

@@ -24,6 +24,7 @@ _ONE: dict[int | str, dict[str, Any]] = {
     404: {"description": "No such stream"},
     429: {"description": "Too fast"},
 }
+_DELETE: dict[int | str, dict[str, Any]] = {**_ONE, 409: {"description": "A camera of the server's configuration"}}
 
 
 class NewStream(BaseModel):
@@ -91,34 +92,43 @@ async def create_stream(request: Request, wanted: Annotated[NewStream | None, Bo
 
 @router.get("", summary="List the streams", dependencies=[Depends(require_infer)])
 async def list_streams(request: Request) -> dict[str, list[dict[str, Any]]]:
-    """All streams, for an admin and where anonymous streams are allowed; else those of the key that asks."""
+    """All streams, for an admin and where anonymous streams are allowed; else those of the key that asks.
+
+    The server's own cameras are in every list.
+    """
     service, caller = service_of(request), caller_of(request)
     if caller.key is None and not service.access.anonymous:
         raise Problem(403, "forbidden", "the list of streams is off where anonymous streams are not allowed")
     everything = caller.admin or caller.key is None
-    return {"streams": [stream.brief() for stream in service.streams.all() if everything or stream.owner == caller.key]}
+    streams = [s for s in service.streams.all() if everything or s.owner == caller.key or s.source is not None]
+    return {"streams": [stream.brief() for stream in streams]}
 
 
 @router.get("/{stream_id}", summary="State and figures of a stream", responses=_ONE)
 async def get_stream(request: Request, stream_id: str) -> dict[str, Any]:
     """Needs the stream's token, or the key that made it, if it has one."""
-    return _authorised(request, stream_id).describe()
+    return authorised(request, stream_id).describe()
 
 
-@router.delete("/{stream_id}", status_code=204, summary="Forget a stream", responses=_ONE)
+@router.delete("/{stream_id}", status_code=204, summary="Forget a stream", responses=_DELETE)
 async def delete_stream(request: Request, stream_id: str) -> Response:
     """Free what is cached and close the connection with 1000. Needs what `GET` needs."""
     service = service_of(request)
-    stream = _authorised(request, stream_id)
+    stream = authorised(request, stream_id)
+    if stream.source is not None:
+        raise Problem(409, "configured", f"stream {stream_id!r} is a camera of the server's configuration, and stays")
     if stream.attachment is not None:
         stream.attachment.end(CloseCode.NORMAL, "the stream was deleted")
     service.streams.remove(stream)
     return Response(status_code=204)
 
 
-def _authorised(request: Request, stream_id: str) -> Stream:
-    """The stream, for whoever has its token, its key or an admin's, or where anybody may use it. Raises Problem."""
-    service, offered = service_of(request), offered_key(request)
+def authorised(request: Request, stream_id: str, offered: str | None = None) -> Stream:
+    """The stream, for whoever has its token, its key or an admin's, or where anybody may use it. Raises Problem.
+
+    offered : token or key; None: that of the headers.
+    """
+    service, offered = service_of(request), offered or offered_key(request)
     stream = service.streams.get(stream_id)
     if stream is not None and stream.token is not None and stream.token.matches(offered):
         service.access.pace(request, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,11 @@ def graph(
     ],
     ids=lambda item: item.nodes[0].op,
 )
-def test_good_graphs_pass(good: Graph) -> None:
+def test_good_graphs_pass_but_not_with_a_wrong_output_shape(good: Graph) -> None:
     verify(good)
+    wrong = {**good.types, "y": TensorType(good.types["y"].dtype, (1, 7, 99, 99))}
+    with pytest.raises(GraphError, match="'n'"):
+        verify(replace(good, types=wrong))
 
 
 @pytest.mark.parametrize(

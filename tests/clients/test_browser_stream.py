@@ -144,6 +144,66 @@ def test_a_lost_connection_comes_back_with_what_is_cached(server: RunningServer,
     assert 10 <= waiting["waitMs"] <= 20
 
 
+def test_a_connection_that_falls_silent_is_given_up(server: RunningServer, engine: FakeEngine, connect) -> None:
+    """As after a change of networks: nothing comes, and nothing says that nothing will."""
+    stream = connect(server, stallMs=200)
+    stream.until("client.state === 'open'")
+    engine.gate.clear()
+    stream.run("client.send(jpeg, 1)")
+    stream.until("client.state === 'open' && sockets.length === 2")
+    waiting = next(detail for detail in stream.heard("state") if detail["state"] == "waiting")
+    assert (waiting["code"], waiting["reason"]) == (1006, "nothing came for too long")
+    assert stream.heard("lost") == [{"seqs": [1]}]
+    engine.gate.set()
+    stream.until("client.send(jpeg, 2) !== null")
+    stream.until("heard.some(([type]) => type === 'result')")
+    assert stream.run("client.unacked") == 0
+
+
+def test_a_server_that_is_slow_is_given_more_and_more_time(server: RunningServer, engine: FakeEngine, connect) -> None:
+    stream = connect(server, stallMs=50)
+    stream.until("client.state === 'open'")
+    engine.push_s = 0.5
+    stream.run("window.sending = setInterval(() => client.send(jpeg, 1), 10)")
+    stream.until("heard.filter(([type]) => type === 'result').length >= 3")
+    stream.run("clearInterval(sending)")
+    assert stream.heard("lost"), "the first frames took longer than was known"
+
+
+@pytest.mark.parametrize(
+    "wake", ["dispatchEvent(new Event('online'))", "document.dispatchEvent(new Event('visibilitychange'))"]
+)
+def test_a_wait_ends_when_the_network_is_back_or_somebody_looks(server: RunningServer, connect, wake: str) -> None:
+    stream = connect(server, initialMs=600_000, maximumMs=600_000)
+    stream.until("client.state === 'open'")
+    stream.run("sockets[0].close(4000)")
+    stream.until("client.state === 'waiting'")
+    stream.run(wake)
+    stream.until("client.state === 'open' && sockets.length === 2")
+
+
+def test_an_attempt_from_before_the_network_was_back_is_begun_again(server: RunningServer, connect) -> None:
+    stream = connect(server)
+    stream.until("client.state === 'open'")
+    stream.run("""client.addEventListener("state", ({ detail }) => {
+      if (detail.state === "connecting" && sockets.length === 1)
+        queueMicrotask(() => dispatchEvent(new Event("online")));
+    })""")
+    stream.run("sockets[0].close(4000)")
+    stream.until("client.state === 'open' && sockets.length === 3")
+
+
+def test_what_a_server_asked_for_is_waited_out_all_the_same(engine: FakeEngine, connect) -> None:
+    with running_server(make_registry(engine.model()), make_settings(retry_after_ms=600_000)) as server:
+        stream = connect(server)
+        stream.until("client.state === 'open'")
+        server.stop()
+        stream.until("client.state === 'waiting'")
+        stream.run("dispatchEvent(new Event('online'))")
+        stream.run("new Promise(resolve => setTimeout(resolve, 50))")
+        assert stream.run("[client.state, sockets.length]") == ["waiting", 1]
+
+
 def test_a_server_that_drains_and_comes_back(engine: FakeEngine, connect) -> None:
     settings = make_settings(retry_after_ms=150)
     with running_server(make_registry(engine.model()), settings) as first:

@@ -61,6 +61,49 @@ def test_frames_byte_for_byte(run) -> None:
     assert found == golden
 
 
+def test_changed_tiles_byte_for_byte(run) -> None:
+    golden = load("tiles")
+    found = run(
+        """return given.map(vector => {
+          const { payload } = wire.decodeFrame(bytes(vector.hex));
+          const tiles = wire.parseTiles(payload);
+          return {
+            base: tiles.base, width: tiles.width, height: tiles.height, tile_px: tiles.tilePx, columns: tiles.columns,
+            bitmap_hex: hex(tiles.bitmap), image_hex: hex(tiles.image), payload_hex: hex(wire.encodeTiles(tiles)),
+            reference: wire.referenceOf(payload),
+          };
+        });""",
+        golden,
+    )
+    assert found == [{key: vector[key] for key in one} for one, vector in zip(found, golden, strict=True)]
+
+
+def test_refused_tiles(run) -> None:
+    golden = load("refused_tiles")
+    found = run("return given.map(vector => refusal(() => wire.decodeFrame(bytes(vector.hex))));", golden)
+    assert found == [vector["code"] for vector in golden]
+
+
+def test_tiles_with_fields_out_of_range_are_not_encoded(run) -> None:
+    found = run(
+        """const good = {base: 1, width: 16, height: 16, tilePx: 16, columns: 0, bitmap: bytes("00"), image: bytes("")};
+        return [
+          {}, {base: -1}, {base: 2 ** 32}, {base: 0.5}, {width: 65536}, {tilePx: 256}, {columns: 65536},
+          {bitmap: bytes("")}, {bitmap: bytes("0000")}, {bitmap: bytes("80")}, {bitmap: bytes("40")},
+        ].map(fields => refusal(() => wire.encodeTiles({...good, ...fields})));""",
+        None,
+    )
+    assert found == [None] + ["bad_tiles"] * 10
+
+
+def test_an_offer_of_tiles_that_is_none(run) -> None:
+    (golden,) = (vector["fields"] for vector in load("server_messages") if vector["name"] == "ready_tiles")
+    offers = [{}, {"tile_px": 16}, {"tile_px": 0, "difference": 3}, {"tile_px": 16, "difference": -1}, [], 3, None]
+    texts = [json.dumps(golden | {"tiles": offer}) for offer in offers]
+    found = run("return given.map(message => refusal(() => wire.parseMessage(message)));", texts)
+    assert found == ["bad_message"] * 6 + [None]
+
+
 def test_a_frame_is_encoded_from_numbers_too(run) -> None:
     (golden,) = (vector for vector in load("frames") if vector["name"] == "image_jpeg")
     found = run(

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from clients.python import FrameRefused, FrameResult, FramesLost, ServerMisbehaved, StreamOptions
-from clients.python.core import ClientCore, now_us, stream_url
+from clients.python import FrameRefused, FrameResult, FramesLost, Refused, ServerMisbehaved, StreamOptions
+from clients.python.core import MAX_NOISE, ClientCore, now_us, stream_url
 from clients.wire import Encoding, FrameMessage, Op, encode_frame, encode_message, vectors
 from clients.wire.binary import Flags
 
@@ -40,8 +40,8 @@ def test_bad_content_type() -> None:
 
 def test_outputs_are_what_was_asked_for() -> None:
     assert StreamOptions().hello().outputs == ("detections",)
-    asked = StreamOptions(annotated=True, tracks=True, resume_s=5).hello()
-    assert (asked.outputs, asked.resume_s) == (("detections", "annotated", "tracks"), 5)
+    asked = StreamOptions(annotated=True, tracks=True, changes=True, resume_s=5).hello()
+    assert (asked.outputs, asked.resume_s) == (("detections", "annotated", "tracks", "changes"), 5)
 
 
 def opened(**options) -> ClientCore:
@@ -113,3 +113,70 @@ def test_what_the_server_dropped_is_known_from_acks_too() -> None:
 def test_a_frame_is_captured_when_it_is_handed_over() -> None:
     before = time.time_ns() // 1000
     assert before <= now_us() <= before + 10_000_000
+
+
+def test_a_result_without_its_picture_is_no_result() -> None:
+    core = opened(annotated=True)
+    core.frame(JPEG, 5, False)
+    core.frame(JPEG, 6, False)
+    core.receive(result(1, 1))
+    with pytest.raises(ServerMisbehaved, match="annotated frame 1, got result 2"):
+        core.receive(result(2, 2))
+
+
+def test_errors_about_no_frame_are_bounded() -> None:
+    core = opened()
+    noise = encode_message(vectors.ErrorMessage(code="x", detail="y"), Encoding.JSON)
+    for _ in range(MAX_NOISE):
+        assert core.receive(noise) == FrameRefused(None, "x", "y")
+    core.frame(JPEG, 5, False)
+    core.receive(result(1, 1))
+    assert core.receive(noise) == FrameRefused(None, "x", "y"), "a settled frame makes them good"
+    for _ in range(MAX_NOISE - 1):
+        core.receive(noise)
+    with pytest.raises(ServerMisbehaved, match="got 65 errors"):
+        core.receive(noise)
+
+
+@pytest.mark.parametrize("echoed", [None, "chat", "afterimage.v1.msgpack", "base64.websocket.bearer.c2VjcmV0"])
+def test_the_subprotocol_must_be_the_one_that_was_offered(echoed: str | None) -> None:
+    core = ClientCore(StreamOptions(token="secret"))
+    core.accepted("afterimage.v1")
+    with pytest.raises(Refused, match=r"expected the subprotocol afterimage\.v1, got") as caught:
+        core.accepted(echoed)
+    assert "c2VjcmV0" not in str(caught.value)
+
+
+def test_what_is_due_and_does_not_come() -> None:
+    core = opened(ack_timeout_s=0.01)
+    time.sleep(0.02)
+    assert core.pause_s() == 0.01, "nothing is due"
+    assert not core.stalled()
+    core.frame(JPEG, 5, False)
+    while not core.late:
+        time.sleep(core.pause_s())
+    while not core.stalled():
+        time.sleep(core.pause_s())
+    core.receive(result(1, 1))
+    assert not core.stalled()
+
+
+def test_refused_and_lost_frames_are_counted() -> None:
+    core = opened()
+    core.frame(JPEG, 5, False)
+    core.frame(JPEG, 6, False)
+    core.receive(encode_message(vectors.ErrorMessage(code="x", detail="y", seq=1, ack=1), Encoding.JSON))
+    assert core.connection_lost() == FramesLost((2,))
+    assert (core.refused, core.lost, core.settled) == (1, 1, 1)
+
+
+def test_arguments_of_a_connection() -> None:
+    given = StreamOptions(token="t", ping_s=3.0, proxy=True).connection()
+    assert given["subprotocols"] == ["afterimage.v1", "base64.websocket.bearer.dA"]
+    assert (given["ping_interval"], given["ping_timeout"], given["proxy"], given["compression"]) == (
+        3.0,
+        3.0,
+        True,
+        None,
+    )
+    assert StreamOptions(proxy=False).connection()["proxy"] is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,11 +20,13 @@ from clients.wire import (
     FrameMessage,
     Hello,
     Limits,
+    Op,
     Phase,
     Policy,
     Ready,
     Result,
     ServerProtocol,
+    TileRules,
     Timing,
     WireError,
     encode_frame,
@@ -106,7 +109,46 @@ def test_client_error_with_ack_returns_credit_and_without_does_not() -> None:
 def test_client_refuses_an_ack_of_what_it_never_sent() -> None:
     client = open_client()
     with pytest.raises(WireError, match="at most 0, got 5"):
-        client.receive(encode_message(result(5, 5), Encoding.JSON))
+        client.receive(encode_message(Ack(ack=5, dropped=0), Encoding.JSON))
+
+
+def test_client_refuses_answers_to_what_is_not_under_way() -> None:
+    client = open_client()
+    client.frame(JPEG, 0)
+    client.frame(JPEG, 0)
+    never_sent = (result(3, 0), result(0, 0), ErrorMessage(code="x", detail="y", seq=3))
+    for message in never_sent:
+        with pytest.raises(WireError, match="frame under way"):
+            client.receive(encode_message(message, Encoding.JSON))
+    client.receive(encode_message(result(2, 0), Encoding.JSON))
+    for message in (result(2, 2), ErrorMessage(code="x", detail="y", seq=2)):
+        with pytest.raises(WireError, match="frame under way, got one to 2"):
+            client.receive(encode_message(message, Encoding.JSON))
+    assert client.connection_lost() == (1,), "frame 2 has its result"
+
+
+def test_an_ack_that_goes_backwards_changes_nothing() -> None:
+    client = open_client()
+    client.frame(JPEG, 0)
+    client.receive(encode_message(result(1, 1), Encoding.JSON))
+    client.frame(JPEG, 0)
+    client.receive(encode_message(Ack(ack=0, dropped=0), Encoding.JSON))
+    assert (client.unacked, client.credits) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        encode_message(result(1, 0), Encoding.JSON),
+        encode_message(Ack(ack=0, dropped=0), Encoding.JSON),
+        encode_frame(FrameMessage(vectors.Op.ANNOTATED, vectors.Flags.NONE, 1, 0, JPEG)),
+    ],
+)
+def test_client_takes_no_answer_before_ready(message: str | bytes) -> None:
+    client = ClientProtocol(Hello())
+    client.hello()
+    with pytest.raises(WireError, match="expected ready before"):
+        client.receive(message)
 
 
 def test_client_sends_nothing_before_ready_after_bye_or_when_draining() -> None:
@@ -275,3 +317,28 @@ def test_server_remembers_little_of_what_comes_beyond_the_credits(answered: bool
         assert server.settle(5000) == 0
     assert server.settle(1) == (5000 if answered else 4999)
     assert server.unsettled == (0 if answered else 1)
+
+
+def test_tiles_only_where_they_are_offered() -> None:
+    payload = vectors.encode_tiles(vectors.TILES["one_tile"])
+    client, server = open_client(), open_server()
+    with pytest.raises(WireError) as caught:
+        client.frame(payload, 0, op=Op.TILES)
+    assert caught.value.code is ErrorCode.UNKNOWN_OP
+    message = encode_frame(FrameMessage(Op.TILES, vectors.Flags.NONE, 1, 0, payload))
+    with pytest.raises(WireError) as caught:
+        server.receive(message)
+    assert (caught.value.code, caught.value.seq, server.ack) == (ErrorCode.UNKNOWN_OP, 1, 1)
+
+    ready = msgspec.structs.replace(make_ready(), tiles=TileRules(tile_px=16, difference=3.0))
+    client = ClientProtocol(Hello(tiles=True))
+    server = ServerProtocol(Encoding.JSON, window=2, max_message_bytes=1000)
+    server.receive(client.hello())
+    server.opened(tiles=True)
+    client.receive(server.encode(ready))
+    assert client.ready == ready
+    seq, message = client.frame(payload, 5, op=Op.TILES)
+    assert server.receive(message) == FrameMessage(Op.TILES, vectors.Flags.NONE, seq, 5, payload)
+    with pytest.raises(WireError) as caught:
+        client.frame(JPEG, 5, op=Op.ANNOTATED)
+    assert caught.value.code is ErrorCode.UNKNOWN_OP

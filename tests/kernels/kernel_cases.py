@@ -390,6 +390,16 @@ def changed_tiles(draw: Any) -> Case:
 
 
 @case
+def changed_tiles_within(draw: Any) -> Case:
+    """No tile, one, several in a row with gaps, all."""
+    given = changed_tiles(draw)
+    m, shape = memory(draw), given["tiles"].shape
+    within = m.rng.random(shape) < draw(st.sampled_from([0.0, 0.05, 0.3, 1.0]))
+    del given["sums"]
+    return {**given, "within": within.astype(np.uint8)}
+
+
+@case
 def count_differences(draw: Any) -> Case:
     """Differences below and above what is told apart, every shade, any stretch of tiles, flat or not."""
     m, _, reference = _frames(draw)

@@ -56,6 +56,7 @@ agree()
 @pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64") or VARIANT == "generic", reason="needs an x86-64 CPU with AVX2"
 )
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("variant", CPUS)
 def test_twins_agree_on_lesser_cpus(variant: str, tmp_path: Path) -> None:
     name, features = CPUS[variant]
@@ -63,7 +64,7 @@ def test_twins_agree_on_lesser_cpus(variant: str, tmp_path: Path) -> None:
         "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features, "AFTERIMAGE_CACHE_DIR": str(tmp_path),
         "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)]),
     }  # fmt: skip
-    expect_agreement([sys.executable], variant, NAMES, env, 300)
+    expect_agreement([sys.executable], variant, NAMES, env, 600)
 
 
 @pytest.mark.skipif(

@@ -194,6 +194,21 @@ def test_a_lan_without_keys_gets_nothing(make_client) -> None:
     assert client.get("/healthz").status_code == 200
 
 
+def test_a_lan_that_may_join_gets_nothing_without_having_joined(make_client, tmp_path: Path) -> None:
+    client = make_client(host="0.0.0.0", lan=True, state_folder=tmp_path)
+    for method, path in (("GET", "/v1/models"), ("GET", "/metrics"), ("POST", "/v1/streams"), ("POST", "/v1/detect")):
+        response = client.request(method, path)
+        assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
+    with client.websocket_connect("/v1/streams/door/ws", subprotocols=subprotocols()) as socket:
+        assert socket.receive_json()["code"] == "unauthorized"
+        assert socket.receive()["code"] == 1008
+    joins = client.app.state.service.access.joins
+    key = {"authorization": f"Bearer {joins.admit(joins.new_code()).key}"}
+    assert client.get("/v1/models", headers=key).status_code == 200
+    refused = client.post("/v1/models", headers=key, json={"model": "other"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden"), "nobody joins as an administrator"
+
+
 def test_streams_are_their_keys_own(make_client, keys_file: Path) -> None:
     a, b, ops = (
         add_key(keys_file, name, [scope]) for name, scope in zip("abc", ("infer", "infer", "admin"), strict=True)

@@ -176,3 +176,27 @@ def test_every_variable_that_the_code_reads_is_known() -> None:
         for path in (ROOT / folder).rglob("*.py"):
             named = set(re.findall(r"AFTERIMAGE_[A-Z][A-Z0-9_]*", path.read_text(encoding="utf-8")))
             assert named - known - {"AFTERIMAGE_NAME"} == set(), path
+
+
+def test_cameras_are_checked_and_their_passwords_are_never_told(
+    monkeypatch: pytest.MonkeyPatch, elsewhere: Path
+) -> None:
+    path = elsewhere / "cameras.yaml"
+    path.write_text("sources:\n  door:\n    url: rtsp://a:geheim@cam/x\n")
+    assert check(path).sources["door"].url.get_secret_value() == "rtsp://a:geheim@cam/x"
+    for text, said in (
+        ("door:\n    url: rtsp://a:geheim@cam:99999/x", "cameras.yaml:3: sources.door.url: expected an address"),
+        ("door:\n    ulr: rtsp://a:geheim@cam", "did you mean 'url'?"),
+        ("door: rtsp://a:geheim@cam", "cameras.yaml:2: sources.door: expected names with values"),
+        ("[rtsp://a:geheim@cam]", "expected names with values"),
+        ("door:\n    url: [rtsp://a:geheim@cam]", "sources.door.url: expected text"),
+    ):
+        path.write_text(f"sources:\n  {text}\n")
+        with pytest.raises(ConfigurationError) as raised:
+            check(path)
+        assert said in str(raised.value)
+        assert "geheim" not in str(raised.value)
+    monkeypatch.setenv("AFTERIMAGE_SOURCES", "rtsp://a:geheim@cam/x")
+    with pytest.raises(ConfigurationError) as raised:
+        load()
+    assert "geheim" not in str(raised.value)

@@ -109,3 +109,15 @@ def test_near_names() -> None:
     assert unknown("prot", ["port", "host"]) == "unknown key 'prot'; did you mean 'port'?"
     assert unknown("PORT", ["port", "host"]) == "unknown key 'PORT'; did you mean 'port'?"
     assert unknown("zzz", ["port", "host"], "setting") == "unknown setting 'zzz'; expected one of port, host"
+
+
+def test_passwords_in_addresses_are_not_repeated() -> None:
+    class Camera(BaseModel):
+        name: int
+        cameras: dict[str, int]
+
+    for values in ({"name": "rtsp://a:geheim@cam/x", "cameras": {}}, {"name": 1, "cameras": ["rtsp://a:geheim@cam"]}):
+        with pytest.raises(ValidationError) as raised:
+            Camera(**values)
+        assert "geheim" not in str(problems(raised.value)[0])
+        assert "rtsp://***@cam" in str(problems(raised.value)[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from service_fakes import FakeEngine, subprotocols
 from starlette.websockets import WebSocketDisconnect
@@ -47,6 +49,13 @@ def test_strict_transport_over_tls_alone(make_client) -> None:
     client = make_client()
     client.base_url = "https://localhost"
     assert client.get("/healthz").headers["strict-transport-security"] == "max-age=31536000"
+
+
+def test_no_strict_transport_with_a_certificate_of_our_own_making(make_client, tmp_path: Path) -> None:
+    """It would hold for every port of the host's name."""
+    client = make_client(lan=True, state_folder=tmp_path)
+    client.base_url = "https://localhost"
+    assert "strict-transport-security" not in client.get("/healthz").headers
 
 
 def test_the_refusal_of_a_websocket_has_them_and_websockets_work(make_client) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 from service_fakes import FakeEngine, huge_jpeg, image
 
@@ -25,7 +26,9 @@ from service.pipeline import FramePipeline
 from service.tracking import Tracker
 
 
-def run(engine: FakeEngine, payload: bytes, *, abandoned: bool = False, quality: int | None = None) -> list:
+def run(
+    engine: FakeEngine, payload: bytes, *, abandoned: bool = False, quality: int | None = None, pixels=None
+) -> list:
     model = engine.model()
     answers: list = []
     job = FrameJob(
@@ -37,9 +40,19 @@ def run(engine: FakeEngine, payload: bytes, *, abandoned: bool = False, quality:
         received_ns=time.perf_counter_ns(),
         reset=False,
         annotate_quality=quality,
+        pixels=pixels,
     )
     compute(job)
     return answers
+
+
+def test_decoded_pixels_stand_in_for_an_encoded_image(engine: FakeEngine) -> None:
+    pixels = np.full((96, 128, 3), 70, np.uint8)
+    ((job, answer),) = run(engine, b"", pixels=pixels)
+    message = result_message(job, answer, ack=3, dropped=0)
+    assert (message.width, message.height, message.detections[0].class_id) == (128, 96, 7)
+    assert answer.outcome.decode_ns == 0
+    assert "pixels" not in repr(job)
 
 
 def test_computed_with_an_annotated_frame(engine: FakeEngine) -> None:
@@ -112,6 +125,7 @@ def test_every_codec_error_has_a_code() -> None:
         ErrorCode.BAD_IMAGE,
         ErrorCode.INCOMPLETE_IMAGE,
         ErrorCode.IMAGE_TOO_LARGE,
+        ErrorCode.REFERENCE_MISMATCH,
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service import keys
-from service.keys import Key, KeyRing, KeysError, Scope, add_key, digest_of, read_keys, remove_key
+from service.keys import Key, KeyRing, KeyRings, KeysError, Scope, add_key, digest_of, read_keys, remove_key
 
 INFER = frozenset({Scope.INFER})
 
@@ -127,6 +127,14 @@ def test_a_key_ends_with_its_time(path: Path) -> None:
     assert ring.find(soon) is not None
     assert ring.find(over) is None
     assert (ring.has("soon"), ring.has("over"), ring.has("never")) == (True, False, False)
+
+
+def test_several_files_are_one_ring(tmp_path: Path) -> None:
+    first, second = (add_key(tmp_path / name, name, [Scope.INFER]) for name in ("one", "two"))
+    rings = KeyRings(KeyRing(tmp_path / "one"), KeyRing(tmp_path / "two"))
+    assert [rings.find(key).name for key in (first, second)] == ["one", "two"]
+    assert rings.find(add_key(tmp_path / "three", "three", [Scope.INFER])) is None
+    assert [rings.has(name) for name in ("one", "two", "three")] == [True, True, False]
 
 
 def test_admin_may_infer_and_infer_may_not_admin() -> None:

@@ -495,6 +495,8 @@ def test_a_server_that_goes_away_and_comes_back(visit) -> None:
         start(page)
         first.stop()
         until(page, "said.some(text => text.includes('shutting down or starting again'))")
+        full = '{"code": "overloaded", "detail": "starting"}'
+        page.route("**/v1/streams", lambda route: route.fulfill(status=503, body=full), times=1)
         with running_server(make_registry(engine.model()), settings, port=first.port) as second:
             says(page, "Running")
             (stream,) = second.service.streams.all()

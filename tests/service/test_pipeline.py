@@ -99,8 +99,8 @@ def test_masks_by_class_without_background_and_with_their_place() -> None:
 def test_changes_lie_where_their_tiles_are_in_the_frame(engine: FakeEngine) -> None:
     tiles = np.zeros((6, 8), bool)
     tiles[1, 2:4] = True
-    found = changes_of(Recomputed(tiles, 8, np.array([0.5, 0.123456]), LETTERBOXED))
-    assert (found.size, found.counts, found.stages) == ((6, 8), (10, 2, 36), (0.5, 0.1235))
+    found = changes_of(Recomputed(tiles, 8, np.array([0.5, 0.123456, 1.02]), LETTERBOXED))
+    assert (found.size, found.counts, found.stages) == ((6, 8), (10, 2, 36), (0.5, 0.1235, 1.0))
     assert found.xyxy == (0.0, -12.5, 100.0, 62.5), "with the padding above and below"
     pipeline = make(engine)
     assert changes_of(pipeline.run(image()).recomputed).counts == (0, 48)

@@ -19,6 +19,7 @@ import pytest
 from service_fakes import (
     FakeEngine,
     frame,
+    idle_lane,
     make_registry,
     make_settings,
     running_server,
@@ -72,6 +73,11 @@ def test_uvicorns_defaults_are_overridden(engine: FakeEngine) -> None:
     assert issubclass(config.ws_protocol_class, WebSocketsSansIOProtocol)
     assert (config.ws_max_size, config.ws_max_queue, config.ws_per_message_deflate) == (12345, 1, False)
     assert config.timeout_graceful_shutdown == 3
+
+
+def test_both_families_can_have_one_port() -> None:
+    with bind("127.0.0.1", 0) as first, bind("::1", first.getsockname()[1], ipv6_only=True) as second:
+        assert second.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
 
 
 def test_bind_reports_a_taken_port() -> None:
@@ -179,6 +185,41 @@ def test_what_to_try_works_as_it_is_printed(
     monkeypatch.setattr("service.serve.make_server", lambda *_: stub)
     serve(make_settings(**settings), try_next="a stream scene")
     assert stub.hint == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "bound", "said"),
+    [
+        ("127.0.0.1", [("127.0.0.1", 0)], "listening on https://127.0.0.1:9"),
+        ("0.0.0.0", [("0.0.0.0", 0), ("::", 9)], "listening on https://0.0.0.0:9"),
+    ],
+)
+def test_a_lan_is_served_over_tls_on_both_families(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog, host: str, bound: list, said: str
+) -> None:
+    """Nothing listens here: the addresses are only said to be bound."""
+    asked: list[tuple[str, int]] = []
+
+    class Listener(socket.socket):
+        def getsockname(self) -> tuple[str, int]:
+            return (host, 9)
+
+    class Stub:
+        hint, reception = "", None
+
+        async def serve(self, sockets: list[socket.socket]) -> None:
+            assert len(sockets) == len(bound)
+
+    stub = Stub()
+    caplog.set_level("INFO")
+    monkeypatch.setattr("service.serve.bind", lambda *where, ipv6_only=False: asked.append(where) or Listener())
+    monkeypatch.setattr("service.serve.make_server", lambda *_: stub)
+    serve(make_settings(host=host, lan=True, state_folder=tmp_path), try_next="a stream scene")
+    assert asked == bound
+    assert said in caplog.text
+    assert "nobody may use" not in caplog.text
+    assert stub.reception is not None
+    assert stub.hint == ""
 
 
 def test_a_server_that_nobody_may_use_says_so(monkeypatch: pytest.MonkeyPatch, caplog) -> None:
@@ -361,7 +402,7 @@ def test_a_flood_leaves_a_slow_stream_its_frames() -> None:
                     slow.send(frame(seq))
                     message = json.loads(slow.recv(5))
                     assert (message["seq"], message["dropped"]) == (seq, 0)
-                assert server.service.streams.get("slow").lane.items == 15
+                assert idle_lane(server.service, "slow").items == 15
         finally:
             stop.set()
             for thread in floods:

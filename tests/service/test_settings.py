@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from service.settings import ModelSource, Settings, is_loopback
+from service.settings import CameraSource, ModelSource, Settings, is_loopback
 
 
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,7 +26,7 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 UNITS = {"seconds": "_s", "ms": "_ms", "bytes": "_bytes", "pixels": "_pixels"}
 
 
-@pytest.mark.parametrize("model", [Settings, ModelSource])
+@pytest.mark.parametrize("model", [Settings, ModelSource, CameraSource])
 def test_every_field_says_what_it_is_with_bounds_and_a_unit_in_its_name(model: type[BaseModel]) -> None:
     for name, field in model.model_fields.items():
         assert field.description, name
@@ -67,6 +67,7 @@ def test_a_map_of_the_arguments_replaces_that_of_the_environment(monkeypatch: py
         ({"trace_share": 1.5}, "less than or equal to 1"),
         ({"log_format": "xml"}, "'text' or 'json'"),
         ({"metrics": "all"}, "'open', 'infer', 'admin' or 'off'"),
+        ({"tls_certificate": "chain.pem"}, "tls_certificate, tls_key: expected both or none"),
         ({"models": {"a b": ModelSource(path="x")}}, "pattern"),
         ({"models": {"a": ModelSource(path="x")}, "default_model": "b"}, "expected one of a, got 'b'"),
         ({"models": {f"m{n}": ModelSource(path="x") for n in range(3)}, "max_models": 2}, "at most 2, got 3"),
@@ -95,3 +96,32 @@ def test_loopback_and_anonymous_streams(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
     assert Settings(host=host).anonymous_allowed is expected
     assert Settings(host=host, anonymous_streams=not expected).anonymous_allowed is not expected
+
+
+def test_cameras_are_by_the_id_of_their_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFTERIMAGE_SOURCES", '{"door": {"url": "rtsp://a:geheim@cam/x", "max_fps": null}}')
+    settings = Settings()
+    assert settings.sources["door"].url.get_secret_value() == "rtsp://a:geheim@cam/x"
+    assert settings.sources["door"].max_fps is None
+    assert "geheim" not in f"{settings!r} {settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sources": {"a b": {"url": "rtsp://cam/geheim"}}}, "match pattern"),
+        ({"sources": {"door": {}}}, "Field required"),
+        ({"sources": {"door": {"url": "ftp://a:geheim@cam"}}}, "such as rtsp://user:password@camera/path"),
+        ({"sources": {"door": {"url": "rtsp://cam/geheim", "max_fps": 0}}}, "greater than 0"),
+        ({"sources": {"door": {"url": "rtsp://cam/geheim", "stall_s": 0.1}}}, "greater than or equal to 0.5"),
+        ({"sources": {"door": {"url": "rtsp://cam/geheim", "transport": "rtp"}}}, "'tcp' or 'udp'"),
+        ({"sources": {n: {"url": "rtsp://cam"} for n in "abc"}, "max_streams": 2}, "at most 2 by max_streams, got 3"),
+        (
+            {"sources": {"door": {"url": "rtsp://cam", "model": "b"}}, "models": {"a": {"path": "x"}}},
+            "expected one of a",
+        ),
+    ],
+)
+def test_cameras_that_cannot_be(fields: dict, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Settings(**fields)

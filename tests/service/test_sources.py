@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from service.ingest.camera import CameraState, Picture, Status
 from service.scene import Scene
 from service.sources import SourceError, is_endless, open_source
 
@@ -192,3 +193,70 @@ def test_a_real_clip_gives_the_frames_that_opencv_gives():
     for frame in ours:
         gap = np.abs(frame.image.astype(int) - theirs[frame.position])
         assert gap.mean() < 1.0
+
+
+class FakeCamera:
+    """Does what its script says: a status is told, a number is the grey level of a picture."""
+
+    script: tuple[Status | int, ...] = ()
+    stopped = 0
+
+    def __init__(self, address, options, on_status):
+        assert not options.skip_unchanged, "every frame that is asked for comes"
+        self.status, self._on_status, self._left = Status(), on_status, list(self.script)
+
+    def start(self):
+        pass
+
+    def stop(self):
+        type(self).stopped += 1
+
+    def take(self, timeout_s):
+        item = self._left.pop(0)
+        if isinstance(item, Status):
+            self.status = item
+            self._on_status(item)
+            return None
+        return Picture(np.full((4, 4, 3), item, np.uint8), 0, 1000 + item, 0)
+
+
+def waiting(reason):
+    return Status(CameraState.WAITING, reason)
+
+
+@pytest.fixture
+def camera(monkeypatch):
+    monkeypatch.setattr("service.sources.Camera", FakeCamera)
+    monkeypatch.setattr(FakeCamera, "stopped", 0)
+    return lambda *script: monkeypatch.setattr(FakeCamera, "script", script)
+
+
+def test_a_camera_on_the_network_is_endless_and_its_losses_are_said_once(camera):
+    live = Status(CameraState.LIVE)
+    camera(live, 10, 20, waiting("refused"), Status(CameraState.CONNECTING, "refused"), waiting("away"), live, 30,
+           waiting("gone"), live, 40)  # fmt: skip
+    url, told = "rtsp://admin:geheim@cam/x?y", []
+    assert is_endless(url)
+    with open_source(url, frames=4, told=told.append) as source:
+        frames = list(source)
+    assert (source.name, source.total, source.fps) == ("rtsp://cam/x", 4, None)
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == [10, 20, 30, 40]
+    assert [frame.timestamp_ns for frame in frames] == [1010, 1020, 1030, 1040]
+    assert told == ["rtsp://cam/x: refused; trying again", "rtsp://cam/x: gone; trying again"]
+    assert FakeCamera.stopped == 1
+
+
+def test_a_camera_that_is_not_there_at_first_is_an_error(camera):
+    camera(Status(), waiting("connection refused"))
+    told = []
+    with (
+        open_source("rtsp://admin:geheim@cam/x", told=told.append) as source,
+        pytest.raises(SourceError, match=r"^rtsp://cam/x: connection refused$"),
+    ):
+        next(iter(source))
+    assert told == []
+
+
+def test_an_address_that_is_none():
+    with pytest.raises(SourceError, match=r"expected an address with a host$"):
+        open_source("rtsp://admin:geheim@")

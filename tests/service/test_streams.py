@@ -304,3 +304,24 @@ def test_streams_that_expire_together_are_written_once(tmp_path, monkeypatch: py
     clock.now += 60
     assert len(manager.sweep()) == 20
     assert saved == [0]
+
+
+class Camera:
+    def brief(self) -> dict:
+        return {"state": "live"}
+
+
+def test_reserved_ids_are_for_the_servers_own_cameras() -> None:
+    manager = StreamManager(max_streams=1, resume_s=10, reserved={"door"})
+    ask(manager, "other")
+    for credentials in ({}, {"token": "x"}, {"owner": "key"}, {"resume": "x"}):
+        with pytest.raises(NotAuthorised, match="'door' is a camera of the server's configuration"):
+            ask(manager, "door", **credentials)
+    stream = manager.create_own("door", None, Camera())
+    assert manager.get("door") is stream, "whatever clients have taken"
+    with pytest.raises(NotAuthorised, match="is a camera"):
+        ask(manager, "door")
+    assert (stream.brief()["source"], stream.brief()["anonymous"]) == ({"state": "live"}, False)
+    assert manager.get("other").brief()["source"] is None
+    manager.attach(stream, Attachment())
+    assert [gone.id for gone in manager.sweep(now=time.monotonic() + 1e9)] == ["other"]

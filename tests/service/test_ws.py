@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from service_fakes import FakeEngine, frame, huge_jpeg, image, subprotocols, wait_until
+from service_fakes import FakeEngine, frame, huge_jpeg, idle_lane, image, subprotocols, wait_until
 from starlette.websockets import WebSocketDisconnect
 
 from clients.wire import (
@@ -714,7 +714,7 @@ def test_a_stream_too_many_is_refused_and_the_others_go_on(make_client, engine: 
         hello(a, max_fps=20)
         a.send_bytes(frame(1))
         a.receive_json()
-        lane = client.app.state.service.streams.get("a").lane
+        lane = idle_lane(client.app.state.service, "a")
         lane.items, lane.mean_s = 100, 0.04  # 0.8 of the worker
         for fields, more in (({}, "0.40"), ({"max_fps": 5}, "0.20")):
             with connect(client, "b") as b:
@@ -740,7 +740,7 @@ def test_a_resumed_stream_is_never_one_too_many(make_client) -> None:
         other.receive_json()
         with connect(client) as socket:
             resume = hello(socket, max_fps=30)["resume"]
-        lane = client.app.state.service.streams.get("other").lane
+        lane = idle_lane(client.app.state.service, "other")
         lane.items, lane.mean_s = 100, 0.03
         with connect(client) as socket:
             assert hello(socket, max_fps=30, resume=resume)["resumed"] is True
@@ -754,7 +754,7 @@ def test_images_are_refused_while_streams_want_more_than_there_is(make_client) -
             socket.send_bytes(frame(1))
             socket.receive_json()
         for name in "ab":
-            lane = client.app.state.service.streams.get(name).lane
+            lane = idle_lane(client.app.state.service, name)
             lane.items, lane.mean_s = 100, 0.03
         refused = detect(client)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")

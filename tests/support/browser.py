@@ -14,12 +14,12 @@ CAMERA = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"
 
 
 @contextmanager
-def launched(*extra: str) -> Iterator[Any]:
+def launched(*extra: str, program: str | None = CHROMIUM) -> Iterator[Any]:
     """playwright with its browser as `browser`; closed at the end."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, *extra])
+        browser = playwright.chromium.launch(executable_path=program, args=[*QUIET, *extra])
         playwright.browser = browser
         yield playwright
         browser.close()

@@ -92,13 +92,17 @@ class FakeFactory:
         return self.engine.together
 
     def push(
-        self, sessions: list[FakeSession], frames: list[np.ndarray], at_s: list[float]
+        self,
+        sessions: list[FakeSession],
+        frames: list[np.ndarray],
+        at_s: list[float],
+        within: list[np.ndarray | None],
     ) -> list[FakeResult | Exception]:
         self.engine.batches.append(len(sessions))
         found: list[FakeResult | Exception] = []
-        for session, frame, at in zip(sessions, frames, at_s, strict=True):
+        for session, frame, at, hint in zip(sessions, frames, at_s, within, strict=True):
             try:
-                found.append(session.push(frame, at))
+                found.append(session.push(frame, at, hint))
             except Exception as error:
                 found.append(error)
         return found
@@ -111,13 +115,14 @@ class FakeSession:
         self.frame: np.ndarray | None = None
         self.resets = 0
         self.decisions: list[str] = []
+        self.hints: list[int | None] = []  # tiles of each push that could differ
         self._holder = threading.Lock()
 
     def reset(self) -> None:
         self.frame = None
         self.resets += 1
 
-    def push(self, frame: np.ndarray, at_s: float | None = None) -> FakeResult:
+    def push(self, frame: np.ndarray, at_s: float | None = None, within: np.ndarray | None = None) -> FakeResult:
         assert frame.dtype == np.uint8
         assert frame.shape == (SIZE[1], SIZE[0], 3)
         assert self._holder.acquire(blocking=False), "two workers in one session"
@@ -134,6 +139,12 @@ class FakeSession:
                 differs = (self.frame != frame).any(axis=2)
                 tiles = differs.reshape(tiles.shape[0], 8, tiles.shape[1], 8).any(axis=(1, 3))
                 decision, fraction = ("partial", 0.25) if tiles.any() else ("reuse", 0.0)
+            if within is not None:
+                assert within.shape == tiles.shape
+                assert within.dtype == np.bool_
+                assert self.frame is not None, "a session that has seen nothing was told what can differ"
+                assert not (tiles & ~within).any(), "tiles differ outside of those that were told of"
+            self.hints.append(None if within is None else int(within.sum()))
             changed = int(tiles.sum())
             self.frame = frame.copy()
             self.decisions.append(decision)
@@ -258,3 +269,10 @@ def wait_until(condition, timeout_s: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition never came true"
         time.sleep(0.005)
+
+
+def idle_lane(service: Any, stream_id: str) -> Any:
+    """A stream's lane, once its worker has given it back: a result is out before the lane counts what it cost."""
+    lane = service.streams.get(stream_id).lane
+    wait_until(lambda: lane.idle)
+    return lane

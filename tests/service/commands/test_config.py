@@ -110,3 +110,11 @@ def test_serve_says_what_is_wrong_before_anything_starts(monkeypatch: pytest.Mon
     assert code == 1
     assert "AFTERIMAGE_PROT: no setting has this name; did you mean AFTERIMAGE_PORT?" in err
     assert "--set widnow: unknown setting 'widnow'; did you mean 'window'?" in err
+
+
+def test_addresses_of_cameras_are_masked() -> None:
+    settings = Settings(sources={"door": {"url": "rtsp://a:geheim@cam/x"}})
+    for form in config.Form:
+        shown = config.render(Effective(settings, {}), form, source=False)
+        assert "door" in shown
+        assert "cam/x" not in shown

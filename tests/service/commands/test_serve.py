@@ -21,7 +21,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     monkeypatch.setattr("service.commands.serve.logs.set_up", lambda *chosen: seen.update(log=chosen[:2]))
     monkeypatch.setattr(
-        "service.commands.serve.server.serve", lambda settings, registry, try_next: seen.update(hint=try_next)
+        "service.commands.serve.server.serve",
+        lambda settings, registry, try_next: seen.update(hint=try_next, settings=settings),
     )
     return seen
 
@@ -46,3 +47,33 @@ def test_an_extra_that_is_missing_is_said_in_one_line(tmp_path: Path, monkeypatc
     assert result.exit_code == 1
     assert "pip install 'afterimage[telemetry]'" in " ".join(result.output.split())
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "host"),
+    [(["--lan"], "0.0.0.0"), (["--lan", "--host", "192.168.1.5"], "192.168.1.5"), ([], "127.0.0.1")],
+)
+def test_lan_listens_everywhere_unless_told_where(
+    tmp_path: Path, served: dict[str, Any], options: list[str], host: str
+) -> None:
+    given = ["--set", f"state_folder={tmp_path}", *options]
+    result = runner.invoke(make_app(), ["serve", str(write_model(tmp_path / "own.onnx")), *given])
+    assert result.exit_code == 0, result.output
+    assert (served["settings"].host, served["settings"].lan) == (host, bool(options))
+
+
+def test_a_certificate_that_cannot_be_used_is_said_in_one_line(tmp_path: Path) -> None:
+    options = [f"--set=tls_certificate={tmp_path}/chain.pem", f"--set=tls_key={tmp_path}/key.pem", "--port=0"]
+    result = runner.invoke(make_app(), ["serve", str(write_model(tmp_path / "own.onnx")), *options])
+    assert result.exit_code == 1
+    assert "expected a certificate in PEM" in " ".join(result.output.split())
+    assert "Traceback" not in result.output
+
+
+def test_keys_of_devices_that_others_could_read_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "joined-keys").write_text("")
+    (tmp_path / "joined-keys").chmod(0o644)
+    options = ["--lan", "--host=127.0.0.1", "--port=0", f"--set=state_folder={tmp_path}"]
+    result = runner.invoke(make_app(), ["serve", str(write_model(tmp_path / "own.onnx")), *options])
+    assert result.exit_code == 1
+    assert "chmod 600" in " ".join(result.output.split())

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from cameras import rtsp_server
 from service_fakes import FakeEngine, RunningServer, make_registry, make_settings, running_server, wait_until
 from typer.testing import CliRunner
 
@@ -142,3 +143,45 @@ def test_policy_and_rates_reach_the_server(server: RunningServer, clip: Path) ->
     assert summary["dropped_by_server"] + summary["skipped_without_credit"] == 11
     assert (summary["evicted"], summary["refused"]) == (0, 0)
     assert 0 < summary["age_ms_p50"] < 20_000
+
+
+def saved_pictures(server: RunningServer, folder: Path, save: Path, *options: str) -> list[np.ndarray]:
+    code, said = stream(folder, "--save", save, *options, "--url", server.url)
+    assert code == 0, said
+    return [cv2.imread(str(path)) for path in sorted(save.iterdir())]
+
+
+def test_saved_pictures_show_what_was_recomputed_unless_told_not_to(server: RunningServer, tmp_path: Path) -> None:
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    for number in range(3):  # the second frame is the first again, the third another
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((480, 640, 3), 100 if number < 2 else 160, np.uint8))
+    shown = saved_pictures(server, folder, tmp_path / "shown")
+    plain = saved_pictures(server, folder, tmp_path / "plain", "--no-overlay")
+    right = (slice(50, 400), slice(400, 600))  # beside the box
+    for with_overlay, without in zip(shown, plain, strict=True):
+        assert not np.array_equal(with_overlay[440:, :300], without[440:, :300]), "the strip"
+    assert np.abs(plain[0][right].astype(int) - 100).max() <= 3
+    assert shown[0][right].mean(axis=(0, 1))[2] > 105, "a keyframe is tinted"
+    assert np.abs(shown[1][right].astype(int) - 100).max() <= 3, "what was reused is not"
+    assert shown[2][right].mean(axis=(0, 1))[2] > 165
+
+
+def test_lines_are_whole_and_come_before_the_summary(server: RunningServer, clip: Path) -> None:
+    command = [sys.executable, "-m", "service.cli", "stream", str(clip), "--json", "--url", server.url]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    *lines, last = [json.loads(line) for line in run.stdout.splitlines()]
+    assert [line["seq"] for line in lines] == list(range(1, 13))
+    assert {"time", "decision", "compute_fraction", "detections", "timing_ms"} <= set(lines[0])
+    assert (lines[0]["decision"], lines[0]["detections"][0]["label"]) == ("keyframe", "grey0")
+    assert last["summary"]["results"] == 12
+
+
+def test_a_camera_on_the_network(server: RunningServer) -> None:
+    with rtsp_server() as camera:
+        code, said = stream(camera.url(), "--frames", 3, "--json", "--url", server.url)
+    assert code == 0, said
+    assert json.loads(said.partition('{"summary": ')[2].removesuffix("}"))["frames"] == 3
+    assert "secret" not in said
+    code, said = stream("rtsp://viewer:geheim@127.0.0.1:9/cam", "--url", server.url)
+    assert (code, "rtsp://127.0.0.1:9/cam: connection refused" in said, "geheim" in said) == (1, True, False), said
