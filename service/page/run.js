@@ -128,10 +128,11 @@ export class Run {
       if (!client || document.hidden || client.credits === 0) continue;
       const taken = this.#grabber.grab(this.#video, Math.max(LONGEST_PX, ...client.ready.size));
       if (!taken) continue;
-      const seq = await client.sendFrame(taken.canvas, taken.capturedUs, { reset: this.#resets > 0 });
+      const reset = this.#resets > 0; // more may be asked for while this one is encoded
+      const seq = await client.sendFrame(taken.canvas, taken.capturedUs, { reset });
       if (seq === null || client !== this.#client) this.#grabber.release(taken.canvas);
       else this.#frames.set(seq, taken);
-      if (seq !== null && this.#resets > 0) this.#resets -= 1;
+      if (seq !== null && reset) this.#resets -= 1;
     }
   }
 

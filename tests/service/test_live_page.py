@@ -254,11 +254,13 @@ def test_what_was_recomputed_is_tinted_and_fades(server: RunningServer, visit) -
 def test_dense_is_measured_and_said(server: RunningServer, visit) -> None:
     page = visit(server, before=QUARTER)
     start(page)
-    says(page, "(one frame, computed whole here)", "#dense")
-    page.get_by_role("button", name="Measure dense").click()
-    says(page, "(median of 6 frames computed whole here)", "#dense")
+    says(page, "computed whole here)", "#dense")
     (stream,) = server.service.streams.all()
-    assert stream.figures.decisions["keyframe"] == 6
+    whole = stream.figures.decisions
+    before = whole["keyframe"]
+    page.get_by_role("button", name="Measure dense").click()
+    wait_until(lambda: whole["keyframe"] >= before + 5)
+    says(page, f"(median of {whole['keyframe']} frames computed whole here)", "#dense")
     until(page, "document.getElementById('chart').getAttribute('aria-label').includes('dense it takes')")
 
 
