@@ -318,4 +318,3 @@ class Pictures(RuleBasedStateMachine):
 
 Pictures.TestCase.settings = settings(max_examples=25, stateful_step_count=14, deadline=None)
 TestPictures = Pictures.TestCase
-
