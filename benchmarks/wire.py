@@ -5,9 +5,9 @@
 Frames are scaled to fit into the model's input first, as clients do. JPEGs, whole and of tiles, are of quality 80.
 H.264 is libx264's (veryfast, zerolatency, crf 23, by PyAV), a packet for each frame. The server's time is that of
 decoding, fitting and comparing, one core, in the pipeline that serves streams. Agreement is that of
-`service/agreement.py`, of the boxes of each stream with those of a full recompute of the frames as they were before they
-were encoded. All ways take each frame in turn, in one process; the first frame of a clip is left out of times, not of
-bytes.
+`service/agreement.py`, of the boxes of each stream with those of a full recompute of the frames as they were before
+they were encoded. All ways take each frame in turn, in one process; the first frame of a clip is left out of times,
+not of bytes.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ class Way:
         self.pipeline.finish(prepared, result)
 
     def prepare(self, call: Callable[[], Prepared]) -> Prepared:
-        """What `call` gives, timed."""
-        began = time.perf_counter()
+        """What `call` gives, timed: the thread's own time, so that others on the machine do not count."""
+        began = time.thread_time_ns()
         prepared = call()
-        self.server_ms.append(1e3 * (time.perf_counter() - began))
+        self.server_ms.append((time.thread_time_ns() - began) / 1e6)
         return prepared
 
     def figures(self) -> dict[str, Any]:
@@ -171,8 +171,7 @@ def measure(model: Model, clip: Path, count: int) -> dict[str, Any]:
         "clip": clip.stem, "camera": "moves" if any(part in clip.stem for part in MOVING) else "fixed",
         "size": list(size), "frames": len(ways["jpeg"].nbytes), "strong_boxes": ways["jpeg"].agreement.total,
         "fewer_bytes": round(jpeg["bytes_mean"] / mine["bytes_mean"], 2),
-        "less_ms": round(jpeg["ms_mean"] / mine["ms_mean"], 2),
-        "less_ms_median": round(jpeg["ms_median"] / mine["ms_median"], 2),
+        "less_ms": round(jpeg["ms_median"] / mine["ms_median"], 2),
         **found,
     }  # fmt: skip
 

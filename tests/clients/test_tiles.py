@@ -114,7 +114,9 @@ def test_what_is_sent_whole() -> None:
     assert send(encoder, frame).op is Op.IMAGE, "nothing is known of what the server has"
     assert send(encoder, scene((64, 48))).op is Op.IMAGE, "another size"
     assert send(encoder, scene((64, 48))).op is Op.TILES
-    assert send(encoder, changed(scene((64, 48)), *[(row, column) for row in range(3) for column in range(2)])).tiles == 6
+    assert (
+        send(encoder, changed(scene((64, 48)), *[(row, column) for row in range(3) for column in range(2)])).tiles == 6
+    )
     assert send(encoder, scene((64, 48), seed=90)).op is Op.IMAGE, "more than half has changed"
 
 
