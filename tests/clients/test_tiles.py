@@ -114,10 +114,11 @@ def test_what_is_sent_whole() -> None:
     assert send(encoder, frame).op is Op.IMAGE, "nothing is known of what the server has"
     assert send(encoder, scene((64, 48))).op is Op.IMAGE, "another size"
     assert send(encoder, scene((64, 48))).op is Op.TILES
-    assert (
-        send(encoder, changed(scene((64, 48)), *[(row, column) for row in range(3) for column in range(2)])).tiles == 6
-    )
-    assert send(encoder, scene((64, 48), seed=90)).op is Op.IMAGE, "more than half has changed"
+    textured = np.random.default_rng(4).integers(0, 256, (160, 160, 3), np.uint8)
+    assert send(encoder, textured).op is Op.IMAGE
+    left = [(row, column) for row in range(10) for column in range(5)]
+    assert send(encoder, changed(textured, *left)).tiles == 50
+    assert send(encoder, changed(textured, *left, (0, 9), by=80)).op is Op.IMAGE, "more than half has changed"
 
 
 def test_tiles_that_take_as_much_as_a_whole_frame_are_sent_whole() -> None:
