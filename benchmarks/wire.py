@@ -48,7 +48,7 @@ Take = Callable[[Image], tuple[int, Prepared]]
 
 @dataclass
 class Way:
-    """One way to send frames, with a stream of its own. fit_ms, diff_ms : of each frame, to decode and fit, to compare."""
+    """One way to send frames, with a stream of its own. fit_ms, diff_ms : to decode and fit a frame, to compare it."""
 
     take: Take
     pipeline: FramePipeline
