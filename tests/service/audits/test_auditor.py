@@ -205,6 +205,7 @@ class Kept:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.reset, self.scale_thresholds = session.reset, session.scale_thresholds
+        self.grid = session.grid
 
     def push(self, frame: np.ndarray, at_s: float | None = None, within: np.ndarray | None = None):
         result = self.session.push(frame)
