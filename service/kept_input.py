@@ -30,6 +30,8 @@ class Overlap:
 
     def seen(self, changed: Tiles) -> Tiles:
         """bool[grid rows, grid columns]: those that see a changed tile."""
+        if not changed.any():
+            return np.zeros((len(self.down), len(self.across)), np.bool_)
         found: Tiles = self.down @ changed.astype(np.float32) @ self.across.T > 0
         return found
 
@@ -78,9 +80,11 @@ def _paste(picture: Picture, kept: KeptInput, spec: FitRule) -> bool:
     if np.may_share_memory(frame, picture.canvas):
         return True  # nothing to convert and nothing around it: the canvas is the model's input
     at, across = np.nonzero(changed)
+    if not at.size:
+        return True
     tiles = picture.canvas.reshape(rows, tile, columns, tile, 3)[at, :, across]
     code = CODES.get((3, spec.colour))
-    if code is not None and at.size:
+    if code is not None:
         tiles = cv2.cvtColor(tiles.reshape(-1, tile, 3), code).reshape(at.size, tile, tile, -1)
     inside = frame[top:bottom, left:right]
     inside.reshape(rows, tile, columns, tile, frame.shape[2])[at, :, across] = tiles

@@ -56,7 +56,11 @@ class Recomputed:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything about one frame that was computed. `image` is uint8[H, W, 3] BGR."""
+    """Everything about one frame that was computed.
+
+    image : uint8[H, W, 3] BGR. Of a picture that changes by tiles it is good until the stream's next frame is prepared,
+    and read-only: who keeps it copies it.
+    """
 
     width: int
     height: int
@@ -225,7 +229,8 @@ class FramePipeline:
             image = codec.decode(data, self._limits)
         else:
             picture = data.picture()
-            image = picture.image.copy()
+            image = picture.image
+            image.flags.writeable = False  # of this view, which others may look at
         return self._placed(image, time.perf_counter_ns() - started, min_confidence, picture)
 
     def _placed(
@@ -237,7 +242,7 @@ class FramePipeline:
     ) -> Prepared:
         """A decoded image in the model's input. After an error the session has been reset.
 
-        picture : that changes by tiles, and whose image it is a copy of.
+        picture : that changes by tiles, and whose image it is.
         """
         before, self._kept = self._kept, None
         try:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 
 from clients.python import FrameRefused, FrameResult, FramesLost, Refused, ServerMisbehaved, StreamOptions
 from clients.python.core import MAX_NOISE, ClientCore, now_us, stream_url
-from clients.wire import Encoding, FrameMessage, Op, encode_frame, encode_message, vectors
+from clients.wire import (
+    Encoding,
+    ErrorMessage,
+    FrameMessage,
+    Op,
+    decode_frame,
+    encode_frame,
+    encode_message,
+    vectors,
+)
 from clients.wire.binary import Flags
 
 JPEG = b"\xff\xd8 scene \xff\xd9"
@@ -180,3 +190,63 @@ def test_arguments_of_a_connection() -> None:
         None,
     )
     assert StreamOptions(proxy=False).connection()["proxy"] is None
+
+
+PIXELS = np.full((32, 48, 3), 90, np.uint8)
+
+
+def tiled(ready: str = "ready_tiles", **options) -> ClientCore:
+    core = ClientCore(StreamOptions(tiles=True, **options))
+    core.hello()
+    core.receive(encode_message(vectors.SERVER_MESSAGES[ready], Encoding.JSON))
+    return core
+
+
+def ops(core: ClientCore, *frames: np.ndarray) -> list[Op]:
+    """How the frames were sent, each acknowledged at once."""
+    found = []
+    for frame in frames:
+        seq, data = core.image(frame, 1, reset=False)
+        found.append(decode_frame(data).op)
+        core.receive(encode_message(vectors.Ack(ack=seq, dropped=0), Encoding.JSON))
+    return found
+
+
+def test_pixels_go_as_tiles_where_the_server_takes_them() -> None:
+    assert StreamOptions(tiles=True).hello().tiles
+    core = tiled()
+    assert ops(core, PIXELS, PIXELS, PIXELS) == [Op.IMAGE, Op.TILES, Op.TILES]
+    assert core.bytes_sent > 16 * 3
+    core.frame(JPEG, 1, reset=False)
+    assert ops(core, PIXELS) == [Op.IMAGE], "whose pixels are not known"
+    assert ops(tiled("ready"), PIXELS, PIXELS) == [Op.IMAGE, Op.IMAGE]
+
+
+def test_after_an_error_with_a_number_the_next_frame_is_whole() -> None:
+    core = tiled()
+    ops(core, PIXELS)
+    first, _ = core.image(PIXELS, 1, reset=False)
+    second, _ = core.image(PIXELS, 1, reset=False)
+    error = ErrorMessage(code="reference_mismatch", detail="x", seq=first, ack=first)
+    assert isinstance(core.receive(encode_message(error, Encoding.JSON)), FrameRefused)
+    third, data = core.image(PIXELS, 1, reset=False)
+    assert decode_frame(data).op is Op.IMAGE
+    core.receive(encode_message(ErrorMessage(code="x", detail="x", seq=second, ack=second), Encoding.JSON))
+    assert decode_frame(core.image(PIXELS, 1, reset=False)[1]).op is Op.TILES, "a whole one was sent since"
+    core.receive(encode_message(ErrorMessage(code="x", detail="x", seq=third, ack=third), Encoding.JSON))
+    assert ops(core, PIXELS) == [Op.IMAGE]
+
+
+def test_after_a_lost_connection_the_next_frame_is_whole() -> None:
+    core = tiled()
+    assert ops(core, PIXELS, PIXELS) == [Op.IMAGE, Op.TILES]
+    core.connection_lost()
+    core.hello()
+    core.receive(encode_message(vectors.SERVER_MESSAGES["ready_tiles"], Encoding.JSON))
+    assert ops(core, PIXELS, PIXELS) == [Op.IMAGE, Op.TILES]
+
+
+def test_pixels_are_sent_as_jpegs_only() -> None:
+    core = tiled(content_type="image/png")
+    with pytest.raises(ValueError, match="expected image/jpeg to send pixels"):
+        core.image(PIXELS, 1, reset=False)

@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import suppress
 
+import numpy as np
 import pytest
 from service_fakes import (
     FakeEngine,
@@ -290,3 +291,65 @@ def test_a_client_that_never_reads_is_bounded_and_slows_nobody(server: RunningSe
         stop.set()
         deaf.socket.shutdown(2)
         thread.join(5)
+
+
+def greys(*levels: int) -> list[np.ndarray]:
+    """Frames of the model's own size, of which the upper left corner changes and the rest takes many bytes."""
+    rest, frames = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8), []
+    for level in levels:
+        frame = rest.copy()
+        frame[:16, :16] = level
+        frames.append(frame)
+    return frames
+
+
+def test_sync_sends_only_the_tiles_that_changed(server: RunningServer, engine: FakeEngine) -> None:
+    options = StreamOptions(policy=Policy.ALL, tiles=True, reconnect=QUICK)
+    with StreamClient(server.url, "door", options) as client:
+        events = []
+        for frame in greys(100, 100, 200, 200, 50):
+            client.send_image(frame)
+            events.append(client.receive(10))
+        assert levels(events) == [10, 10, 20, 20, 5]
+        assert [event.result.changed_tiles for event in events] == [48, 0, 4, 0, 4]
+        assert engine.sessions[-1].hints == [None, 0, 4, 0, 4]
+        assert client.bytes_sent < 8000, "one whole frame, and two tiles"
+
+
+def test_async_sends_only_the_tiles_that_changed(server: RunningServer, engine: FakeEngine) -> None:
+    async def main() -> list:
+        options = StreamOptions(policy=Policy.ALL, tiles=True)
+        async with AsyncStreamClient(server.url, "door", options) as client:
+            events = []
+            for frame in greys(100, 200, 50):
+                await client.send_image(frame)
+                events.append(await anext(client))
+            return events
+
+    assert levels(asyncio.run(main())) == [10, 20, 5]
+    assert engine.sessions[-1].hints == [None, 4, 4]
+
+
+def test_a_failed_frame_and_a_lost_connection_cost_one_whole_frame_each(
+    server: RunningServer, engine: FakeEngine
+) -> None:
+    options = StreamOptions(policy=Policy.ALL, tiles=True, reconnect=QUICK)
+    with StreamClient(server.url, "door", options) as client:
+        frames = greys(100, 200, 50, 150, 250, 30)
+        client.send_image(frames[0])
+        assert levels([client.receive(10)]) == [10]
+        engine.failures.append(RuntimeError("broken"))
+        client.send_image(frames[1])
+        assert isinstance(client.receive(10), FrameRefused)
+        client.send_image(frames[2])
+        client.send_image(frames[3])
+        assert levels([client.receive(10), client.receive(10)]) == [5, 15]
+        server.service.streams.get("door").attachment.end(1011, "test")
+        wait_until(lambda: server.service.streams.get("door").attachment is None)
+        client.send_image(frames[4])
+        event = client.receive(10)
+        if isinstance(event, FramesLost):  # it was on its way as the connection ended
+            client.send_image(frames[4])
+            event = client.receive(10)
+        client.send_image(frames[5])
+        assert levels([event, client.receive(10)]) == [25, 3]

@@ -89,7 +89,7 @@ def test_an_engine_that_fails_as_a_whole_resets_all(monkeypatch: pytest.MonkeyPa
     engine = FakeEngine(together=4)
     streams = pipelines(engine, 2)
     run([Request(each, image()) for each in streams])
-    monkeypatch.setattr(streams[0].model.together, "push", lambda sessions, frames, at_s: [])
+    monkeypatch.setattr(streams[0].model.together, "push", lambda sessions, frames, at_s, within: [])
     told = run([Request(each, image()) for each in streams])
     assert all("expected 2 results" in str(told[index]) for index in range(2))
     monkeypatch.undo()

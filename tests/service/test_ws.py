@@ -11,13 +11,17 @@ from service_fakes import FakeEngine, frame, huge_jpeg, idle_lane, image, subpro
 from starlette.websockets import WebSocketDisconnect
 
 from clients.wire import (
+    HEADER_BYTES,
     Encoding,
     Flags,
     FrameMessage,
     Op,
+    TilesPayload,
     decode_frame,
     decode_server_message,
     encode_frame,
+    encode_tiles,
+    reference_of,
     vectors,
 )
 from service import connection
@@ -778,3 +782,127 @@ def test_streams_of_a_model_are_computed_together(make_client) -> None:
         found = [socket.receive_json() for socket in (a, b, c)]
     assert [result["detections"][0]["class_id"] for result in found] == [4, 5, 6]
     assert sum(engine.batches) in (2, 3), "b and c, and a where it owed little"
+
+
+def sent_as_tiles(seq: int, before: bytes, level: int | None, size: tuple[int, int] = (64, 48)) -> bytes:
+    """A message whose upper left tile has another level, on the payload before it; None: no tile has changed."""
+    places = -(-size[0] // 16) * -(-size[1] // 16)
+    bitmap = ((1 << (places - 1) if level is not None else 0) << (-places % 8)).to_bytes(-(-places // 8), "big")
+    mosaic = b"" if level is None else image(level, size=(16, 16))
+    payload = encode_tiles(
+        TilesPayload(reference_of(before[HEADER_BYTES:]), *size, 16, 0 if level is None else 1, bitmap, mosaic)
+    )
+    return encode_frame(FrameMessage(Op.TILES, Flags.NONE, seq, 7, payload))
+
+
+def class_of(message: dict) -> int:
+    assert message["type"] == "result", message
+    return message["detections"][0]["class_id"]
+
+
+def test_tiles_are_offered_to_who_asks(make_client) -> None:
+    with connect(make_client()) as socket:
+        assert "tiles" not in hello(socket)
+        whole = frame(1, 120, size=(64, 48))
+        socket.send_bytes(whole)
+        assert class_of(socket.receive_json()) == 12
+        socket.send_bytes(sent_as_tiles(2, whole, 50))
+        error = socket.receive_json()
+        assert (error["code"], error["seq"], error["ack"]) == ("unknown_op", 2, 2)
+    with connect(make_client(tiles=False)) as socket:
+        assert "tiles" not in hello(socket, tiles=True)
+
+
+def test_only_the_tiles_that_came_are_compared(make_client, engine: FakeEngine) -> None:
+    client = make_client()
+    with connect(client) as socket:
+        assert hello(socket, tiles=True)["tiles"] == {"tile_px": 16, "difference": 3.0}
+        whole = frame(1, 120, size=(64, 48))
+        socket.send_bytes(whole)
+        first = socket.receive_json()
+        assert (class_of(first), first["width"], first["height"]) == (12, 64, 48)
+        socket.send_bytes(none := sent_as_tiles(2, whole, None))
+        assert socket.receive_json()["decision"] == "reuse"
+        socket.send_bytes(some := sent_as_tiles(3, none, 50))
+        found = socket.receive_json()
+        assert (class_of(found), found["changed_tiles"], found["decision"]) == (5, 4, "partial")
+        (session,) = engine.sessions
+        assert session.hints == [None, 0, 4], "a tile of 16 px is four of the engine's"
+        figures = client.get("/v1/streams/door").json()["tiles"]
+        assert figures == {"frames": 2, "mismatches": 0, "queued_bytes": 0, "picture_bytes": 64 * 48 * 3}
+        reset = bytearray(sent_as_tiles(4, some, 70))
+        reset[2] = int(Flags.RESET)
+        socket.send_bytes(bytes(reset))
+        found = socket.receive_json()
+        assert (class_of(found), found["decision"]) == (7, "keyframe")
+        assert session.hints[-1] is None
+
+
+def test_a_lost_message_is_noticed_and_a_whole_frame_mends_it(make_client) -> None:
+    with connect(make_client()) as socket:
+        hello(socket, tiles=True)
+        whole = frame(1, 120, size=(64, 48))
+        socket.send_bytes(whole)
+        socket.receive_json()
+        lost = sent_as_tiles(2, whole, 50)
+        socket.send_bytes(after := sent_as_tiles(3, lost, 60))
+        error = socket.receive_json()
+        assert (error["code"], error["seq"], error["ack"]) == ("reference_mismatch", 3, 3)
+        socket.send_bytes(sent_as_tiles(4, after, 60))
+        assert socket.receive_json()["code"] == "reference_mismatch"
+        socket.send_bytes(whole := frame(5, 200, size=(64, 48)))
+        assert class_of(socket.receive_json()) == 20
+        socket.send_bytes(sent_as_tiles(6, whole, 60))
+        assert class_of(socket.receive_json()) == 6
+
+
+def test_tiles_of_frames_that_were_dropped_are_not_lost(make_client, engine: FakeEngine) -> None:
+    with connect(make_client()) as socket:
+        hello(socket, tiles=True)
+        whole = frame(1, 120, size=(64, 48))
+        engine.gate.clear()
+        socket.send_bytes(whole)
+        assert engine.entered.acquire(timeout=10)
+        socket.send_bytes(changed := sent_as_tiles(2, whole, 50))
+        socket.send_bytes(sent_as_tiles(3, changed, None))
+        socket.send_text("{")  # answered once all before it has been read
+        assert socket.receive_json()["code"] == "bad_message"
+        engine.gate.set()
+        assert class_of(socket.receive_json()) == 12
+        found = socket.receive_json()
+        assert (found["seq"], found["dropped"], class_of(found)) == (3, 1, 5)
+
+
+def test_mosaics_are_looked_at_before_they_wait(make_client) -> None:
+    with connect(make_client(max_pixels=64 * 48)) as socket:
+        hello(socket, tiles=True)
+        for seq, size, kind, code in (
+            (2, (16, 32), ".jpg", "bad_tiles"),
+            (4, (16, 16), ".png", "wrong_image_type"),
+            (6, (112, 32), ".jpg", "image_too_large"),
+        ):
+            socket.send_bytes(whole := frame(seq - 1, 120, size=(64, 48)))
+            assert socket.receive_json()["type"] == "result"
+            base = reference_of(whole[HEADER_BYTES:])
+            columns = size[0] // 16 if code == "image_too_large" else 1
+            bitmap = b"\xff\xf0" if code == "image_too_large" else b"\x80\x00"
+            payload = encode_tiles(TilesPayload(base, 64, 48, 16, columns, bitmap, image(50, size=size, kind=kind)))
+            socket.send_bytes(encode_frame(FrameMessage(Op.TILES, Flags.NONE, seq, 7, payload)))
+            error = socket.receive_json()
+            assert (error["code"], error["seq"]) == (code, seq)
+
+
+def test_a_new_connection_has_no_reference_and_the_cache_stays_warm(make_client, engine: FakeEngine) -> None:
+    client = make_client()
+    with connect(client) as socket:
+        ready = hello(socket, tiles=True)
+        whole = frame(1, 120, size=(64, 48))
+        socket.send_bytes(whole)
+        socket.receive_json()
+    with connect(client) as socket:
+        assert hello(socket, tiles=True, resume=ready["resume"])["resumed"]
+        socket.send_bytes(sent_as_tiles(1, whole, 50))
+        assert socket.receive_json()["code"] == "reference_mismatch"
+        socket.send_bytes(frame(2, 120, size=(64, 48)))
+        assert socket.receive_json()["decision"] == "reuse"
+        assert engine.sessions[0].hints == [None, None]

@@ -46,7 +46,7 @@ class SlowSession:
     def reset(self) -> None:
         self.session.reset()
 
-    def push(self, frame: np.ndarray, at_s: float | None = None):
+    def push(self, frame: np.ndarray, at_s: float | None = None, within: np.ndarray | None = None):
         self.clock.now += STEP_S
         self.pushed += 1
         if self.broken:
@@ -206,8 +206,9 @@ class Kept:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.reset, self.scale_thresholds = session.reset, session.scale_thresholds
+        self.grid = session.grid
 
-    def push(self, frame: np.ndarray, at_s: float | None = None):
+    def push(self, frame: np.ndarray, at_s: float | None = None, within: np.ndarray | None = None):
         result = self.session.push(frame)
         self.frame, self.outputs = frame, result.outputs
         return result
