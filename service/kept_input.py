@@ -56,12 +56,12 @@ def take_in(
     """
     follows = kept is not None and kept.source is picture.source and picture.changed is not None
     if kept is None or picture.changed is None or not follows:
-        frame, placement = fit(picture.image, size, spec)
+        frame, placement = fit(picture.view, size, spec)
         overlap = overlap_of(picture, placement, grid)
         return KeptInput(picture.source, frame, placement, overlap), None
     within = kept.overlap.seen(picture.changed)
     if not _paste(picture, kept, spec):
-        kept = KeptInput(kept.source, fit(picture.image, size, spec)[0], kept.placement, kept.overlap)
+        kept = KeptInput(kept.source, fit(picture.view, size, spec)[0], kept.placement, kept.overlap)
     return kept, within
 
 

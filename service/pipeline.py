@@ -56,11 +56,7 @@ class Recomputed:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything about one frame that was computed.
-
-    image : uint8[H, W, 3] BGR. Of a picture that changes by tiles it is good until the stream's next frame is prepared,
-    and read-only: who keeps it copies it.
-    """
+    """Everything about one frame that was computed. `image` is uint8[H, W, 3] BGR, not to be written to."""
 
     width: int
     height: int
@@ -230,7 +226,7 @@ class FramePipeline:
         else:
             picture = data.picture()
             image = picture.image
-            image.flags.writeable = False  # of this view, which others may look at
+            image.flags.writeable = False  # others may look at it
         return self._placed(image, time.perf_counter_ns() - started, min_confidence, picture)
 
     def _placed(

@@ -38,23 +38,24 @@ class ReferenceLost(codec.CodecError):
 
 @dataclass(frozen=True)
 class Picture:
-    """A frame put together, good until the next one of its reference; not to be written to.
+    """A frame put together; not to be written to.
 
     source : what tells the pictures of one reference from those of others. canvas : uint8[rows * tile_px, columns *
-    tile_px, 3] BGR, in whose upper left it lies. size : of the frame, (W, H). changed : bool[rows, columns], tiles
-    outside of which it is the picture before; None where nothing is known.
+    tile_px, 3] BGR, in whose upper left it lies, until the next frame of its reference. image : uint8[H, W, 3] BGR, for
+    whoever keeps it. changed : bool[rows, columns], tiles outside of which it is the picture before; None where nothing
+    is known.
     """
 
     source: object = field(repr=False)
     canvas: Image = field(repr=False)
-    size: tuple[int, int]
+    image: Image = field(repr=False)
     changed: Tiles | None
     tile_px: int
 
     @property
-    def image(self) -> Image:
-        """uint8[H, W, 3] BGR, a view."""
-        return self.canvas[: self.size[1], : self.size[0]]
+    def view(self) -> Image:
+        """Its part of the canvas: uint8[H, W, 3]."""
+        return self.canvas[: self.image.shape[0], : self.image.shape[1]]
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class Reference:
         self._queue: deque[_Entry] = deque()
         self._canvas: Image | None = None  # uint8[rows * tile_px, columns * tile_px, 3]
         self._picture_size = (0, 0)
+        self._image: Image | None = None  # a copy of the picture, as long as it is that
         self._changed: Tiles | None = None  # since `picture` last gave the canvas
         self._token = object()
         self.frames = self.mismatches = 0
@@ -170,7 +172,11 @@ class Reference:
             raise
         width, height = self._picture_size
         changed, self._changed = self._changed, np.zeros(grid_of(width, height, RULES.tile_px), np.bool_)
-        return Picture(self._token, canvas, (width, height), changed, RULES.tile_px)
+        if self._image is None:
+            self._image = canvas[
+                :height, :width
+            ].copy()  # snapshots and viewers are drawn while the next frame is pasted
+        return Picture(self._token, canvas, self._image, changed, RULES.tile_px)
 
     def _refusal(self, tiles: TilesPayload) -> str | None:
         expected = (self._name, *self._size, RULES.tile_px)
@@ -189,7 +195,7 @@ class Reference:
 
     def _lose(self) -> None:
         """The picture is not what the client has: refuse tiles, also those that wait, until a whole frame."""
-        self._canvas = self._changed = None
+        self._canvas = self._image = self._changed = None
         with self._lock:
             if not any(isinstance(entry.data, bytes) for entry in self._queue):
                 self._name = None
@@ -198,13 +204,14 @@ class Reference:
         if isinstance(data, bytes):
             image = codec.decode(data, self._limits)
             height, width = image.shape[:2]
-            self._canvas, self._changed, self._picture_size = _padded(image), None, (width, height)
+            self._canvas, self._image, self._changed, self._picture_size = _padded(image), None, None, (width, height)
             return
         if self._canvas is None:
             raise ReferenceLost("expected a whole frame: the picture that these tiles lie on could not be decoded")
         mosaic = codec.decode(data.image, self._limits, apart=True)
         changed = unpack(data)
         paste(self._canvas, mosaic, changed, data.tile_px)
+        self._image = None
         if self._changed is not None:
             self._changed |= changed
 

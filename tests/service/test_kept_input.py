@@ -30,6 +30,10 @@ def padded(size: tuple[int, int]) -> np.ndarray:
     return np.zeros((rows * TILE, columns * TILE, 3), np.uint8)
 
 
+def picture_of(source: object, canvas: np.ndarray, size: tuple[int, int], changed: np.ndarray | None) -> Picture:
+    return Picture(source, canvas, canvas[: size[1], : size[0]].copy(), changed, TILE)
+
+
 @given(
     st.tuples(st.integers(1, 130), st.integers(1, 130)),
     st.sampled_from([(96, 64), (64, 96), (33, 50)]),
@@ -42,14 +46,14 @@ def test_what_is_kept_follows_the_picture(size, model, how, colour, cell, seed) 
     rng, source, rule = np.random.default_rng(seed), object(), Rule(how, colour)
     canvas, grid = padded(size), TileGrid(model[1], model[0], cell)
     canvas[:] = rng.integers(0, 256, canvas.shape)
-    kept, within = take_in(Picture(source, canvas, size, None, TILE), None, model, rule, grid)
+    kept, within = take_in(picture_of(source, canvas, size, None), None, model, rule, grid)
     assert within is None
     for share in (0.0, 0.1, 1.0):
         before = kept.frame.copy()
         changed = rng.random(grid_of(*size, TILE)) < share
         cells = changed.repeat(TILE, 0).repeat(TILE, 1)
         canvas[cells] = rng.integers(0, 256, (int(cells.sum()), 3))
-        picture = Picture(source, canvas, size, changed, TILE)
+        picture = picture_of(source, canvas, size, changed)
         kept, within = take_in(picture, kept, model, rule, grid)
         expected, placement = fit(np.ascontiguousarray(picture.image), model, rule)
         np.testing.assert_array_equal(kept.frame, expected)
@@ -65,11 +69,11 @@ def test_what_is_kept_follows_the_picture(size, model, how, colour, cell, seed) 
 def test_a_picture_of_the_models_size_is_told_of_exactly() -> None:
     source, grid, rule = object(), TileGrid(64, 96, 8), Rule("letterbox", "RGB")
     canvas = padded((96, 64))
-    kept, _ = take_in(Picture(source, canvas, (96, 64), None, TILE), None, (96, 64), rule, grid)
+    kept, _ = take_in(picture_of(source, canvas, (96, 64), None), None, (96, 64), rule, grid)
     changed = np.zeros((4, 6), bool)
     changed[1, 2] = True
     canvas[16:32, 32:48] = 9
-    _, within = take_in(Picture(source, canvas, (96, 64), changed, TILE), kept, (96, 64), rule, grid)
+    _, within = take_in(picture_of(source, canvas, (96, 64), changed), kept, (96, 64), rule, grid)
     assert within is not None
     assert np.argwhere(within).tolist() == [[2, 4], [2, 5], [3, 4], [3, 5]]
 

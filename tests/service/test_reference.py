@@ -109,6 +109,17 @@ def test_tiles_are_put_together() -> None:
     assert reference.describe()["picture_bytes"] == 80 * 64 * 3
 
 
+def test_who_keeps_a_frames_image_keeps_it_as_it_was() -> None:
+    reference, sender = opened()
+    before, kept = sender.shown.copy(), reference.at(1).picture().image
+    assert taken(reference, 2, sender.tiles([0, 3], 2)) is None
+    assert (reference.at(2).picture().image != kept).any()
+    np.testing.assert_array_equal(kept, before)
+    again = reference.at(2).picture().image
+    assert taken(reference, 3, sender.tiles([], 3)) is None
+    assert reference.at(3).picture().image is again, "nothing is copied where nothing changed"
+
+
 def test_a_frame_sees_nothing_that_came_after_it() -> None:
     reference, sender = opened()
     first = sender.shown.copy()
