@@ -173,9 +173,7 @@ class Reference:
         width, height = self._picture_size
         changed, self._changed = self._changed, np.zeros(grid_of(width, height, RULES.tile_px), np.bool_)
         if self._image is None:
-            self._image = canvas[
-                :height, :width
-            ].copy()  # snapshots and viewers are drawn while the next frame is pasted
+            self._image = canvas[:height, :width].copy()  # viewers draw while the next frame is pasted
         return Picture(self._token, canvas, self._image, changed, RULES.tile_px)
 
     def _refusal(self, tiles: TilesPayload) -> str | None:

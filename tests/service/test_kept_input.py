@@ -81,11 +81,11 @@ def test_a_picture_of_the_models_size_is_told_of_exactly() -> None:
 @pytest.mark.parametrize("other", ["source", "changed"])
 def test_another_picture_is_fitted_whole(other: str) -> None:
     grid, rule = TileGrid(64, 96, 8), Rule("letterbox")
-    first = Picture(object(), padded((96, 64)), (96, 64), None, TILE)
+    first = picture_of(object(), padded((96, 64)), (96, 64), None)
     kept, _ = take_in(first, None, (96, 64), rule, grid)
     fields = {"source": first.source, "changed": np.zeros((4, 6), bool)}
     fields[other] = {"source": object(), "changed": None}[other]
     canvas = padded((96, 64)) + np.uint8(7)
-    again, within = take_in(Picture(canvas=canvas, size=(96, 64), tile_px=TILE, **fields), kept, (96, 64), rule, grid)
+    again, within = take_in(picture_of(canvas=canvas, size=(96, 64), **fields), kept, (96, 64), rule, grid)
     assert within is None
     assert (again.frame == 7).all()
