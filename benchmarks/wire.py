@@ -25,17 +25,18 @@ import av
 import numpy as np
 
 from clients.python.tiles import TileEncoder
-from clients.wire import HEADER_BYTES, Op, parse_tiles
+from clients.wire import HEADER_BYTES, Op, TileRules, parse_tiles
 from service.agreement import WEAK, Agreement
 from service.codec import Image, Limits, encode_jpeg
 from service.families.base import Outputs, boxes_of
 from service.pipeline import FramePipeline, Prepared
 from service.preprocess import Size, fit, resize
-from service.reference import RULES, Reference
+from service.reference import TILE_PX, Reference
 from service.registry import Model, load
-from service.settings import ModelSource
+from service.settings import ModelSource, Settings
 from service.sources import open_source
 
+RULES = TileRules(tile_px=TILE_PX, difference=Settings.model_fields["tile_difference_levels"].default)
 QUALITY, CRF, PRESET = 80, 23, "veryfast"
 STARTS = {"one-by-one": 200, "bottle": 100, "car-detection": 100, "asl_walk": 10, "juggle": 50}
 """Where in a clip to begin, by a part of its name, so that there is something to see; elsewhere at 20."""

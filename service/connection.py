@@ -32,6 +32,7 @@ from clients.wire import (
     Ready,
     ResumeReason,
     ServerProtocol,
+    TileRules,
     WireError,
     parse_tiles,
 )
@@ -44,7 +45,7 @@ from service.jobs import Answer, Computed, FrameJob, Refused, check_header, comp
 from service.metrics import Cause
 from service.outbox import Outbox
 from service.pacing import Pace, slower
-from service.reference import RULES, Reference
+from service.reference import TILE_PX, Reference
 from service.registry import ModelFailed, UnknownModel
 from service.state import Service
 from service.streams import NotAuthorised, Stream, StreamBusy, TooManyStreams
@@ -334,7 +335,7 @@ class StreamConnection:
                 resume_reason=reason,
                 resume_s=stream.resume_s,
                 max_fps=self._pace.max_fps,
-                tiles=RULES if offers else None,
+                tiles=TileRules(tile_px=TILE_PX, difference=settings.tile_difference_levels) if offers else None,
             )
         )
 

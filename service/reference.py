@@ -9,7 +9,8 @@ Threads: the event loop, and one worker at a time (that of the stream's lane). `
 held for moments and never while something is decoded; the pictures belong to the worker.
 
 Bounds: the queue holds `max_bytes` of tiles at most, and no more pixels than `QUEUED_FRAMES` whole frames have; whole
-frames in it are the bytes of frames that are read or wait, and the last one. The picture has `max_pixels` at most.
+frames in it are the bytes of frames that are read or wait, and the last one. The picture has `max_pixels` at most, and
+there is one copy of it for whoever keeps it.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.wire import TileRules, TilesPayload, grid_of, reference_of
+from clients.wire import TilesPayload, grid_of, reference_of
 from service import codec
 
-RULES = TileRules(tile_px=16, difference=3.0)
+TILE_PX = 16
 QUEUED_FRAMES = 8
 
 Image = NDArray[np.uint8]
@@ -171,22 +172,22 @@ class Reference:
             self._lose()
             raise
         width, height = self._picture_size
-        changed, self._changed = self._changed, np.zeros(grid_of(width, height, RULES.tile_px), np.bool_)
+        changed, self._changed = self._changed, np.zeros(grid_of(width, height, TILE_PX), np.bool_)
         if self._image is None:
             self._image = canvas[:height, :width].copy()  # viewers draw while the next frame is pasted
-        return Picture(self._token, canvas, self._image, changed, RULES.tile_px)
+        return Picture(self._token, canvas, self._image, changed, TILE_PX)
 
     def _refusal(self, tiles: TilesPayload) -> str | None:
-        expected = (self._name, *self._size, RULES.tile_px)
+        expected = (self._name, *self._size, TILE_PX)
         if self._name is None:
             return "expected a whole frame first, there is nothing that tiles can lie on"
         if expected != (tiles.base, tiles.width, tiles.height, tiles.tile_px):
-            held = f"{self._name:08x}, {self._size[0]}x{self._size[1]} in tiles of {RULES.tile_px}"
+            held = f"{self._name:08x}, {self._size[0]}x{self._size[1]} in tiles of {TILE_PX}"
             return f"expected tiles on {held}; got {tiles.base:08x}, {tiles.width}x{tiles.height} in {tiles.tile_px}"
         wide, high = tiles.mosaic_size
         if sum(entry.nbytes for entry in self._queue) + len(tiles.image) + len(tiles.bitmap) > self._max_bytes:
             return f"expected a whole frame: more than {self._max_bytes} bytes of tiles wait to be decoded"
-        pixels = QUEUED_FRAMES * max(self._size[0] * self._size[1], RULES.tile_px**2)
+        pixels = QUEUED_FRAMES * max(self._size[0] * self._size[1], TILE_PX**2)
         if sum(entry.pixels for entry in self._queue) + wide * high > pixels:
             return f"expected a whole frame: more than {pixels} pixels of tiles wait to be decoded"
         return None
@@ -229,10 +230,10 @@ def _needed(queue: deque[_Entry], unsettled: Collection[int]) -> deque[_Entry]:
 def _padded(image: Image) -> Image:
     """An image in the upper left of one of whole tiles; itself where it is that."""
     height, width = image.shape[:2]
-    rows, columns = grid_of(width, height, RULES.tile_px)
-    if (height, width) == (rows * RULES.tile_px, columns * RULES.tile_px):
+    rows, columns = grid_of(width, height, TILE_PX)
+    if (height, width) == (rows * TILE_PX, columns * TILE_PX):
         return image
-    canvas = np.zeros((rows * RULES.tile_px, columns * RULES.tile_px, 3), np.uint8)
+    canvas = np.zeros((rows * TILE_PX, columns * TILE_PX, 3), np.uint8)
     canvas[:height, :width] = image
     return canvas
 

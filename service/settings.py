@@ -318,7 +318,14 @@ class Settings(BaseSettings):
     tiles: bool = Field(
         default=True,
         description="whether clients may send only the tiles of a frame that changed; what a connection then keeps for"
-        " it is at most max_pixels of 3 bytes and two largest messages",
+        " it is at most twice max_pixels of 3 bytes, and two largest messages",
+    )
+    tile_difference_levels: float = Field(
+        default=5.0,
+        ge=0.5,
+        le=32.0,
+        description="mean difference of a tile's values from which clients that send tiles send it, levels of 0 to 255:"
+        " less shows fainter things and takes more bytes",
     )
     track_lost_s: float = Field(
         default=2.0,

@@ -22,11 +22,11 @@ from service.codec import CodecError, Limits
 from service.codec import decode as decode_image
 from service.pipeline import FramePipeline
 from service.preprocess import fit
-from service.reference import QUEUED_FRAMES, RULES, Reference, ReferenceLost
+from service.reference import QUEUED_FRAMES, TILE_PX, Reference, ReferenceLost
 from service.registry import Engine, Model, load
 from service.settings import ModelSource
 
-TILE = RULES.tile_px
+TILE = TILE_PX
 
 
 def jpeg(pixels: np.ndarray) -> bytes:

@@ -816,7 +816,7 @@ def test_tiles_are_offered_to_who_asks(make_client) -> None:
 def test_only_the_tiles_that_came_are_compared(make_client, engine: FakeEngine) -> None:
     client = make_client()
     with connect(client) as socket:
-        assert hello(socket, tiles=True)["tiles"] == {"tile_px": 16, "difference": 3.0}
+        assert hello(socket, tiles=True)["tiles"] == {"tile_px": 16, "difference": 5.0}
         whole = frame(1, 120, size=(64, 48))
         socket.send_bytes(whole)
         first = socket.receive_json()
