@@ -325,7 +325,7 @@ class Settings(BaseSettings):
         ge=0.5,
         le=32.0,
         description="mean difference of a tile's values from which clients that send tiles send it, levels of 0 to 255:"
-        " less shows fainter things and takes more bytes",
+        " less shows fainter things and takes more of the line",
     )
     track_lost_s: float = Field(
         default=2.0,
