@@ -221,12 +221,18 @@ class FramePipeline:
             self.reset()
         started = time.perf_counter_ns()
         picture: Picture | None = None
-        if isinstance(data, bytes):
-            image = codec.decode(data, self._limits)
-        else:
-            picture = data.picture()
-            image = picture.image
-            image.flags.writeable = False  # others may look at it
+        try:
+            if isinstance(data, bytes):
+                image = codec.decode(data, self._limits)
+            else:
+                picture = data.picture()
+                image = picture.image
+                image.flags.writeable = False  # others may look at it
+        except codec.CodecError:
+            raise
+        except BaseException:
+            self.reset()
+            raise
         return self._placed(image, time.perf_counter_ns() - started, min_confidence, picture)
 
     def _placed(

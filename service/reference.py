@@ -8,7 +8,8 @@ asked for a whole frame.
 Threads: the event loop, and one worker at a time (that of the stream's lane). `_lock` guards the name and the queue, is
 held for moments and never while something is decoded; the pictures belong to the worker.
 
-Bounds: the queue holds `max_bytes` of tiles at most, and no more pixels than `QUEUED_FRAMES` whole frames have; whole
+Bounds: the queue holds `max_bytes` of tiles at most, in `QUEUED_MESSAGES` messages, and no more pixels than
+`QUEUED_FRAMES` whole frames have; whole
 frames in it are the bytes of frames that are read or wait, and the last one. The picture has `max_pixels` at most, and
 there is one copy of it for whoever keeps it.
 """
@@ -28,6 +29,7 @@ from service import codec
 
 TILE_PX = 16
 QUEUED_FRAMES = 8
+QUEUED_MESSAGES = 1024
 
 Image = NDArray[np.uint8]
 Tiles = NDArray[np.bool_]
@@ -73,21 +75,17 @@ class Referenced:
 
 @dataclass(frozen=True)
 class _Entry:
-    """What waits to be decoded: a whole frame, or tiles."""
+    """What waits to be decoded: a whole frame, or tiles. nbytes, pixels : of tiles, as they came and decoded."""
 
     seq: int
     data: bytes | TilesPayload = field(repr=False)
+    nbytes: int = 0
+    pixels: int = 0
 
-    @property
-    def nbytes(self) -> int:
-        return 0 if isinstance(self.data, bytes) else len(self.data.image) + len(self.data.bitmap)
 
-    @property
-    def pixels(self) -> int:
-        if isinstance(self.data, bytes):
-            return 0
-        width, height = self.data.mosaic_size
-        return width * height
+def _entry_of(seq: int, tiles: TilesPayload) -> _Entry:
+    width, height = tiles.mosaic_size
+    return _Entry(seq, tiles, len(tiles.image) + len(tiles.bitmap), width * height)
 
 
 class Reference:
@@ -99,6 +97,7 @@ class Reference:
         self._name: int | None = None
         self._size = (0, 0)
         self._queue: deque[_Entry] = deque()
+        self._waiting_bytes = self._waiting_pixels = 0  # of what is queued: a sum for each message would cost too much
         self._canvas: Image | None = None  # uint8[rows * tile_px, columns * tile_px, 3]
         self._picture_size = (0, 0)
         self._image: Image | None = None  # a copy of the picture, as long as it is that
@@ -111,7 +110,7 @@ class Reference:
         """For GET /v1/streams/{id}."""
         canvas = self._canvas
         with self._lock:
-            queued = sum(entry.nbytes for entry in self._queue)
+            queued = self._waiting_bytes
         return {
             "frames": self.frames,
             "mismatches": self.mismatches,
@@ -128,19 +127,24 @@ class Reference:
             self._queue.append(_Entry(seq, payload))
             self._name, self._size = reference_of(payload), size
             self._queue = _needed(self._queue, unsettled)
+            self._waiting_bytes = sum(entry.nbytes for entry in self._queue)
+            self._waiting_pixels = sum(entry.pixels for entry in self._queue)
 
     def take_tiles(self, seq: int, payload: bytes, tiles: TilesPayload) -> str | None:
         """Tiles have come, and their mosaic's header is good. Returns why they cannot be taken; None where they are."""
         with self._lock:
-            refusal = self._refusal(tiles)
+            entry = _entry_of(seq, tiles)
+            refusal = self._refusal(tiles, entry)
             if refusal is not None:
                 self._name = None
                 self.mismatches += 1
                 return refusal
             self._name = reference_of(payload)
             self.frames += 1
-            if tiles.count:
-                self._queue.append(_Entry(seq, tiles))
+            if tiles.columns:
+                self._queue.append(entry)
+                self._waiting_bytes += entry.nbytes
+                self._waiting_pixels += entry.pixels
             return None
 
     def forget(self) -> None:
@@ -161,6 +165,8 @@ class Reference:
             due: list[_Entry] = []
             while self._queue and self._queue[0].seq <= seq:
                 due.append(self._queue.popleft())
+                self._waiting_bytes -= due[-1].nbytes
+                self._waiting_pixels -= due[-1].pixels
         first = max((index for index, entry in enumerate(due) if isinstance(entry.data, bytes)), default=0)
         try:
             for entry in due[first:]:
@@ -172,23 +178,23 @@ class Reference:
             self._lose()
             raise
         width, height = self._picture_size
-        changed, self._changed = self._changed, np.zeros(grid_of(width, height, TILE_PX), np.bool_)
         if self._image is None:
             self._image = canvas[:height, :width].copy()  # viewers draw while the next frame is pasted
+        changed, self._changed = self._changed, np.zeros(grid_of(width, height, TILE_PX), np.bool_)
         return Picture(self._token, canvas, self._image, changed, TILE_PX)
 
-    def _refusal(self, tiles: TilesPayload) -> str | None:
+    def _refusal(self, tiles: TilesPayload, entry: _Entry) -> str | None:
         expected = (self._name, *self._size, TILE_PX)
         if self._name is None:
             return "expected a whole frame first, there is nothing that tiles can lie on"
         if expected != (tiles.base, tiles.width, tiles.height, tiles.tile_px):
             held = f"{self._name:08x}, {self._size[0]}x{self._size[1]} in tiles of {TILE_PX}"
             return f"expected tiles on {held}; got {tiles.base:08x}, {tiles.width}x{tiles.height} in {tiles.tile_px}"
-        wide, high = tiles.mosaic_size
-        if sum(entry.nbytes for entry in self._queue) + len(tiles.image) + len(tiles.bitmap) > self._max_bytes:
-            return f"expected a whole frame: more than {self._max_bytes} bytes of tiles wait to be decoded"
+        if self._waiting_bytes + entry.nbytes > self._max_bytes or len(self._queue) >= QUEUED_MESSAGES:
+            most = f"{self._max_bytes} bytes or {QUEUED_MESSAGES} messages"
+            return f"expected a whole frame: more than {most} of tiles wait to be decoded"
         pixels = QUEUED_FRAMES * max(self._size[0] * self._size[1], TILE_PX**2)
-        if sum(entry.pixels for entry in self._queue) + wide * high > pixels:
+        if self._waiting_pixels + entry.pixels > pixels:
             return f"expected a whole frame: more than {pixels} pixels of tiles wait to be decoded"
         return None
 

@@ -5,7 +5,7 @@ pictures are made in threads, `DRAWERS` at a time. A viewer that is slow misses 
 
 Bounds: viewers by number, in all and of a stream; pixels that are kept by `keep_bytes`: those of streams that nobody
 asked for go first, then those asked for longest ago, and their next frame is kept again once somebody asks; pictures of
-one frame by `MAX_LOOKS`. A frame that is being drawn is held beyond that, by its viewers.
+one frame by `MAX_LOOKS`. Beyond that each viewer holds the newest frame, and who draws one that.
 """
 
 from __future__ import annotations
@@ -79,10 +79,10 @@ class Shown:
 
 
 class Viewer:
-    """One who looks at a stream; made by `Viewing.watch`."""
+    """One who looks at a stream; made by `Viewing.watch`. Holds one frame, whatever is kept of the stream."""
 
-    def __init__(self, board: _Board) -> None:
-        self._board = board
+    def __init__(self) -> None:
+        self._newest: Shown | None = None
         self._last: Shown | None = None
         self._news = asyncio.Event()
         self._over = asyncio.Event()
@@ -90,7 +90,7 @@ class Viewer:
     async def next(self) -> Shown | None:
         """The newest frame, once it is another than the one before; None when there will be no more."""
         while not self._over.is_set():
-            newest = self._board.last
+            newest = self._newest
             if newest is not None and newest is not self._last:
                 self._last = newest
                 return newest
@@ -102,10 +102,10 @@ class Viewer:
         """Whether `next` has something to give within so long."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._board.last is self._last and not self._over.is_set():
+                while self._newest is self._last and not self._over.is_set():
                     self._news.clear()
                     await self._news.wait()
-        return self._board.last is not self._last or self._over.is_set()
+        return self._newest is not self._last or self._over.is_set()
 
     async def pause(self, seconds: float) -> None:
         """Wait so long, or until the end."""
@@ -114,8 +114,9 @@ class Viewer:
                 async with asyncio.timeout(seconds):
                     await self._over.wait()
 
-    def wake(self) -> None:
-        """There may be a newer frame."""
+    def offer(self, shown: Shown) -> None:
+        """There is a newer frame."""
+        self._newest = shown
         self._news.set()
 
     def end(self) -> None:
@@ -185,12 +186,12 @@ class Viewing:
         board = self._boards.setdefault(stream.id, _Board())
         board.count += 1
         self._let_go(board)
-        board.last = Shown(board.count if number is None else number, image, outcome, self._wall())
+        board.last = shown = Shown(board.count if number is None else number, image, outcome, self._wall())
+        for viewer in board.viewers:
+            viewer.offer(shown)
         self.kept_bytes += board.nbytes
         while self.kept_bytes > self._keep_bytes:
             self._let_go(min((board for board in self._boards.values() if board.last), key=lambda board: board.worth))
-        for viewer in board.viewers:
-            viewer.wake()
         for listener in self.listeners:
             listener.seen(stream, outcome)
 
@@ -214,11 +215,19 @@ class Viewing:
     def last(self, stream: Stream) -> Shown | None:
         """The stream's last frame; None where there was none, or it is not kept."""
         board = self._boards.get(stream.id)
-        return None if board is None else board.last
+        if board is None:
+            return None
+        board.asked_s = self._clock()
+        return board.last
 
     @contextmanager
     def watch(self, stream: Stream) -> Iterator[Viewer]:
         """Look at a stream while this is entered. Raises TooManyOfStream, TooManyViewers."""
+        if stream.state is StreamState.GONE:  # a board of its id would be another stream's
+            viewer = Viewer()
+            viewer.end()
+            yield viewer
+            return
         board = self._boards.setdefault(stream.id, _Board())
         if len(board.viewers) >= self._max_per_stream:
             self.refused += 1
@@ -226,7 +235,9 @@ class Viewing:
         if self.viewers >= self._max_viewers:
             self.refused += 1
             raise TooManyViewers(f"expected at most {self._max_viewers} viewers")
-        viewer = Viewer(board)
+        viewer = Viewer()
+        if board.last is not None:
+            viewer.offer(board.last)
         board.asked_s = self._clock()
         board.viewers.add(viewer)
         if self._closed:

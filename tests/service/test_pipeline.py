@@ -40,6 +40,18 @@ def test_any_other_error_resets(engine: FakeEngine) -> None:
     assert pipeline.run(image()).decision == "keyframe"
 
 
+def test_an_error_of_decoding_that_is_not_the_images_resets(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = make(engine)
+    pipeline.run(image())
+    with monkeypatch.context() as patch:
+        patch.setattr("service.codec.decode", lambda *_: (_ for _ in ()).throw(MemoryError()))
+        with pytest.raises(MemoryError):
+            pipeline.run(image())
+    assert pipeline.run(image()).decision == "keyframe"
+
+
 def test_reset_even_with_a_bad_image(engine: FakeEngine) -> None:
     pipeline = make(engine)
     pipeline.run(image())

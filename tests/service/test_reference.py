@@ -173,6 +173,27 @@ def test_what_waits_is_bounded_in_bytes_and_pixels() -> None:
     assert "pixels of tiles wait" in refusals[first]
 
 
+def test_what_waits_is_bounded_in_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.reference.QUEUED_MESSAGES", 4)
+    reference, sender = opened()
+    refusals = [taken(reference, seq, sender.tiles([0], seq)) for seq in range(2, 7)]
+    assert [bool(refusal) for refusal in refusals] == [False, False, False, True, True], "with the whole frame"
+    assert "or 4 messages of tiles wait" in str(refusals[3])
+
+
+def test_an_error_of_the_machine_loses_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference, sender = opened()
+    reference.at(1).picture()
+    assert taken(reference, 2, sender.tiles([3], 2)) is None
+    with monkeypatch.context() as patch:
+        patch.setattr("service.reference.grid_of", lambda *_: (_ for _ in ()).throw(MemoryError()))
+        with pytest.raises(MemoryError):
+            reference.at(2).picture()
+    changed = reference.at(2).picture().changed
+    assert changed is not None
+    assert np.flatnonzero(changed).tolist() == [3]
+
+
 def broken(payload: bytes) -> bytes:
     """A payload whose mosaic has a good header and no end that a decoder would find."""
     tiles = parse_tiles(payload)

@@ -116,6 +116,34 @@ def test_viewers_get_the_newest_and_each_once() -> None:
     assert asyncio.run(look()) == [3, 4]
 
 
+def test_viewers_get_every_frame_though_few_are_kept() -> None:
+    async def look() -> list[int]:
+        board, streams = hub(keep_bytes=image().nbytes), [Stream(name, None, None) for name in "abc"]
+        got = [0, 0, 0]
+        with board.watch(streams[0]) as a, board.watch(streams[1]) as b, board.watch(streams[2]) as c:
+            for level in range(5):
+                for at, (stream, viewer) in enumerate(zip(streams, (a, b, c), strict=True)):
+                    show(board, stream, level)
+                    shown = await asyncio.wait_for(viewer.next(), 5)
+                    got[at] += shown is not None and int(shown.image[0, 0, 0]) == level
+        assert board.kept_bytes <= image().nbytes
+        return got
+
+    assert asyncio.run(look()) == [5, 5, 5]
+
+
+def test_who_comes_after_the_end_of_a_stream_sees_nothing_of_the_next() -> None:
+    async def look() -> None:
+        board, door = hub(), Stream("door", None, None)
+        board.forget(door)
+        door.move(StreamState.GONE)
+        with board.watch(door) as late:
+            show(board, Stream("door", None, None), 9)
+            assert await asyncio.wait_for(late.next(), 5) is None
+
+    asyncio.run(look())
+
+
 def test_the_end_of_the_server_ends_all() -> None:
     async def look() -> None:
         board, door = hub(), Stream("door", None, None)
