@@ -1,4 +1,4 @@
-"""Where the suite runs in several processes, they fill one cache of kernels: here one at a time.
+"""No test fails for being slow; and processes that run the suite together fill one cache of kernels, one at a time.
 
 numba keeps an index for each kernel, which it reads, changes and writes without a lock: two processes that compile a
 kernel for different types at the same moment may give both results the same name.
@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("any machine")
     if hasattr(config, "workerinput"):  # a process of pytest-xdist
         from numba.core.caching import IndexDataCacheFile
 

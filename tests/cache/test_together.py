@@ -232,9 +232,9 @@ def test_what_is_no_batch_is_refused_before_anything_is_run():
         push_together([session, session], [frame, frame])
     with pytest.raises(ValueError, match="sessions of one plan, got several"):
         push_together([session, Session(other)], [frame, frame])
-    with pytest.raises(ValueError, match="for each of 1 sessions, got 2 and 1"):
+    with pytest.raises(ValueError, match="for each of 1 sessions, got 2, 1 and 1"):
         push_together([session], [frame, frame])
-    with pytest.raises(ValueError, match="for each of 1 sessions, got 1 and 2"):
+    with pytest.raises(ValueError, match="for each of 1 sessions, got 1, 2 and 1"):
         push_together([session], [frame], [None, None])
     assert session.push(frame).reason == "no stored frame"
 

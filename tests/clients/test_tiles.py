@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import sys
 
 import numpy as np
 import pytest
@@ -191,13 +191,6 @@ def test_bounds(fields: dict) -> None:
 
 
 def test_a_missing_module_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def absent(name: str, *args: object, **kwargs: object) -> object:
-        if name == "simplejpeg":
-            raise ImportError(name, name=name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
+    monkeypatch.setitem(sys.modules, "simplejpeg", None)
     with pytest.raises(TilesUnavailable, match="the extra `tiles`; missing: simplejpeg"):
         TileEncoder()

@@ -103,10 +103,10 @@ def run_failing(engine, model, jpegs):
         session = original()
         push = session.push
 
-        def fail_later(frame, at_s=None):
+        def fail_later(frame, **about):
             if session.decisions:
                 raise RuntimeError("broken")
-            return push(frame, at_s)
+            return push(frame, **about)
 
         session.push = fail_later
         return session

@@ -77,7 +77,7 @@ def test_pixels_are_rgb(engine: FakeEngine) -> None:
     model = warm(engine)
     pipeline = FramePipeline(model, model.open_session(), Limits())
     push = pipeline._session.push
-    pipeline._session.push = lambda frame, at_s: (seen.append(frame.copy()), push(frame))[1]
+    pipeline._session.push = lambda frame, **about: (seen.append(frame.copy()), push(frame, **about))[1]
     red = np.zeros((96, 128, 3), np.uint8)
     red[..., 0] = 255
     request = Request({"image": Tensor.of("image", red)}, {})
