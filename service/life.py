@@ -112,7 +112,10 @@ class ModelLife:
     def _close(self, stream: Stream, reason: str) -> None:
         if stream.attachment is not None:
             stream.attachment.end(CloseCode.UNAUTHORIZED, reason)
-        self._service.streams.remove(stream)
+        if stream.source is None:
+            self._service.streams.remove(stream)
+        else:
+            self._service.streams.free(stream)  # a camera of the configuration stays, and says why it stopped
 
     async def _load(self, name: str, source: ModelSource) -> Model:
         try:

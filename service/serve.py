@@ -8,6 +8,7 @@ import logging
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from service.lan.door import open_doors
 from service.registry import ModelRegistry
 from service.settings import EVERYWHERE, Settings, is_loopback
 from service.state import Service
+from service.threads import in_thread
 
 if TYPE_CHECKING:
     from service.lan.reception import Reception
@@ -87,9 +89,11 @@ class Server(uvicorn.Server):
                 print(self.hint, file=sys.stderr, flush=True)  # a log handler may wrap it
                 self.hint = ""
             if self.reception is not None and service.access.joins is not None:
-                self.reception.greet(service.access.joins)
+                with _going_on("a code was not shown"):
+                    self.reception.greet(service.access.joins)
         if self.reception is not None and self.reception.due:
-            await asyncio.to_thread(self.reception.look)
+            with _going_on("addresses and certificates could not be looked at"):
+                await in_thread(self.reception.look)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -103,6 +107,15 @@ class Server(uvicorn.Server):
             left_s = service.settings.drain_s - (time.monotonic() - begun)
             self.config.timeout_graceful_shutdown = max(1, round(left_s))  # for answers that are on their way
         await super().shutdown(sockets)
+
+
+@contextlib.contextmanager
+def _going_on(what: str) -> Iterator[None]:
+    """Log what goes wrong: the server goes on."""
+    try:
+        yield
+    except Exception:
+        log.exception("%s", what)
 
 
 def bind(host: str, port: int, *, ipv6_only: bool = False) -> socket.socket:

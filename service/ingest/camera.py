@@ -167,6 +167,9 @@ class Camera:
                 reason = self._attend()
             except OSError as error:
                 reason = f"its decoder cannot be started: {error.strerror}"
+            except Exception as error:  # whatever it is, the camera is tried again
+                log.exception("a camera's reader failed")
+                reason = f"its reader failed: {type(error).__name__}"
             if self._stopping.is_set():
                 break
             steady = self._lived_s >= STEADY_S
@@ -283,7 +286,10 @@ class Camera:
         if state is self._status.state and reason == self._status.reason:
             return
         self._status = replace(self._status, state=state, reason=reason, since=time.monotonic())
-        self._on_status(self._status)
+        try:
+            self._on_status(self._status)
+        except Exception:
+            log.exception("whoever follows a camera's state failed")
 
 
 def wait_s(failures: int, rng: random.Random = random.Random()) -> float:  # noqa: B008  # shared on purpose

@@ -122,6 +122,8 @@ class Feed:
             self._waits_because, self._since = reason, time.monotonic()
             log.warning("camera %s ended: %s", self.name, reason, extra={"stream_id": self.name})
             self._ended.set()
+            if not self._begun:
+                self._task.cancel()  # or it would go on to wait for its model
 
     async def stop(self) -> None:
         """Stop now; returns when the camera's process is gone."""

@@ -9,6 +9,7 @@ Bounds: streams are those of the service; of one stream `MAX_LABELS` labels, and
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -88,7 +89,9 @@ class Bridge:
         """Say that the server goes, and end."""
         for task in list(self._tasks):
             task.cancel()
-        await in_thread(lambda: self.link.stop(FAREWELL_S), "afterimage-mqtt-stop")
+        with contextlib.suppress(TimeoutError):  # the library waits for names and handshakes as long as it takes
+            async with asyncio.timeout(FAREWELL_S + 1.0):
+                await in_thread(lambda: self.link.stop(FAREWELL_S), "afterimage-mqtt-stop")
 
     def seen(self, stream: Stream, outcome: Outcome) -> None:
         """A frame was computed."""
@@ -118,7 +121,8 @@ class Bridge:
         """Once a second: what is due."""
         now = self._clock()
         for told in self._told.values():
-            online = told.stream.attachment is not None or now - told.frame_s < QUIET_S
+            connected = told.stream.attachment is not None and told.stream.source is None  # a camera's always is
+            online = connected or now - told.frame_s < QUIET_S
             if online != told.online:
                 self._say_status(told, online)
             if online:

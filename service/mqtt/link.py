@@ -96,7 +96,9 @@ class Link:
         self._address, self._status = address, status
         self._pending: dict[str, tuple[bytes, bool]] = {}
         self._retained: dict[str, bytes] = {status: ONLINE.encode()}
-        self._under_way = 0
+        self._under_way: set[str] = set()  # topics; a newer message waits, or the library's resending would undo it
+        self._topics: dict[int, str] = {}  # by the library's number of the message
+        self._acknowledged: set[int] = set()  # before their number was known here
         self._stopping = False
         self._told: str | None = None
         self._changed = threading.Condition()
@@ -125,16 +127,16 @@ class Link:
     def put(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish soon. An empty retained message makes the broker forget the topic's."""
         with self._changed:
-            if topic in self._pending:
-                self.replaced += 1
-            elif len(self._pending) >= MAX_TOPICS:
-                self.dropped += 1
-                return
-            self._pending[topic] = payload, retain
             if retain:
                 self._retained.pop(topic, None)
                 if payload and len(self._retained) < MAX_TOPICS:
                     self._retained[topic] = payload
+            if topic in self._pending:
+                self.replaced += 1
+            elif len(self._pending) >= MAX_TOPICS:
+                self.dropped += 1  # what is retained comes with the next connection
+                return
+            self._pending[topic] = payload, retain
             self._changed.notify_all()
 
     def stop(self, seconds: float) -> None:
@@ -155,12 +157,19 @@ class Link:
     def _hand_over(self) -> None:
         for topic, payload, retain in self._next():
             try:
-                self._client.publish(topic, payload, qos=1, retain=retain)
+                number = self._client.publish(topic, payload, qos=1, retain=retain).mid
             except ValueError as error:  # it is too large, or the library's queue is full
                 log.warning("a message of %d bytes to %s was not published: %s", len(payload), topic, error)
                 with self._changed:
                     self.dropped += 1
-                    self._under_way -= 1
+                    self._under_way.discard(topic)
+                continue
+            with self._changed:
+                if number in self._acknowledged:
+                    self._acknowledged.discard(number)
+                    self._done(topic)
+                else:
+                    self._topics[number] = topic
 
     def _next(self) -> Iterator[tuple[str, bytes, bool]]:
         """Messages that may be sent now, the oldest topic first."""
@@ -169,13 +178,13 @@ class Link:
                 self._changed.wait_for(lambda: self._stopping or self._may_send())
                 if self._stopping:
                     return
-                topic = next(iter(self._pending))
+                topic = next(topic for topic in self._pending if topic not in self._under_way)
                 payload, retain = self._pending.pop(topic)
-                self._under_way += 1
+                self._under_way.add(topic)
             yield topic, payload, retain
 
     def _may_send(self) -> bool:
-        return self.connected and bool(self._pending) and self._under_way < WINDOW
+        return self.connected and len(self._under_way) < WINDOW and not self._under_way.issuperset(self._pending)
 
     # The library's callbacks, in its thread. What was under way as the connection was lost it sends again by itself.
 
@@ -206,8 +215,15 @@ class Link:
     def _on_publish(self, client: Any, data: Any, mid: int, reason: Any, properties: Any) -> None:
         with self._changed:
             self.published += 1
-            self._under_way -= 1
-            self._changed.notify_all()
+            topic = self._topics.pop(mid, None)
+            if topic is None:
+                self._acknowledged.add(mid)
+            else:
+                self._done(topic)
+
+    def _done(self, topic: str) -> None:
+        self._under_way.discard(topic)
+        self._changed.notify_all()
 
     def _say(self, what: str | None) -> None:
         """Log what is wrong, once until it is something else."""

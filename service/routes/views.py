@@ -119,7 +119,11 @@ async def mjpeg(
     It ends when the stream is deleted, when no frame comes for a time, and when the server stops.
     """
     service, stream = service_of(request), _may_look(request, stream_id, ticket)
-    settings = service.settings
+    settings, keys = service.settings, service.access.keys
+    key = None if keys is None or ticket is not None else keys.find(_offered(request))
+
+    def allowed() -> bool:
+        return key is None or keys is None or keys.has(key.name)
 
     async def draw(shown: Shown) -> bytes:
         return await service.viewing.picture(shown, look)
@@ -127,6 +131,7 @@ async def mjpeg(
     return Mjpeg(
         _viewer(service, stream),
         draw,
+        allowed=allowed,
         max_fps=min(max_fps, settings.view_fps),
         idle_s=settings.view_idle_s,
         take_s=settings.send_timeout_s,
@@ -174,13 +179,17 @@ def _may_look(request: Request, stream_id: str, ticket: str | None) -> Stream:
     server never asks for that: a browser would offer it to pages of other origins.
     """
     if ticket is None:
-        return authorised(request, stream_id, offered_key(request) or _password(request.headers.get("authorization")))
+        return authorised(request, stream_id, _offered(request))
     service = service_of(request)
     stream = service.streams.get(stream_id)
     if stream is None or not service.tickets.admits(stream, ticket):
         raise service.access.failed(request, ticket)
     service.access.pace(request, None)
     return stream
+
+
+def _offered(request: Request) -> str | None:
+    return offered_key(request) or _password(request.headers.get("authorization"))
 
 
 def _password(authorization: str | None) -> str | None:

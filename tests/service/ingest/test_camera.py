@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cameras import PATIENCE_S, History, clip, rtsp_server, until
 
 from service.ingest import camera as module
 from service.ingest.address import parse
-from service.ingest.camera import FIRST_WAIT_S, LONGEST_WAIT_S, Camera, CameraOptions, CameraState, wait_s
+from service.ingest.camera import FIRST_WAIT_S, LONGEST_WAIT_S, Camera, CameraOptions, CameraState, Status, wait_s
 
 CONNECTING, LIVE, STALLED, WAITING = (
     CameraState.CONNECTING, CameraState.LIVE, CameraState.STALLED, CameraState.WAITING
@@ -207,6 +208,27 @@ def test_a_decoder_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> No
     with watched("file:///none") as (_, history):
         until(lambda: WAITING in history.states())
         assert history.told[-1].reason == "its decoder cannot be started: No such file or directory"
+
+
+def test_whatever_goes_wrong_it_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, short_waits: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*arguments: Any) -> str:
+        raise MemoryError
+
+    monkeypatch.setattr(Camera, "_attend", fail)
+    told: list[Status] = []
+
+    def follow(status: Status) -> None:
+        told.append(status)
+        raise BrokenPipeError
+
+    camera = Camera(parse("rtsp://127.0.0.1:9/x"), CameraOptions(), on_status=follow)
+    camera.start()
+    until(lambda: camera.status.reconnects >= 2)
+    assert camera.stop(PATIENCE_S)
+    assert "its reader failed: MemoryError" in [status.reason for status in told]
+    assert "whoever follows a camera's state failed" in caplog.text
 
 
 def test_waits_double_are_bounded_and_differ() -> None:

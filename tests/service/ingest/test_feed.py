@@ -121,7 +121,8 @@ def test_a_camera_ends_with_a_model_that_is_unloaded_by_force(make_client, engin
     assert feed.brief()["state"] == "stopped"
     assert feed.brief()["reason"] == "model b was unloaded"
     until(lambda: feed.status.pid is None)
-    assert service.streams.get("door") is None
+    assert client.get(ADDRESS).json()["source"]["reason"] == "model b was unloaded", "the stream stays, and says so"
+    assert service.streams.get("door").pipeline is None
 
 
 def test_a_model_that_is_not_there_is_waited_for(make_client, engine, film: str) -> None:

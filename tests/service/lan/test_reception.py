@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,42 @@ def test_somebodys_own_certificate_gives_the_name_and_may_be_renewed(
     assert desk._identity.fingerprint == kept_identity(tmp_path / "second", ()).fingerprint, "the last good one"
     with pytest.raises(CertificateError):
         Reception(settings, 8000)
+
+
+def shakes_hands(context: ssl.SSLContext) -> bool:
+    """Whether a client comes through a handshake with a server of this context."""
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [context.wrap_bio(there, back, server_side=True), trusting.wrap_bio(back, there)]
+    done = set()
+    for _ in range(10):
+        for end in ends:
+            try:
+                end.do_handshake()
+                done.add(id(end))
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLError:
+                return False
+    return len(done) == 2
+
+
+def test_a_certificate_that_comes_before_its_key_harms_nobody(addresses: list[str], tmp_path: Path) -> None:
+    first, second = (kept_identity(tmp_path / name, ()) for name in ("first", "second"))
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    certificate.write_bytes(first.certificate.read_bytes())
+    key.write_bytes(first.key.read_bytes())
+    desk = Reception(lan(tmp_path, tls_certificate=certificate, tls_key=key), 8000)
+    assert shakes_hands(desk.context)
+    certificate.write_bytes(second.certificate.read_bytes())
+    desk.look()
+    assert desk._identity.fingerprint == first.fingerprint
+    assert shakes_hands(desk.context), "with the certificate of before"
+    key.write_bytes(second.key.read_bytes())
+    desk.look()
+    assert desk._identity.fingerprint == second.fingerprint
+    assert shakes_hands(desk.context)
 
 
 def test_it_looks_once_in_a_while(addresses: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,6 +103,20 @@ def test_a_heartbeat_without_a_change() -> None:
     assert len(bench.notes.of(STATE)) == 3
 
 
+def test_a_camera_that_is_away_is_offline_though_its_stream_is_held() -> None:
+    bench = Bench()
+    bench.see("person")
+    bench.bridge.tick()
+    stream = next(iter(bench.bridge._told.values())).stream
+    stream.attachment = object()
+    bench.now += bridges.QUIET_S + 1
+    bench.bridge.tick()
+    assert bench.notes.of("afterimage/door/status") == ["online"], "a client's connection is enough"
+    stream.source = object()
+    bench.bridge.tick()
+    assert bench.notes.of("afterimage/door/status") == ["online", "offline"]
+
+
 def test_a_stream_without_connection_or_frames_is_offline() -> None:
     bench = Bench()
     status = "afterimage/door/status"

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from broker import MOSQUITTO, PASSWD, PASSWORD, USER, Ear, broker, listening
@@ -147,6 +148,49 @@ def make_certificates(folder: Path) -> tuple[Path, Path, Path]:
     pem, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     paths[2].write_bytes(keys[1].private_bytes(serialization.Encoding.PEM, pem, plain))
     return paths
+
+
+class _Sent:
+    def __init__(self, mid: int) -> None:
+        self.mid = mid
+
+
+def test_a_topic_has_one_message_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or what the library sends again after a break would undo a newer one."""
+    link, sent = Link(Address("127.0.0.1", 1), "status"), []
+
+    def publish(topic: str, payload: bytes, **options: Any) -> _Sent:
+        sent.append((topic, payload))
+        if payload == b"at once":
+            link._on_publish(None, None, len(sent), None, None)
+        return _Sent(len(sent))
+
+    monkeypatch.setattr(link._client, "publish", publish)
+    link.connected = True
+    link._pump.start()
+    link.put("door", b"old")
+    wait_until(lambda: sent == [("door", b"old")])
+    link.put("door", b"new")
+    link.put("gate", b"at once")
+    wait_until(lambda: ("gate", b"at once") in sent)
+    assert ("door", b"new") not in sent
+    link._on_publish(None, None, 1, None, None)
+    wait_until(lambda: sent[-1] == ("door", b"new"))
+    link.put("gate", b"again")
+    wait_until(lambda: sent[-1] == ("gate", b"again"))
+    link.connected = False
+    link.stop(0.0)
+
+
+def test_what_is_retained_is_known_though_no_more_can_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.mqtt.link.MAX_TOPICS", 2)
+    link = Link(Address("127.0.0.1", 1), "status")
+    link.put("a", b"1", retain=True)
+    link.put("b", b"2")
+    link.put("a2", b"3")
+    assert link.dropped == 1
+    link.put("a", b"", retain=True)
+    assert "a" not in link._retained
 
 
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
