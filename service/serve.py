@@ -20,6 +20,7 @@ from service.lan.door import open_doors
 from service.registry import ModelRegistry
 from service.settings import EVERYWHERE, Settings, is_loopback
 from service.state import Service
+from service.threads import in_thread
 
 if TYPE_CHECKING:
     from service.lan.reception import Reception
@@ -71,6 +72,7 @@ class Server(uvicorn.Server):
 
     hint = ""
     reception: Reception | None = None
+    _looking: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the app, then listen: as uvicorn does, or through doors that speak TLS."""
@@ -87,9 +89,12 @@ class Server(uvicorn.Server):
                 print(self.hint, file=sys.stderr, flush=True)  # a log handler may wrap it
                 self.hint = ""
             if self.reception is not None and service.access.joins is not None:
-                self.reception.greet(service.access.joins)
-        if self.reception is not None and self.reception.due:
-            await asyncio.to_thread(self.reception.look)
+                try:
+                    self.reception.greet(service.access.joins)
+                except Exception:  # such as a terminal that is gone
+                    log.exception("the invitation cannot be shown")
+        if self.reception is not None and self.reception.due and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.create_task(_look(self.reception), name="afterimage-look")
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -103,6 +108,14 @@ class Server(uvicorn.Server):
             left_s = service.settings.drain_s - (time.monotonic() - begun)
             self.config.timeout_graceful_shutdown = max(1, round(left_s))  # for answers that are on their way
         await super().shutdown(sockets)
+
+
+async def _look(reception: Reception) -> None:
+    """Look at addresses and certificate beside the loop; what goes wrong is logged and ends nothing."""
+    try:
+        await in_thread(reception.look, "afterimage-look")
+    except Exception:
+        log.exception("addresses and certificate cannot be looked at")
 
 
 def bind(host: str, port: int, *, ipv6_only: bool = False) -> socket.socket:

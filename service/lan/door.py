@@ -66,13 +66,17 @@ class Door:
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
+        failing = False
         while True:
             try:
                 connection, peer = await loop.sock_accept(self._listener)
             except OSError as error:
-                log.warning("a connection could not be accepted: %s", error.strerror)
+                if not failing:  # once, until it recovers
+                    log.warning("a connection could not be accepted: %s", error.strerror)
+                failing = True
                 await asyncio.sleep(RETRY_S)
                 continue
+            failing = False
             host = str(peer[0])
             refused = self._gate.enter(host)
             if refused is not None:

@@ -73,6 +73,7 @@ class Reception:
         try:
             identity = find_identity(self._settings)
             if identity.fingerprint != self._identity.fingerprint:
+                server_context(identity)  # one that does not fit would leave the live one without a key
                 identity.load_into(self.context)
                 self._identity = identity
                 log.info("the certificate is another one now: %s", identity.fingerprint)
@@ -81,7 +82,8 @@ class Reception:
         pages = find_pages(self._settings, self._identity, self._port)
         if pages != self.pages:
             log.info("the page is now at %s", ", ".join(pages))
-            self.pages, self._moved = pages, True
+            self._moved = self._moved or pages[0] != self.pages[0]
+            self.pages = pages
 
     def greet(self, joins: Joins) -> None:
         """Print an invitation with a new code where the last one was taken or is for an address that is gone.
