@@ -25,8 +25,8 @@ class Mjpeg(Response):
     """Pictures of one viewer until either side has had enough.
 
     watching : entered when the answer begins, before anything is sent; may raise then. draw : the JPEG of a frame.
-    allowed : asked before each picture; it ends where they may not be seen any more. max_fps : pictures a second, at
-    most. idle_s : without a frame for so long it ends. take_s : that a client has for taking a picture, seconds.
+    max_fps : pictures a second, at most. idle_s : without a frame for so long it ends. take_s : that a client has for
+    taking a picture, seconds. still_allowed : asked before each picture; once it says no the answer ends.
     """
 
     media_type = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
@@ -36,16 +36,17 @@ class Mjpeg(Response):
         watching: AbstractContextManager[Viewer],
         draw: Callable[[Shown], Awaitable[bytes]],
         *,
-        allowed: Callable[[], bool],
         max_fps: float,
         idle_s: float,
         take_s: float,
         headers: dict[str, str],
+        still_allowed: Callable[[], bool] = lambda: True,
     ) -> None:
         super().__init__(headers=headers)
         del self.headers["content-length"]  # there is none
-        self._watching, self._draw, self._allowed = watching, draw, allowed
+        self._watching, self._draw = watching, draw
         self._interval_s, self._idle_s, self._take_s = 1 / max_fps, idle_s, take_s
+        self._still_allowed = still_allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send pictures; whoever leaves ends it."""
@@ -69,7 +70,7 @@ class Mjpeg(Response):
         loop = asyncio.get_running_loop()
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         await self._put(send, f"--{BOUNDARY}\r\n".encode())
-        while (shown := await self._next(viewer)) is not None and self._allowed():
+        while (shown := await self._next(viewer)) is not None and self._still_allowed():
             begun = loop.time()
             jpeg = await self._draw(shown)
             head = (

@@ -8,7 +8,6 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -73,6 +72,7 @@ class Server(uvicorn.Server):
 
     hint = ""
     reception: Reception | None = None
+    _looking: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the app, then listen: as uvicorn does, or through doors that speak TLS."""
@@ -89,11 +89,12 @@ class Server(uvicorn.Server):
                 print(self.hint, file=sys.stderr, flush=True)  # a log handler may wrap it
                 self.hint = ""
             if self.reception is not None and service.access.joins is not None:
-                with _going_on("a code was not shown"):
+                try:
                     self.reception.greet(service.access.joins)
-        if self.reception is not None and self.reception.due:
-            with _going_on("addresses and certificates could not be looked at"):
-                await in_thread(self.reception.look)
+                except Exception:  # such as a terminal that is gone
+                    log.exception("the invitation cannot be shown")
+        if self.reception is not None and self.reception.due and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.create_task(_look(self.reception), name="afterimage-look")
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -109,13 +110,12 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-@contextlib.contextmanager
-def _going_on(what: str) -> Iterator[None]:
-    """Log what goes wrong: the server goes on."""
+async def _look(reception: Reception) -> None:
+    """Look at addresses and certificate beside the loop; what goes wrong is logged and ends nothing."""
     try:
-        yield
+        await in_thread(reception.look, "afterimage-look")
     except Exception:
-        log.exception("%s", what)
+        log.exception("addresses and certificate cannot be looked at")
 
 
 def bind(host: str, port: int, *, ipv6_only: bool = False) -> socket.socket:

@@ -89,9 +89,12 @@ def kept_identity(folder: Path, addresses: Iterable[Address]) -> Identity:
     Raises CertificateError where the folder cannot be written.
     """
     path, wanted = folder / FILE, tuple(addresses)
-    known = _read(path)
-    if known is None or not fits(known, wanted, datetime.now(UTC)):
-        pem, known = make(wanted, datetime.now(UTC))
+    now = datetime.now(UTC)
+    known, key = _read(path) or (None, None)
+    if known is None or not fits(known, wanted, now):
+        if known is not None and known.not_valid_after_utc - RENEW <= now:
+            key = None  # a key is renewed with its time; other addresses alone leave it
+        pem, known = make(wanted, now, key)
         try:
             write_private(path, pem)
         except OSError as error:
@@ -118,9 +121,11 @@ def _names(certificate: x509.Certificate) -> tuple[list[Address], list[str]]:
     return addresses, names.get_values_for_type(x509.DNSName)
 
 
-def make(addresses: Iterable[Address], now: datetime) -> tuple[bytes, x509.Certificate]:
-    """A new P-256 key with a certificate for the addresses, loopback and our names: PEM of both; the certificate."""
-    key = ec.generate_private_key(ec.SECP256R1())
+def make(
+    addresses: Iterable[Address], now: datetime, key: ec.EllipticCurvePrivateKey | None = None
+) -> tuple[bytes, x509.Certificate]:
+    """A certificate for the addresses, loopback and our names, of a key or a new P-256 one: PEM of both; the former."""
+    key = key or ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Afterimage on this network")])
     ips = [x509.IPAddress(address) for address in dict.fromkeys((*addresses, *_LOCAL))]
     certificate = (
@@ -164,8 +169,8 @@ def _own_names() -> list[str]:
     return list(dict.fromkeys(["localhost", *(names if fit else [])]))
 
 
-def _read(path: Path) -> x509.Certificate | None:
-    """The certificate of our file; None where there is none that goes with its key, or others could read it."""
+def _read(path: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None:
+    """Certificate and key of our file; None where there is none that goes with its key, or others could read it."""
     try:
         with path.open("rb") as file:
             if os.name == "posix" and os.fstat(file.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
@@ -179,4 +184,6 @@ def _read(path: Path) -> x509.Certificate | None:
     except (OSError, ValueError, TypeError) as error:
         log.warning("%s: cannot be used, a new certificate is made: %s", path, type(error).__name__)
         return None
-    return certificate if certificate.public_key() == key.public_key() else None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
+        return None
+    return certificate, key

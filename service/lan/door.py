@@ -65,17 +65,18 @@ class Door:
         await asyncio.gather(self._accepting, *self._greeting, return_exceptions=True)
 
     async def _accept(self) -> None:
-        loop, told = asyncio.get_running_loop(), False
+        loop = asyncio.get_running_loop()
+        failing = False
         while True:
             try:
                 connection, peer = await loop.sock_accept(self._listener)
             except OSError as error:
-                if not told:
-                    log.warning("no connection can be accepted: %s", error.strerror)
-                told = True
+                if not failing:  # once, until it recovers
+                    log.warning("a connection could not be accepted: %s", error.strerror)
+                failing = True
                 await asyncio.sleep(RETRY_S)
                 continue
-            told = False
+            failing = False
             host = str(peer[0])
             refused = self._gate.enter(host)
             if refused is not None:

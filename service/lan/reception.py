@@ -73,7 +73,7 @@ class Reception:
         try:
             identity = find_identity(self._settings)
             if identity.fingerprint != self._identity.fingerprint:
-                server_context(identity)  # one that does not match its key would leave the live context without any
+                server_context(identity)  # one that does not fit would leave the live one without a key
                 identity.load_into(self.context)
                 self._identity = identity
                 log.info("the certificate is another one now: %s", identity.fingerprint)
@@ -82,7 +82,7 @@ class Reception:
         pages = find_pages(self._settings, self._identity, self._port)
         if pages != self.pages:
             log.info("the page is now at %s", ", ".join(pages))
-            self._moved |= pages[0] != self.pages[0]  # a code that is being scanned is not voided by an address more
+            self._moved = self._moved or pages[0] != self.pages[0]
             self.pages = pages
 
     def greet(self, joins: Joins) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
 from enum import StrEnum
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.access import too_many
 from service.errors import Problem, overloaded
+from service.keys import Scope
 from service.mjpeg import Mjpeg
 from service.routes.guards import offered_key, own_origin
 from service.routes.streams import authorised
@@ -119,11 +120,7 @@ async def mjpeg(
     It ends when the stream is deleted, when no frame comes for a time, and when the server stops.
     """
     service, stream = service_of(request), _may_look(request, stream_id, ticket)
-    settings, keys = service.settings, service.access.keys
-    key = None if keys is None or ticket is not None else keys.find(_offered(request))
-
-    def allowed() -> bool:
-        return key is None or keys is None or keys.has(key.name)
+    settings = service.settings
 
     async def draw(shown: Shown) -> bytes:
         return await service.viewing.picture(shown, look)
@@ -131,18 +128,18 @@ async def mjpeg(
     return Mjpeg(
         _viewer(service, stream),
         draw,
-        allowed=allowed,
         max_fps=min(max_fps, settings.view_fps),
         idle_s=settings.view_idle_s,
         take_s=settings.send_timeout_s,
         headers=_sharing(ticket),
+        still_allowed=_still_allowed(request, stream, ticket),
     )
 
 
 @router.post("/views", status_code=201, summary="Addresses for an <img>", responses=_REFUSALS)
 async def create_view(request: Request, stream_id: str, wanted: Annotated[NewView | None, Body()] = None) -> View:
     """Addresses of the stream's pictures that need no header: they hold a ticket, which opens nothing else."""
-    service, stream = service_of(request), authorised(request, stream_id)
+    service, stream = service_of(request), _authorised(request, stream_id, offered_key(request))
     seconds = (wanted or NewView()).seconds
     ticket = service.tickets.issue(stream, seconds)
     base = f"{request.url.scheme}://{request.url.netloc}/v1/streams/{stream.id}"
@@ -179,13 +176,38 @@ def _may_look(request: Request, stream_id: str, ticket: str | None) -> Stream:
     server never asks for that: a browser would offer it to pages of other origins.
     """
     if ticket is None:
-        return authorised(request, stream_id, _offered(request))
+        return _authorised(request, stream_id, _offered(request))
     service = service_of(request)
     stream = service.streams.get(stream_id)
     if stream is None or not service.tickets.admits(stream, ticket):
         raise service.access.failed(request, ticket)
     service.access.pace(request, None)
     return stream
+
+
+def _authorised(request: Request, stream_id: str, offered: str | None) -> Stream:
+    """The stream, for whoever may `GET` it; a camera's pictures need a key, but on the server's own machine.
+
+    Raises Problem.
+    """
+    stream, access = authorised(request, stream_id, offered), service_of(request).access
+    if stream.source is not None and access.owner(offered) is None:
+        # With keys this asks for one; without, for loopback and no proxy.
+        access.permit(request, Scope.ADMIN, offered)
+    return stream
+
+
+def _still_allowed(request: Request, stream: Stream, ticket: str | None) -> Callable[[], bool]:
+    """Whether what an answer began with is good still: its key or its token. Tickets may go on, by their design."""
+    service, offered = service_of(request), _offered(request)
+    if ticket is not None or offered is None:
+        return lambda: True
+    token = stream.token
+    if token is not None and token.matches(offered):
+        return lambda: service.streams.get(stream.id) is stream and token is stream.token and token.matches(offered)
+    if service.access.owner(offered) is not None:
+        return lambda: service.access.owner(offered) is not None
+    return lambda: True
 
 
 def _offered(request: Request) -> str | None:

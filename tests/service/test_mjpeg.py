@@ -19,8 +19,6 @@ from service.viewing import Shown, Viewing
 PIXELS = np.zeros((2, 2, 3), np.uint8)
 OUTCOME = Outcome(2, 2, Found(), "reuse", 0.0, 0, 1, 1, 1, PIXELS)
 
-OPTIONS: dict[str, Any] = {"allowed": lambda: True, "max_fps": 50.0, "idle_s": 10.0, "take_s": 10.0, "headers": {}}
-
 
 class Client:
     """Takes what is sent; `gate` holds it, `left` is set when it goes away."""
@@ -55,13 +53,7 @@ class Client:
         async def draw(shown: Shown) -> bytes:
             return b"picture %d" % shown.number
 
-        made: dict[str, Any] = {
-            "allowed": lambda: True,
-            "max_fps": 50.0,
-            "idle_s": 10.0,
-            "take_s": 10.0,
-            "headers": {"x": "y"},
-        }
+        made: dict[str, Any] = {"max_fps": 50.0, "idle_s": 10.0, "take_s": 10.0, "headers": {"x": "y"}}
         answer = Mjpeg(self.board.watch(self.stream), draw, **(made | fields))
         await answer({"type": "http", "extensions": {ABORT: self.abort}}, self.receive, self.send)
 
@@ -72,21 +64,6 @@ class Client:
         async with asyncio.timeout(10):
             while text not in self.body:
                 await asyncio.sleep(0.001)
-
-
-def test_it_ends_before_the_picture_that_may_not_be_seen() -> None:
-    async def run() -> None:
-        client, allowed = Client(), [True]
-        looking = asyncio.create_task(client.look(allowed=lambda: allowed[0]))
-        client.publish()
-        await client.until(b"picture 1")
-        allowed[0] = False
-        client.publish()
-        await asyncio.wait_for(looking, 10)
-        assert b"picture 2" not in client.body
-        assert client.sent[-1]["more_body"] is False
-
-    asyncio.run(run())
 
 
 def test_parts_have_their_sizes_and_the_boundary_follows_at_once() -> None:
@@ -175,13 +152,7 @@ def test_what_goes_wrong_before_and_while_drawing_is_raised() -> None:
 
     async def run() -> None:
         client = Client()
-        options: dict[str, Any] = {
-            "allowed": lambda: True,
-            "max_fps": 50.0,
-            "idle_s": 10.0,
-            "take_s": 10.0,
-            "headers": {},
-        }
+        options: dict[str, Any] = {"max_fps": 50.0, "idle_s": 10.0, "take_s": 10.0, "headers": {}}
         with pytest.raises(LookupError, match="no room"):
             await Mjpeg(refused(), draw, **options)({"type": "http"}, client.receive, client.send)
         assert client.sent == []

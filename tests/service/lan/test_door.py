@@ -17,7 +17,8 @@ from service_fakes import FakeEngine, RunningServer, frame, make_registry, make_
 from websockets.sync.client import connect
 
 from service import http_guard
-from service.lan.door import plain_answer
+from service.lan import door as module
+from service.lan.door import Door, plain_answer
 from service.lan.reception import Reception
 from service.serve import bind, make_server
 
@@ -156,3 +157,54 @@ def test_closing_does_not_wait_for_browsers_that_keep_a_connection(tmp_path: Pat
         assert b"200 OK" in peer.recv(4096)
         server.server.should_exit = True
         wait_until(lambda: not server.server.server_state.connections, 20)  # though nobody answers its goodbye
+
+
+def test_no_file_descriptors_are_said_once_until_it_recovers(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "RETRY_S", 0.0)
+    full = OSError(24, "Too many open files")
+
+    class Refusing:
+        def enter(self, host: str) -> str:
+            return "no"
+
+        def leave(self, host: str) -> None:
+            pass
+
+    async def run() -> None:
+        done = asyncio.Event()
+        outcomes = iter([full, full, full, None, full, full])
+
+        async def accept(_: socket.socket):
+            outcome = next(outcomes, done)
+            if outcome is done:
+                done.set()
+                await asyncio.Event().wait()
+            if outcome is not None:
+                raise outcome
+            return socket.socket(), ("127.0.0.1", 1)
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "sock_accept", accept, raising=False)
+        with socket.socket() as listener:
+            door = Door(listener, asyncio.Protocol, None, Refusing(), 1.0)
+            await asyncio.wait_for(done.wait(), 10)
+            door.close()
+            await door.wait_closed()
+
+    asyncio.run(run())
+    assert caplog.text.count("could not be accepted: Too many open files") == 2
+
+
+def test_trouble_of_the_reception_ends_no_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with secure_server(tmp_path) as server:
+
+        def fail(*_: object) -> None:
+            raise ValueError("of this test")
+
+        desk = server.server.reception
+        desk.look = desk.greet = fail
+        desk._looked = -1e9
+        for said in ("the invitation cannot be shown", "addresses and certificate cannot be looked at"):
+            wait_until(lambda said=said: said in caplog.text)
+        assert server.thread.is_alive()

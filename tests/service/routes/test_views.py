@@ -22,7 +22,7 @@ from service_fakes import FakeEngine, RunningServer, image, make_registry, make_
 from clients.python import FrameResult, StreamClient, StreamOptions
 from clients.wire import Policy
 from service.http_guard import MAX_URL_BYTES
-from service.keys import Scope, add_key
+from service.keys import Scope, add_key, remove_key
 
 PLAIN = {"boxes": "false"}
 
@@ -320,6 +320,44 @@ def test_pictures_are_for_the_owner_and_admins(tmp_path: Path) -> None:
             views = f"{server.url}/v1/streams/{stream_id}/views"
             assert httpx.post(views, headers=bearer(keys["other"]), trust_env=False).status_code == 403
             assert httpx.post(views, trust_env=False).status_code == 401
+
+
+def test_an_mjpeg_ends_with_its_key(tmp_path: Path) -> None:
+    with keyed(tmp_path) as (server, keys), sender(server, "door", keys["owner"]) as client:
+        send(client, 50)
+        watching = Watching(server, headers=bearer(keys["admin"]))
+        wait_until(lambda: len(watching.pictures) == 1)
+        remove_key(tmp_path / "keys", "admin")
+        assert server.service.access.keys is not None
+        wait_until(lambda: server.service.access.owner(keys["admin"]) is None)
+        send(client, 200)
+        assert watching.over.wait(10)
+        assert len(watching.pictures) == 1
+
+
+@pytest.mark.parametrize("with_keys", [True, False])
+def test_pictures_of_cameras_need_a_key_but_on_the_own_machine(tmp_path: Path, with_keys: bool) -> None:
+    key = add_key(tmp_path / "keys", "any", [Scope.INFER])
+    fields = {"keys_file": tmp_path / "keys", "anonymous_streams": True} if with_keys else {}
+    with serving(**fields) as server, sender(server) as client:
+        send(client)
+        assert get(server).status_code == 200, "not a camera's"
+        stream = server.service.streams.get("door")
+        assert stream is not None
+        stream.source = Camera()
+        views = f"{server.url}/v1/streams/door/views"
+        assert get(server, headers=bearer(key)).status_code == 200
+        refused, proxied = (401, 401) if with_keys else (200, 403)
+        assert get(server).status_code == refused
+        assert get(server, headers={"x-forwarded-for": "192.0.2.1"}).status_code == proxied
+        assert get(server, "mjpeg", headers={"via": "1.1 gate"}).status_code == proxied
+        assert httpx.post(views, headers={"via": "1.1 gate"}, trust_env=False).status_code == proxied
+        assert httpx.post(views, headers=bearer(key), trust_env=False).status_code == 201
+
+
+class Camera:
+    def brief(self) -> dict[str, Any]:
+        return {}
 
 
 def test_a_ticket_opens_pictures_of_one_stream_and_nothing_else(
