@@ -88,7 +88,11 @@ class Bridge:
         """Say that the server goes, and end."""
         for task in list(self._tasks):
             task.cancel()
-        await in_thread(lambda: self.link.stop(FAREWELL_S), "afterimage-mqtt-stop")
+        try:
+            async with asyncio.timeout(FAREWELL_S + 1):  # the library waits for its thread, which may be connecting
+                await in_thread(lambda: self.link.stop(FAREWELL_S), "afterimage-mqtt-stop")
+        except TimeoutError:
+            log.warning("the connection to the MQTT broker was still being made or closed at shutdown")
 
     def seen(self, stream: Stream, outcome: Outcome) -> None:
         """A frame was computed."""
@@ -118,7 +122,9 @@ class Bridge:
         """Once a second: what is due."""
         now = self._clock()
         for told in self._told.values():
-            online = told.stream.attachment is not None or now - told.frame_s < QUIET_S
+            stream = told.stream  # of a camera it is attached for good, whether the camera is there or not
+            attached = stream.attachment is not None and stream.source is None
+            online = attached or now - told.frame_s < QUIET_S
             if online != told.online:
                 self._say_status(told, online)
             if online:

@@ -4,7 +4,8 @@
 retained ones are said again after each connection, since a broker may have forgotten them. The password is in no
 message, no log entry and no repr.
 
-Bounds: `MAX_TOPICS` messages wait, one to a topic, `WINDOW` are under way; as many retained ones are remembered.
+Bounds: `MAX_TOPICS` messages wait, one to a topic; `WINDOW` are under way, one to a topic, so that none overtakes
+another; `MAX_TOPICS` retained ones are remembered.
 """
 
 from __future__ import annotations
@@ -96,7 +97,9 @@ class Link:
         self._address, self._status = address, status
         self._pending: dict[str, tuple[bytes, bool]] = {}
         self._retained: dict[str, bytes] = {status: ONLINE.encode()}
-        self._under_way = 0
+        self._under_way: set[str] = set()
+        self._topic_of: dict[int, str] = {}
+        self._early: set[int] = set()
         self._stopping = False
         self._told: str | None = None
         self._changed = threading.Condition()
@@ -125,16 +128,16 @@ class Link:
     def put(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish soon. An empty retained message makes the broker forget the topic's."""
         with self._changed:
+            if retain:  # first, and whether there is room to wait or not: it is said at the next connection
+                self._retained.pop(topic, None)
+                if payload and len(self._retained) < MAX_TOPICS:
+                    self._retained[topic] = payload
             if topic in self._pending:
                 self.replaced += 1
             elif len(self._pending) >= MAX_TOPICS:
                 self.dropped += 1
                 return
             self._pending[topic] = payload, retain
-            if retain:
-                self._retained.pop(topic, None)
-                if payload and len(self._retained) < MAX_TOPICS:
-                    self._retained[topic] = payload
             self._changed.notify_all()
 
     def stop(self, seconds: float) -> None:
@@ -155,27 +158,35 @@ class Link:
     def _hand_over(self) -> None:
         for topic, payload, retain in self._next():
             try:
-                self._client.publish(topic, payload, qos=1, retain=retain)
+                mid = self._client.publish(topic, payload, qos=1, retain=retain).mid
             except ValueError as error:  # it is too large, or the library's queue is full
                 log.warning("a message of %d bytes to %s was not published: %s", len(payload), topic, error)
                 with self._changed:
                     self.dropped += 1
-                    self._under_way -= 1
+                    self._under_way.discard(topic)
+                continue
+            with self._changed:
+                if mid in self._early:  # it was acknowledged before it was known here
+                    self._early.discard(mid)
+                    self._under_way.discard(topic)
+                    self._changed.notify_all()
+                else:
+                    self._topic_of[mid] = topic
 
     def _next(self) -> Iterator[tuple[str, bytes, bool]]:
-        """Messages that may be sent now, the oldest topic first."""
+        """Messages that may be sent now, the oldest topic first; of a topic one at a time."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopping or self._may_send())
                 if self._stopping:
                     return
-                topic = next(iter(self._pending))
+                topic = next(topic for topic in self._pending if topic not in self._under_way)
                 payload, retain = self._pending.pop(topic)
-                self._under_way += 1
+                self._under_way.add(topic)
             yield topic, payload, retain
 
     def _may_send(self) -> bool:
-        return self.connected and bool(self._pending) and self._under_way < WINDOW
+        return self.connected and len(self._under_way) < WINDOW and not self._pending.keys() <= self._under_way
 
     # The library's callbacks, in its thread. What was under way as the connection was lost it sends again by itself.
 
@@ -206,7 +217,11 @@ class Link:
     def _on_publish(self, client: Any, data: Any, mid: int, reason: Any, properties: Any) -> None:
         with self._changed:
             self.published += 1
-            self._under_way -= 1
+            topic = self._topic_of.pop(mid, None)
+            if topic is None:
+                self._early.add(mid)
+            else:
+                self._under_way.discard(topic)
             self._changed.notify_all()
 
     def _say(self, what: str | None) -> None:
