@@ -316,12 +316,12 @@ class Service:
         for stream in self.streams.sweep():
             log.info("stream %s expired", stream.id, extra={"stream_id": stream.id, "model": stream.model})
         self._end_orphans()
-        if self.mqtt is not None:
-            self.mqtt.tick()
         self.auditor.sweep()
         self.admission.forget(self.registry.names())
         if self.meter.known:
             await asyncio.to_thread(self.meter.read)  # often enough for a counter that goes round
+        if self.mqtt is not None:
+            self.mqtt.tick()  # last: where it fails, what frees things has been done
 
     def _end_orphans(self) -> None:
         """Streams whose key was removed, or has expired, end."""
