@@ -209,6 +209,35 @@ def test_a_decoder_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> No
         assert history.told[-1].reason == "its decoder cannot be started: No such file or directory"
 
 
+def test_whatever_fails_in_its_thread_it_goes_on(
+    tmp_path: Path, short_waits: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    make, failures = module.Slots.make, [MemoryError(), MemoryError()]
+
+    def fail_first(max_pixels: int) -> module.Slots:
+        if failures:
+            raise failures.pop()
+        return make(max_pixels)
+
+    monkeypatch.setattr(module.Slots, "make", fail_first)
+    with watched(clip(tmp_path / "film.mp4", [50] * 20, fps=10)) as (camera, history):
+        assert camera.take(PATIENCE_S) is not None
+        reasons = {status.reason for status in history.told if status.state is WAITING}
+        assert "its reader failed: MemoryError" in reasons
+    assert caplog.text.count("a camera's reader failed") == 1, "said once"
+
+
+def test_whoever_is_told_its_status_may_fail(tmp_path: Path) -> None:
+    def broken(status: module.Status) -> None:
+        raise ValueError("broken")
+
+    url = clip(tmp_path / "film.mp4", [50] * 20, fps=10)
+    camera = Camera(parse(url), CameraOptions(), on_status=broken)
+    camera.start()
+    assert camera.take(PATIENCE_S) is not None
+    assert camera.stop(PATIENCE_S)
+
+
 def test_waits_double_are_bounded_and_differ() -> None:
     rng = random.Random(1)
     for failures, full in ((1, FIRST_WAIT_S), (2, 2 * FIRST_WAIT_S), (3, 4 * FIRST_WAIT_S), (10**6, LONGEST_WAIT_S)):
