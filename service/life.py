@@ -110,9 +110,16 @@ class ModelLife:
         return [stream for stream in self._service.streams.all() if stream.model == name]
 
     def _close(self, stream: Stream, reason: str) -> None:
+        service = self._service
         if stream.attachment is not None:
             stream.attachment.end(CloseCode.UNAUTHORIZED, reason)
-        self._service.streams.remove(stream)
+        if stream.source is None:
+            return service.streams.remove(stream)
+        # A camera's stream stays, and stays attached so that it never expires: it says why the camera stopped.
+        lane, stream.lane, stream.pipeline, stream.model = stream.lane, None, None, None
+        if lane is not None:
+            service.watch.dropped(stream, len(service.scheduler.clear(lane, close=True)), "left")
+        return None
 
     async def _load(self, name: str, source: ModelSource) -> Model:
         try:
