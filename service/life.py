@@ -110,12 +110,16 @@ class ModelLife:
         return [stream for stream in self._service.streams.all() if stream.model == name]
 
     def _close(self, stream: Stream, reason: str) -> None:
+        service = self._service
         if stream.attachment is not None:
             stream.attachment.end(CloseCode.UNAUTHORIZED, reason)
         if stream.source is None:
-            self._service.streams.remove(stream)
-        else:
-            self._service.streams.free(stream)  # a camera of the configuration stays, and says why it stopped
+            return service.streams.remove(stream)
+        # A camera's stream stays, and stays attached so that it never expires: it says why the camera stopped.
+        lane, stream.lane, stream.pipeline, stream.model = stream.lane, None, None, None
+        if lane is not None:
+            service.watch.dropped(stream, len(service.scheduler.clear(lane, close=True)), "left")
+        return None
 
     async def _load(self, name: str, source: ModelSource) -> Model:
         try:

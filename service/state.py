@@ -321,7 +321,7 @@ class Service:
         if self.meter.known:
             await asyncio.to_thread(self.meter.read)  # often enough for a counter that goes round
         if self.mqtt is not None:
-            self.mqtt.tick()
+            self.mqtt.tick()  # last: where it fails, what frees things has been done
 
     def _end_orphans(self) -> None:
         """Streams whose key was removed, or has expired, end."""

@@ -362,11 +362,6 @@ class StreamManager:
         if stream.token is not None:
             self._save()
 
-    def free(self, stream: Stream) -> None:
-        """Forget what the stream cached; the stream stays."""
-        self._freed(stream)
-        stream.pipeline = None
-
     def _remove(self, stream: Stream, why: ResumeReason) -> None:
         if self._streams.get(stream.id) is stream:
             del self._streams[stream.id]

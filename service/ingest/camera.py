@@ -160,16 +160,18 @@ class Camera:
             return picture
 
     def _run(self) -> None:
-        failures = 0
+        failures, failed = 0, None
         while not self._stopping.is_set():
             self._become(CameraState.CONNECTING, self._status.reason)
             try:
                 reason = self._attend()
             except OSError as error:
                 reason = f"its decoder cannot be started: {error.strerror}"
-            except Exception as error:  # whatever it is, the camera is tried again
-                log.exception("a camera's reader failed")
+            except Exception as error:
                 reason = f"its reader failed: {type(error).__name__}"
+                if reason != failed:
+                    log.exception("a camera's reader failed; it is tried again")
+                failed = reason
             if self._stopping.is_set():
                 break
             steady = self._lived_s >= STEADY_S
@@ -289,7 +291,7 @@ class Camera:
         try:
             self._on_status(self._status)
         except Exception:
-            log.exception("whoever follows a camera's state failed")
+            log.exception("whoever wanted a camera's status failed")
 
 
 def wait_s(failures: int, rng: random.Random = random.Random()) -> float:  # noqa: B008  # shared on purpose

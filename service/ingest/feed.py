@@ -2,7 +2,7 @@
 
 The server has one for each of `sources`. Its stream is there from the start, is given to no connection, and never
 expires; whatever its camera or its model does, the server goes on. Lives on the event loop, but for what the camera's
-thread and the workers call. Bounds: two pictures in the lane, one on its way to it, and the last one computed.
+thread and the workers call. Bounds: two pictures in the lane, and one on its way to it.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from service.pacing import slower
 from service.pipeline import FramePipeline
 from service.registry import ModelFailed, UnknownModel
 from service.threads import in_thread
+from service.viewing import Shown
 
 if TYPE_CHECKING:
     from service.settings import CameraSource
@@ -51,12 +52,11 @@ class Seen:
 
 
 class Feed:
-    """See the module. `latest` is what was seen last; None before anything was."""
+    """See the module."""
 
     def __init__(self, service: Service, name: str, source: CameraSource) -> None:
         settings = service.settings
         self.name = name
-        self.latest: Seen | None = None
         self._service, self._source = service, source
         self._loop = asyncio.get_running_loop()
         self._stream = service.streams.create_own(name, source.model, self)
@@ -92,6 +92,11 @@ class Feed:
         return leave
 
     @property
+    def latest(self) -> Shown | None:
+        """What was computed last, as `service.viewing` keeps it; None before anything was, or where it was let go."""
+        return self._service.viewing.last(self._stream)
+
+    @property
     def status(self) -> Status:
         """How the camera is; connecting while its model is not ready."""
         return self._camera.status
@@ -122,8 +127,8 @@ class Feed:
             self._waits_because, self._since = reason, time.monotonic()
             log.warning("camera %s ended: %s", self.name, reason, extra={"stream_id": self.name})
             self._ended.set()
-            if not self._begun:
-                self._task.cancel()  # or it would go on to wait for its model
+            if not self._begun:  # it waits for its model: it must not begin with another one of that name
+                self._task.cancel()
 
     async def stop(self) -> None:
         """Stop now; returns when the camera's process is gone."""
@@ -223,9 +228,12 @@ class Feed:
         outcome = answer.outcome
         stream.counters.evicted += outcome.evicted
         watch.computed(stream, job, answer)()
-        self._service.viewing.publish(stream, outcome.image, outcome, job.frame.seq)
+        if not self._ended.is_set():
+            self._service.viewing.publish(stream, outcome.image, outcome, job.frame.seq)
+        if not self._callbacks:
+            return None
         result = result_message(job, answer, ack=job.frame.seq, dropped=stream.counters.dropped)
-        self.latest = seen = Seen(stream.id, result, outcome.image)
+        seen = Seen(stream.id, result, outcome.image)
         for callback in list(self._callbacks.values()):
             try:
                 callback(seen)

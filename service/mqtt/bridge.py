@@ -9,7 +9,6 @@ Bounds: streams are those of the service; of one stream `MAX_LABELS` labels, and
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import time
@@ -89,9 +88,11 @@ class Bridge:
         """Say that the server goes, and end."""
         for task in list(self._tasks):
             task.cancel()
-        with contextlib.suppress(TimeoutError):  # the library waits for names and handshakes as long as it takes
-            async with asyncio.timeout(FAREWELL_S + 1.0):
+        try:
+            async with asyncio.timeout(FAREWELL_S + 1):  # the library waits for its thread, which may be connecting
                 await in_thread(lambda: self.link.stop(FAREWELL_S), "afterimage-mqtt-stop")
+        except TimeoutError:
+            log.warning("the connection to the MQTT broker was still being made or closed at shutdown")
 
     def seen(self, stream: Stream, outcome: Outcome) -> None:
         """A frame was computed."""
@@ -121,8 +122,9 @@ class Bridge:
         """Once a second: what is due."""
         now = self._clock()
         for told in self._told.values():
-            connected = told.stream.attachment is not None and told.stream.source is None  # a camera's always is
-            online = connected or now - told.frame_s < QUIET_S
+            stream = told.stream  # of a camera it is attached for good, whether the camera is there or not
+            attached = stream.attachment is not None and stream.source is None
+            online = attached or now - told.frame_s < QUIET_S
             if online != told.online:
                 self._say_status(told, online)
             if online:

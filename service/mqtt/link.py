@@ -4,7 +4,8 @@
 retained ones are said again after each connection, since a broker may have forgotten them. The password is in no
 message, no log entry and no repr.
 
-Bounds: `MAX_TOPICS` messages wait, one to a topic, `WINDOW` are under way; as many retained ones are remembered.
+Bounds: `MAX_TOPICS` messages wait, one to a topic; `WINDOW` are under way, one to a topic, so that none overtakes
+another; `MAX_TOPICS` retained ones are remembered.
 """
 
 from __future__ import annotations
@@ -96,9 +97,9 @@ class Link:
         self._address, self._status = address, status
         self._pending: dict[str, tuple[bytes, bool]] = {}
         self._retained: dict[str, bytes] = {status: ONLINE.encode()}
-        self._under_way: set[str] = set()  # topics; a newer message waits, or the library's resending would undo it
-        self._topics: dict[int, str] = {}  # by the library's number of the message
-        self._acknowledged: set[int] = set()  # before their number was known here
+        self._under_way: set[str] = set()
+        self._topic_of: dict[int, str] = {}
+        self._early: set[int] = set()
         self._stopping = False
         self._told: str | None = None
         self._changed = threading.Condition()
@@ -127,14 +128,14 @@ class Link:
     def put(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish soon. An empty retained message makes the broker forget the topic's."""
         with self._changed:
-            if retain:
+            if retain:  # first, and whether there is room to wait or not: it is said at the next connection
                 self._retained.pop(topic, None)
                 if payload and len(self._retained) < MAX_TOPICS:
                     self._retained[topic] = payload
             if topic in self._pending:
                 self.replaced += 1
             elif len(self._pending) >= MAX_TOPICS:
-                self.dropped += 1  # what is retained comes with the next connection
+                self.dropped += 1
                 return
             self._pending[topic] = payload, retain
             self._changed.notify_all()
@@ -157,7 +158,7 @@ class Link:
     def _hand_over(self) -> None:
         for topic, payload, retain in self._next():
             try:
-                number = self._client.publish(topic, payload, qos=1, retain=retain).mid
+                mid = self._client.publish(topic, payload, qos=1, retain=retain).mid
             except ValueError as error:  # it is too large, or the library's queue is full
                 log.warning("a message of %d bytes to %s was not published: %s", len(payload), topic, error)
                 with self._changed:
@@ -165,14 +166,15 @@ class Link:
                     self._under_way.discard(topic)
                 continue
             with self._changed:
-                if number in self._acknowledged:
-                    self._acknowledged.discard(number)
-                    self._done(topic)
+                if mid in self._early:  # it was acknowledged before it was known here
+                    self._early.discard(mid)
+                    self._under_way.discard(topic)
+                    self._changed.notify_all()
                 else:
-                    self._topics[number] = topic
+                    self._topic_of[mid] = topic
 
     def _next(self) -> Iterator[tuple[str, bytes, bool]]:
-        """Messages that may be sent now, the oldest topic first."""
+        """Messages that may be sent now, the oldest topic first; of a topic one at a time."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopping or self._may_send())
@@ -184,7 +186,7 @@ class Link:
             yield topic, payload, retain
 
     def _may_send(self) -> bool:
-        return self.connected and len(self._under_way) < WINDOW and not self._under_way.issuperset(self._pending)
+        return self.connected and len(self._under_way) < WINDOW and not self._pending.keys() <= self._under_way
 
     # The library's callbacks, in its thread. What was under way as the connection was lost it sends again by itself.
 
@@ -215,15 +217,12 @@ class Link:
     def _on_publish(self, client: Any, data: Any, mid: int, reason: Any, properties: Any) -> None:
         with self._changed:
             self.published += 1
-            topic = self._topics.pop(mid, None)
+            topic = self._topic_of.pop(mid, None)
             if topic is None:
-                self._acknowledged.add(mid)
+                self._early.add(mid)
             else:
-                self._done(topic)
-
-    def _done(self, topic: str) -> None:
-        self._under_way.discard(topic)
-        self._changed.notify_all()
+                self._under_way.discard(topic)
+            self._changed.notify_all()
 
     def _say(self, what: str | None) -> None:
         """Log what is wrong, once until it is something else."""

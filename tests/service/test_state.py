@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 
@@ -132,3 +133,21 @@ def test_nothing_is_refused_where_admission_is_off(make_client, monkeypatch: pyt
     service = make_client(engine.model(), admission=False).app.state.service
     assert (service.refuse_stream("fake", 1000.0), service.refuse_image("fake")) == (None, None)
     assert service.make_pipeline("fake").held_bytes == 1 << 20
+
+
+def test_what_fails_over_mqtt_keeps_nothing_from_being_freed(make_client, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def tick(self) -> None:
+            raise ValueError("broken")
+
+        async def stop(self) -> None:
+            pass
+
+    service = make_client().app.state.service
+    done = []
+    monkeypatch.setattr(service, "mqtt", Broken())
+    monkeypatch.setattr(service.auditor, "sweep", lambda: done.append("audits"))
+    monkeypatch.setattr(service.admission, "forget", lambda names: done.append("load"))
+    with pytest.raises(ValueError, match="broken"):
+        asyncio.run(service._tidy())
+    assert done[-2:] == ["audits", "load"]

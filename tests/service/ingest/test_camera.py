@@ -13,14 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cameras import PATIENCE_S, History, clip, rtsp_server, until
 
 from service.ingest import camera as module
 from service.ingest.address import parse
-from service.ingest.camera import FIRST_WAIT_S, LONGEST_WAIT_S, Camera, CameraOptions, CameraState, Status, wait_s
+from service.ingest.camera import FIRST_WAIT_S, LONGEST_WAIT_S, Camera, CameraOptions, CameraState, wait_s
 
 CONNECTING, LIVE, STALLED, WAITING = (
     CameraState.CONNECTING, CameraState.LIVE, CameraState.STALLED, CameraState.WAITING
@@ -210,25 +209,33 @@ def test_a_decoder_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> No
         assert history.told[-1].reason == "its decoder cannot be started: No such file or directory"
 
 
-def test_whatever_goes_wrong_it_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch, short_waits: None, caplog: pytest.LogCaptureFixture
+def test_whatever_fails_in_its_thread_it_goes_on(
+    tmp_path: Path, short_waits: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*arguments: Any) -> str:
-        raise MemoryError
+    make, failures = module.Slots.make, [MemoryError(), MemoryError()]
 
-    monkeypatch.setattr(Camera, "_attend", fail)
-    told: list[Status] = []
+    def fail_first(max_pixels: int) -> module.Slots:
+        if failures:
+            raise failures.pop()
+        return make(max_pixels)
 
-    def follow(status: Status) -> None:
-        told.append(status)
-        raise BrokenPipeError
+    monkeypatch.setattr(module.Slots, "make", fail_first)
+    with watched(clip(tmp_path / "film.mp4", [50] * 20, fps=10)) as (camera, history):
+        assert camera.take(PATIENCE_S) is not None
+        reasons = {status.reason for status in history.told if status.state is WAITING}
+        assert "its reader failed: MemoryError" in reasons
+    assert caplog.text.count("a camera's reader failed") == 1, "said once"
 
-    camera = Camera(parse("rtsp://127.0.0.1:9/x"), CameraOptions(), on_status=follow)
+
+def test_whoever_is_told_its_status_may_fail(tmp_path: Path) -> None:
+    def broken(status: module.Status) -> None:
+        raise ValueError("broken")
+
+    url = clip(tmp_path / "film.mp4", [50] * 20, fps=10)
+    camera = Camera(parse(url), CameraOptions(), on_status=broken)
     camera.start()
-    until(lambda: camera.status.reconnects >= 2)
+    assert camera.take(PATIENCE_S) is not None
     assert camera.stop(PATIENCE_S)
-    assert "its reader failed: MemoryError" in [status.reason for status in told]
-    assert "whoever follows a camera's state failed" in caplog.text
 
 
 def test_waits_double_are_bounded_and_differ() -> None:

@@ -52,7 +52,8 @@ def test_a_camera_is_a_stream_whose_results_come(make_client) -> None:
         assert seen[0].result.age_ms is not None
         assert len(seen[0].result.detections) == 1
         until(lambda: len(seen) > 2)
-        assert feed.latest is seen[-1]
+        assert feed.latest is not None
+        assert feed.latest.image.shape == (120, 160, 3)
         assert [one.result.seq for one in seen] == sorted({one.result.seq for one in seen})
 
         described = client.get(ADDRESS).json()
@@ -121,8 +122,21 @@ def test_a_camera_ends_with_a_model_that_is_unloaded_by_force(make_client, engin
     assert feed.brief()["state"] == "stopped"
     assert feed.brief()["reason"] == "model b was unloaded"
     until(lambda: feed.status.pid is None)
-    assert client.get(ADDRESS).json()["source"]["reason"] == "model b was unloaded", "the stream stays, and says so"
+    told = client.get(ADDRESS)
+    assert told.status_code == 200, "it is said why the camera is not watched any more"
+    assert (told.json()["source"]["state"], told.json()["model"]) == ("stopped", None)
     assert service.streams.get("door").pipeline is None
+    service.streams.sweep(now=1e12)
+    assert client.get(ADDRESS).status_code == 200
+
+
+def test_a_camera_that_waits_for_its_model_does_not_begin_after_its_end(make_client, engine, film: str) -> None:
+    client = make_client(sources={"door": {"url": film, "model": "later"}})
+    until(lambda: figures(client)["reason"])
+    feed = feed_of(client)
+    client.portal.call(feed.end, 1008, "model later was unloaded")
+    until(feed._task.cancelled)
+    assert (figures(client)["state"], figures(client)["reason"]) == ("stopped", "model later was unloaded")
 
 
 def test_a_model_that_is_not_there_is_waited_for(make_client, engine, film: str) -> None:

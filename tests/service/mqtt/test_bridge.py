@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,20 +104,6 @@ def test_a_heartbeat_without_a_change() -> None:
     assert len(bench.notes.of(STATE)) == 3
 
 
-def test_a_camera_that_is_away_is_offline_though_its_stream_is_held() -> None:
-    bench = Bench()
-    bench.see("person")
-    bench.bridge.tick()
-    stream = next(iter(bench.bridge._told.values())).stream
-    stream.attachment = object()
-    bench.now += bridges.QUIET_S + 1
-    bench.bridge.tick()
-    assert bench.notes.of("afterimage/door/status") == ["online"], "a client's connection is enough"
-    stream.source = object()
-    bench.bridge.tick()
-    assert bench.notes.of("afterimage/door/status") == ["online", "offline"]
-
-
 def test_a_stream_without_connection_or_frames_is_offline() -> None:
     bench = Bench()
     status = "afterimage/door/status"
@@ -133,6 +120,42 @@ def test_a_stream_without_connection_or_frames_is_offline() -> None:
     bench.see("person")
     bench.bridge.tick()
     assert bench.notes.of(status) == ["online", "offline", "online"]
+
+
+class Watched:
+    """A camera of the configuration, which is attached to its stream for good."""
+
+    def brief(self) -> dict[str, Any]:
+        return {}
+
+    def end(self, close_code: int, reason: str) -> None:
+        pass
+
+
+def test_a_camera_without_frames_is_offline_and_a_connection_is_not() -> None:
+    bench = Bench()
+    bench.door.attachment = camera = Watched()
+    yard = Stream("yard", "people", None, source=camera, attachment=camera)
+    bench.see("person")
+    bench.see("person", stream=yard)
+    bench.now += bridges.QUIET_S + 1
+    bench.bridge.tick()
+    assert bench.notes.of("afterimage/door/status") == ["online"]
+    assert bench.notes.of("afterimage/yard/status") == ["online", "offline"]
+
+
+def test_a_link_that_does_not_end_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(bridges, "FAREWELL_S", -0.9)
+    over = threading.Event()
+    bench = Bench()
+    bench.notes.stop = lambda seconds: over.wait(60)  # type: ignore[attr-defined]
+    try:
+        asyncio.run(bench.bridge.stop())
+    finally:
+        over.set()
+    assert "at shutdown" in caplog.text
 
 
 def test_entities_come_with_the_stream_and_labels_as_they_are_seen() -> None:

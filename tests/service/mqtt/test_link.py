@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from broker import MOSQUITTO, PASSWD, PASSWORD, USER, Ear, broker, listening
@@ -84,6 +83,82 @@ def test_a_broker_that_was_away_is_told_what_is_and_not_what_was(tmp_path: Path)
             assert b"998" not in [payload for _, payload in ear.heard]
 
 
+class Told:
+    """What the library returns of a message."""
+
+    def __init__(self, mid: int) -> None:
+        self.mid = mid
+
+
+class Accepted:
+    """A connection's answer that is no refusal."""
+
+    is_failure = False
+
+
+@contextmanager
+def handed_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Link, list[tuple[str, bytes]]]]:
+    """A link whose library only writes down what it is given; the place in the list is the message's number."""
+    link, given = Link(Address("127.0.0.1", 9), STATUS), []
+
+    def publish(topic: str, payload: bytes, **fields: object) -> Told:
+        given.append((topic, payload))
+        return Told(len(given) - 1)
+
+    monkeypatch.setattr(link._client, "publish", publish)
+    link._pump.start()
+    try:
+        yield link, given
+    finally:
+        link.stop(0)
+        link._pump.join(10)
+
+
+def connect(link: Link) -> None:
+    link._on_connect(None, None, None, Accepted(), None)
+
+
+def test_no_message_overtakes_another_of_its_topic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is under way as a connection is lost, the library sends again after the next one is there."""
+    with handed_over(monkeypatch) as (link, given):
+        connect(link)
+        link.put("door", b"old", retain=True)
+        wait_until(lambda: len(given) == 2)
+        link._on_disconnect(None, None, None, None, None)
+        connect(link)
+        link.put("door", b"new", retain=True)
+        link.put("yard", b"other")
+        wait_until(lambda: ("yard", b"other") in given)
+        assert given[:3] == [(STATUS, b"online"), ("door", b"old"), ("yard", b"other")]
+        link._on_publish(None, None, 1, None, None)
+        wait_until(lambda: given[3:] == [("door", b"new")])
+        wait_until(lambda: 3 in link._topic_of)
+        assert not link._early
+
+
+def test_a_message_may_be_acknowledged_before_its_number_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    with handed_over(monkeypatch) as (link, given):
+        link._on_publish(None, None, 0, None, None)
+        connect(link)
+        wait_until(lambda: given and not link._early and not link._under_way)
+        assert not link._topic_of
+
+
+def test_what_found_no_room_is_said_at_the_next_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "MAX_TOPICS", 3)
+    with handed_over(monkeypatch) as (link, given):
+        link.put("gone", b"config", retain=True)
+        for topic in "a", "b":
+            link.put(topic, b"picture")
+        link.put("new", b"config", retain=True)
+        assert link.dropped == 1
+        link.put("gone", b"", retain=True)
+        connect(link)
+        wait_until(lambda: len(given) == 5)
+        assert ("new", b"config") in given
+        assert [payload for topic, payload in given if topic == "gone"] == [b""]
+
+
 @real
 def test_a_wrong_password_is_said_once_and_never_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
@@ -148,49 +223,6 @@ def make_certificates(folder: Path) -> tuple[Path, Path, Path]:
     pem, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     paths[2].write_bytes(keys[1].private_bytes(serialization.Encoding.PEM, pem, plain))
     return paths
-
-
-class _Sent:
-    def __init__(self, mid: int) -> None:
-        self.mid = mid
-
-
-def test_a_topic_has_one_message_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or what the library sends again after a break would undo a newer one."""
-    link, sent = Link(Address("127.0.0.1", 1), "status"), []
-
-    def publish(topic: str, payload: bytes, **options: Any) -> _Sent:
-        sent.append((topic, payload))
-        if payload == b"at once":
-            link._on_publish(None, None, len(sent), None, None)
-        return _Sent(len(sent))
-
-    monkeypatch.setattr(link._client, "publish", publish)
-    link.connected = True
-    link._pump.start()
-    link.put("door", b"old")
-    wait_until(lambda: sent == [("door", b"old")])
-    link.put("door", b"new")
-    link.put("gate", b"at once")
-    wait_until(lambda: ("gate", b"at once") in sent)
-    assert ("door", b"new") not in sent
-    link._on_publish(None, None, 1, None, None)
-    wait_until(lambda: sent[-1] == ("door", b"new"))
-    link.put("gate", b"again")
-    wait_until(lambda: sent[-1] == ("gate", b"again"))
-    link.connected = False
-    link.stop(0.0)
-
-
-def test_what_is_retained_is_known_though_no_more_can_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.mqtt.link.MAX_TOPICS", 2)
-    link = Link(Address("127.0.0.1", 1), "status")
-    link.put("a", b"1", retain=True)
-    link.put("b", b"2")
-    link.put("a2", b"3")
-    assert link.dropped == 1
-    link.put("a", b"", retain=True)
-    assert "a" not in link._retained
 
 
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
