@@ -91,6 +91,7 @@ class StreamConnection:
         self._hello = Hello()
         self._reset_next = False
         self._pace = Pace()
+        self._whole_bytes = 0
         self._reference: Reference | None = None
         self._deadline: float | None = None
 
@@ -350,7 +351,7 @@ class StreamConnection:
         refused = self._refusal(frame)
         if refused is not None:
             return self._answer_refused(stream, frame.seq, refused)
-        if self._pace.skips(received_ns, len(frame.payload), wanted=self._reset_next):
+        if self._pace.skips(received_ns, self._looks(frame), wanted=self._reset_next):
             stream.counters.paced += 1
             return self._drop(stream, frame.seq, "paced")
         stream.demand.offered.add(time.monotonic())
@@ -396,6 +397,13 @@ class StreamConnection:
             return refused
         why = reference.take_tiles(frame.seq, frame.payload, tiles)
         return None if why is None else Refused(ErrorCode.REFERENCE_MISMATCH, why)
+
+    def _looks(self, frame: FrameMessage) -> int:
+        """The size by which a frame tells that it may show something else, bytes: of the picture, with its tiles."""
+        if frame.op is not Op.TILES:
+            self._whole_bytes = len(frame.payload)
+            return self._whole_bytes
+        return self._whole_bytes + len(frame.payload)
 
     async def _room_for(self, stream: Stream, frame: FrameMessage) -> None:
         """Wait until the lane may have room. A frame that waits as the connection ends is settled as dropped."""

@@ -20,7 +20,7 @@ import {
   subprotocols,
 } from "./wire.js";
 import { release } from "./tile-coder.js";
-import { TileEncoder } from "./tiles.js";
+import { TileEncoder, WORKER_LOST } from "./tiles.js";
 
 const BYE_MS = 2000;
 /** Errors about no frame that a server may send while it settles none. */
@@ -105,6 +105,7 @@ export class StreamClient extends EventTarget {
   #heardMs = 0;
   #tookMs = 0;
   #stalls = 0;
+  #stalled = false;
   #notBeforeMs = 0;
   #listening = new AbortController();
 
@@ -198,6 +199,10 @@ export class StreamClient extends EventTarget {
       return seq;
     } catch (error) {
       if (this.#state === "ended" && error.name === "AbortError") return null;
+      if (error.name === WORKER_LOST) {
+        this.#wholeDue = true;
+        return null;
+      }
       throw error;
     } finally {
       this.#encoding = false;
@@ -291,6 +296,7 @@ export class StreamClient extends EventTarget {
         return this.#watch();
       }
       this.#stalls += 1;
+      this.#stalled = true;
       this.#abandon(socket, "nothing came for too long");
     }, Math.max(0, dueMs - performance.now()));
   }
@@ -385,7 +391,7 @@ export class StreamClient extends EventTarget {
       if (seq > ack) break;
       this.#unacked.delete(seq);
       this.#failures = this.#noise = this.#stalls = 0;
-      this.#tookMs = performance.now() - sentMs;
+      this.#tookMs = Math.max(performance.now() - sentMs, 0.9 * this.#tookMs); // a heavy frame may come again
     }
   }
 
@@ -409,13 +415,15 @@ export class StreamClient extends EventTarget {
     if (this.#lastSeq > MAX_SEQ / 2) this.#lastSeq = 0;
     if (seqs.length) this.#tell("lost", { seqs });
     const ending = { code, reason, said: this.#said };
-    if (performance.now() - this.#openedMs > this.#options.maximumMs) this.#failures = 0;
+    // One that was silent for long is no success, however long it took to find that out.
+    if (performance.now() - this.#openedMs > this.#options.maximumMs && !this.#stalled) this.#failures = 0;
+    this.#stalled = false;
     if (this.#closed || !isRetryable(code) || this.#failures >= this.#options.attempts) return this.#end(ending);
     // The jitter goes on top of what the server asked for, so that clients do not all come back at once.
     const full = Math.min(this.#options.maximumMs, this.#options.initialMs * 2 ** Math.min(this.#failures, 60));
     const waitMs = Math.min(this.#retryAfterMs, this.#options.askedMs) + full * (0.5 + 0.5 * Math.random());
     this.#failures += 1;
-    this.#notBeforeMs = performance.now() + this.#retryAfterMs;
+    this.#notBeforeMs = performance.now() + Math.min(this.#retryAfterMs, this.#options.askedMs);
     this.#after(waitMs, () => this.#connect());
     this.#become("waiting", { waitMs, attempt: this.#failures, ...ending });
   }

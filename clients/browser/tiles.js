@@ -7,6 +7,9 @@
 
 import { TileCoder, isOwned, release } from "./tile-coder.js";
 
+/** Name of the error of a frame whose worker failed: the next one is encoded without. */
+export const WORKER_LOST = "WorkerLostError";
+
 /**
  * How frames are encoded.
  * @typedef {object} EncoderOptions
@@ -151,6 +154,7 @@ export class TileEncoder {
     worker.terminate();
     this.#worker = null;
     this.#starting = Promise.resolve(null);
-    this.#waiting?.reject?.(new Error("the worker that encodes frames has failed"));
+    const lost = Object.assign(new Error("the worker that encodes frames has failed"), { name: WORKER_LOST });
+    this.#waiting?.reject?.(lost);
   }
 }

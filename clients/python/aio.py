@@ -216,7 +216,9 @@ class AsyncStreamClient(StreamFigures):
                     refusal = as_refusal(error, self._core.last_error)
                     if refusal is not None:
                         raise refusal from error
-                    wait_s = backoff.next_wait_s(max(self._core.retry_after_s, asked_wait_s(error)))
+                    wait_s = backoff.next_wait_s(
+                        max(self._core.retry_after_s, asked_wait_s(error)), stalled=isinstance(error, Stalled)
+                    )
                     if wait_s is None:
                         raise ConnectionFailed(
                             f"no connection to {self._url} after {backoff.failures + 1} attempts: {error}"

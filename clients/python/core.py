@@ -267,7 +267,7 @@ class ClientCore:
         if self.protocol.unacked < due:
             self.settled += due - self.protocol.unacked
             self._noise = 0
-            self._patience.renew()
+            self._patience.settled()
         if isinstance(message, FrameMessage):
             return self._pair(message)
         if isinstance(message, Result) and self._waiting is not None:

@@ -6,13 +6,15 @@ import time
 from collections.abc import Callable
 
 MAX_GRACE_S = 1.0
+MAX_DOUBLINGS = 6
 
 
 class Patience:
     """How long frames have been under way without one being settled.
 
     Who looks again after a while and finds that the server is late has perhaps not read what came meanwhile: so it
-    listens for `MAX_GRACE_S` more, or half of `timeout_s`, before the connection is given up.
+    listens for `MAX_GRACE_S` more, or half of `timeout_s`, before the connection is given up. The next one is given
+    twice as long, until a frame is settled.
     """
 
     def __init__(self, timeout_s: float | None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -20,6 +22,7 @@ class Patience:
             raise ValueError(f"expected a timeout above 0 seconds, or None, got {timeout_s}")
         self._timeout_s = timeout_s
         self._clock = clock
+        self._stalls = 0  # in a row: what takes long once may take long again
         self._since_s = 0.0
         self._grace_until_s: float | None = None
 
@@ -28,22 +31,34 @@ class Patience:
         """Whether what is due is late, and is being listened for."""
         return self._grace_until_s is not None
 
+    def settled(self) -> None:
+        """A frame was settled."""
+        self._stalls = 0
+        self.renew()
+
+    @property
+    def _limit_s(self) -> float | None:
+        return None if self._timeout_s is None else self._timeout_s * 2.0 ** min(self._stalls, MAX_DOUBLINGS)
+
     def renew(self) -> None:
-        """A frame was settled, or one is sent and none was under way."""
+        """One is sent and none was under way, or the connection is another one."""
         self._since_s, self._grace_until_s = self._clock(), None
 
     def pause_s(self, due: bool) -> float | None:
         """How long to wait for a message before asking `is_out`, seconds; None: for ever. `due`: whether one is due."""
-        if self._timeout_s is None or not due:
-            return self._timeout_s
+        limit_s = self._limit_s
+        if limit_s is None or not due:
+            return limit_s
         now = self._clock()
         if self._grace_until_s is None:
-            remaining = self._since_s + self._timeout_s - now
+            remaining = self._since_s + limit_s - now
             if remaining > 0:
                 return remaining
-            self._grace_until_s = now + min(MAX_GRACE_S, self._timeout_s / 2)
+            self._grace_until_s = now + min(MAX_GRACE_S, limit_s / 2)
         return max(0.0, self._grace_until_s - now)
 
     def is_out(self, due: bool) -> bool:
         """Whether the connection should be given up."""
-        return due and self._grace_until_s is not None and self._clock() >= self._grace_until_s
+        out = due and self._grace_until_s is not None and self._clock() >= self._grace_until_s
+        self._stalls += out
+        return out

@@ -69,12 +69,14 @@ class Backoff:
         """A frame was settled: the series is over."""
         self.failures = 0
 
-    def next_wait_s(self, at_least_s: float = 0.0) -> float | None:
+    def next_wait_s(self, at_least_s: float = 0.0, *, stalled: bool = False) -> float | None:
         """Count a failure; seconds to wait before the next attempt, or None when there is none left.
 
-        The jitter goes on top of what the server asked for, so that clients do not all come back at once.
+        The jitter goes on top of what the server asked for, so that clients do not all come back at once. stalled : the
+        connection was silent, so that the time it took is none of a success.
         """
-        if self.opened_ns is not None and time.monotonic_ns() - self.opened_ns > self.policy.maximum_s * 1e9:
+        lived_ns = 0 if self.opened_ns is None else time.monotonic_ns() - self.opened_ns
+        if lived_ns > self.policy.maximum_s * 1e9 and not stalled:
             self.failures = 0
         self.opened_ns = None
         if self.failures >= self.policy.attempts:

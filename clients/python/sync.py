@@ -258,7 +258,7 @@ class StreamClient(StreamFigures):
         self._drop()
         refusal = as_refusal(error, self._core.last_error)
         asked_s = max(self._core.retry_after_s, asked_wait_s(error))
-        wait_s = None if refusal is not None else self._backoff.next_wait_s(asked_s)
+        wait_s = None if refusal is not None else self._backoff.next_wait_s(asked_s, stalled=isinstance(error, Stalled))
         if wait_s is None:
             self._failure = refusal or ConnectionFailed(
                 f"no connection to {self._url} after {self._backoff.failures + 1} attempts: {error}"

@@ -194,16 +194,21 @@ def command(
 
 
 class Drawing:
-    """Draws results on the frames that they belong to, and hands them to a recorder (None: does nothing)."""
+    """Draws results on the frames that they belong to, and hands them to a recorder (None: does nothing).
 
-    def __init__(self, recorder: Recorder | None) -> None:
-        self._recorder = recorder
+    most : frames that may be under way or waiting to be taken; of older ones no result will come.
+    """
+
+    def __init__(self, recorder: Recorder | None, most: int) -> None:
+        self._recorder, self._most = recorder, most
         self._frames: dict[int, Frame] = {}
 
     def sent(self, seq: int, frame: Frame) -> None:
         """Remember a frame until its result comes."""
         if self._recorder is not None:
             self._frames[seq] = frame
+            while len(self._frames) > self._most:
+                self._forget(next(iter(self._frames)))
 
     def take(self, event: Event) -> None:
         """Keep the frame of a result; forget a frame that has none."""
@@ -227,10 +232,10 @@ def run(
     client: StreamClient, clip: Source, sending: Sending, lines: bool, recorder: Recorder | None = None
 ) -> tuple[Tally, float, int]:
     """Send every frame, show progress; returns the tally, the seconds it took, and the frames offered."""
-    client.connect()  # it may take a while, and is no part of the stream's time
+    ready = client.connect()  # it may take a while, and is no part of the stream's time
     tally, begun, offered = Tally(), time.monotonic(), 0
     due = begun
-    drawing = Drawing(recorder)
+    drawing = Drawing(recorder, 4 * ready.window + 8)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as progress, _losses_said(client, tally):
         bar = progress.add_task(clip.name, total=clip.total)

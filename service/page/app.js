@@ -109,7 +109,7 @@ async function loadModels() {
   if (chosen) modelSelect.value = chosen;
   useThresholdOfModel();
   complain(models.length ? "" : "The server has no model that works. Its log and GET /v1/models say why.");
-  say(models.length ? "Ready to start" : "No model");
+  if (!view.running) say(models.length ? "Ready to start" : "No model");
   return models.length > 0;
 }
 

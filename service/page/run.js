@@ -17,7 +17,7 @@ export const LOWEST_SCORE = 0.1;
  * @property {(change: any) => void} state a StreamClient's `state` event
  * @property {(canvas: HTMLCanvasElement, result: any, latencyMs: number) => void} result the frame with what was found in
  *   it; the canvas is the run's, until the next result
- * @property {(detail: string) => void} refused a frame that the server did not compute
+ * @property {(detail: string) => void} refused a frame that the server did not compute, and will not by itself
  * @property {(error: unknown, ending: any) => void} ended for good: an error of this page or of `api.js`, or the ending
  */
 
@@ -93,6 +93,7 @@ export class Run {
     }
     if (this.#stopped) return deleteStream(made.stream_id, made.token);
     this.#made = made;
+    this.#drop(Infinity); // numbers begin anew
     const client = new StreamClient(streamUrl(BASE, made.stream_id), {
       token: made.token,
       hello: { min_confidence: LOWEST_SCORE, outputs: ["detections", "changes"] },
@@ -102,7 +103,7 @@ export class Run {
     this.#client = client;
     client.addEventListener("state", (event) => client === this.#client && this.#changed(event.detail));
     client.addEventListener("result", (event) => client === this.#client && this.#found(event.detail.result));
-    client.addEventListener("refused", (event) => event.detail.seq != null && this.#tell.refused(event.detail.detail));
+    client.addEventListener("refused", (event) => client === this.#client && this.#refused(event.detail));
     client.addEventListener("lost", () => this.#drop(Infinity));
     client.open();
   }
@@ -132,6 +133,7 @@ export class Run {
       const seq = await client.sendFrame(taken.canvas, taken.capturedUs, { reset });
       if (seq === null || client !== this.#client) this.#grabber.release(taken.canvas);
       else this.#frames.set(seq, taken);
+      if (this.#frames.size > client.ready.window) this.#drop([...this.#frames.keys()].at(-client.ready.window));
       if (seq !== null && reset) this.#resets -= 1;
     }
   }
@@ -145,6 +147,16 @@ export class Run {
     this.#shown = taken.canvas;
     const nowMs = performance.timeOrigin + performance.now();
     this.#tell.result(taken.canvas, result, nowMs - taken.capturedUs / 1000);
+  }
+
+  /** A frame gets no result. What heals itself with the next whole frame is not told. */
+  #refused({ seq, code, detail }) {
+    const taken = this.#frames.get(seq);
+    if (taken) {
+      this.#frames.delete(seq);
+      this.#grabber.release(taken.canvas);
+    }
+    if (seq != null && code !== "reference_mismatch") this.#tell.refused(detail);
   }
 
   /** Frames before `seq` get no result any more. */

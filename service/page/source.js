@@ -51,13 +51,17 @@ export function stopCamera(/** @type {MediaStream} */ stream) {
 /** When the video shows its next frame; after a while all the same, so that whoever waits can look around. */
 export function nextFrame(/** @type {HTMLVideoElement} */ video) {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, QUIET_MS);
+    const frames = Boolean(video.requestVideoFrameCallback);
     const shown = () => {
       clearTimeout(timer);
       resolve(undefined);
     };
-    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(shown);
-    else requestAnimationFrame(shown);
+    const asked = frames ? video.requestVideoFrameCallback(shown) : requestAnimationFrame(shown);
+    const timer = setTimeout(() => {
+      if (frames) video.cancelVideoFrameCallback(asked);
+      else cancelAnimationFrame(asked);
+      resolve(undefined);
+    }, QUIET_MS);
   });
 }
 

@@ -37,6 +37,7 @@ export class View {
   /** The last frame with its result, to be drawn again when a choice changes. */
   #latest = null;
   /** Counts starts and stops, so that what was waited for can tell whether it is still wanted. */
+  #changes = 0;
   #turn = 0;
   #running = false;
   #closing = new AbortController();
@@ -86,8 +87,8 @@ export class View {
   /** Show another camera in the same stream. */
   async switchTo(/** @type {Source} */ source) {
     if (!this.#running) return undefined;
-    if (!this.#run) return this.start(source);
     closeSource(this.#video);
+    if (!this.#run) return this.start(source);
     if (await this.#open(source)) this.#say(this.#run?.open ? runningWords() : "Connecting…");
     return undefined;
   }
@@ -95,7 +96,10 @@ export class View {
   /** Go on with another model: a new stream, as the cache is of no use to it. */
   async changeModel() {
     const old = this.#run;
-    if (old) await Promise.all([this.#startRun(), old.stop()]);
+    if (!old) return;
+    const mine = ++this.#changes;
+    await old.stop(); // first: the server counts it until then
+    if (mine === this.#changes && this.#run === old) await this.#startRun();
   }
 
   async stop(words = "Stopped") {

@@ -40,7 +40,21 @@ def test_what_is_due_is_waited_for_then_listened_for_then_given_up(clock: Clock)
     assert patience.pause_s(due=True) == 0.0
     assert patience.is_out(due=True)
     patience.renew()
-    assert (patience.late, patience.is_out(due=True), patience.pause_s(due=True)) == (False, False, 10.0)
+    assert (patience.late, patience.is_out(due=True), patience.pause_s(due=True)) == (False, False, 20.0)
+    patience.settled()
+    assert patience.pause_s(due=True) == 10.0
+
+
+def test_each_in_a_row_is_waited_for_twice_as_long_and_not_for_ever(clock: Clock) -> None:
+    patience, waited = Patience(1.0, clock), []
+    for _ in range(9):
+        patience.renew()
+        waited.append(patience.pause_s(due=True))
+        clock.now += 1000
+        patience.pause_s(due=True)
+        clock.now += 1000
+        assert patience.is_out(due=True)
+    assert waited == [1, 2, 4, 8, 16, 32, 64, 64, 64]
 
 
 def test_who_was_away_listens_before_judging(clock: Clock) -> None:

@@ -139,3 +139,12 @@ def test_an_end_that_does_not_let_go() -> None:
     connection.close_sent = Close(1009, "too big")
     with pytest.raises(ConnectionClosedError, match="1009"):
         end_if_closing(connection)
+
+
+def test_a_long_silence_is_no_success() -> None:
+    backoff = Backoff(Reconnect(attempts=2, initial_s=0.5, maximum_s=10.0))
+    for expected in (True, True, False):
+        backoff.opened()
+        assert backoff.opened_ns is not None
+        backoff.opened_ns -= 11 * 10**9
+        assert (backoff.next_wait_s(stalled=True) is not None) is expected

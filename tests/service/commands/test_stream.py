@@ -17,8 +17,9 @@ from service_fakes import FakeEngine, RunningServer, make_registry, make_setting
 from typer.testing import CliRunner
 
 from service.cli import make_app
+from service.commands.stream import Drawing
 from service.recorder import open_recorder
-from service.sources import open_source
+from service.sources import Frame, open_source
 
 ROOT = Path(__file__).parents[3]
 runner = CliRunner()
@@ -185,3 +186,13 @@ def test_a_camera_on_the_network(server: RunningServer) -> None:
     assert "secret" not in said
     code, said = stream("rtsp://viewer:geheim@127.0.0.1:9/cam", "--url", server.url)
     assert (code, "rtsp://127.0.0.1:9/cam: connection refused" in said, "geheim" in said) == (1, True, False), said
+
+
+def test_frames_that_get_no_result_are_not_kept(tmp_path: Path) -> None:
+    """Those that are paced are settled by an ack, which is no event."""
+    with open_recorder(tmp_path / "kept") as recorder:
+        drawing, picture = Drawing(recorder, 3), np.zeros((8, 8, 3), np.uint8)
+        for seq in range(1, 100):
+            drawing.sent(seq, Frame(picture, seq, seq, seq))
+        assert list(drawing._frames) == [97, 98, 99]
+        recorder.add(picture, 0)
