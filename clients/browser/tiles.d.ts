@@ -1,5 +1,8 @@
 import type { ContentType, Size, TileRules } from "./wire.js";
 
+/** Name of the error of a frame whose worker failed: the next one is encoded without. */
+export const WORKER_LOST: string;
+
 /** What a frame may be taken from. */
 export type FrameSource = HTMLVideoElement | HTMLCanvasElement | HTMLImageElement | OffscreenCanvas | ImageBitmap | VideoFrame;
 

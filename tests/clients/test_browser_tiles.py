@@ -398,7 +398,7 @@ def test_a_real_server_puts_them_together(page) -> None:
       return { tiles, size, told, sent };
     }"""
     found = page.evaluate(script)
-    assert found["tiles"] == {"tile_px": 16, "difference": 5.0}
+    assert found["tiles"] == {"tile_px": 16, "difference": 5}
     assert found["sent"] == [Op.IMAGE, Op.TILES, Op.TILES, Op.TILES]
     labels, decisions, changed, *size = zip(*found["told"], strict=True)
     assert labels == ("grey5", "grey20", "grey9", "grey9")
