@@ -36,12 +36,11 @@ from clients.wire import (
     WireError,
     parse_tiles,
 )
-from service import codec
 from service.admission import Demand, Overloaded
 from service.caches import CacheFull
 from service.closing import Closing, cancel
 from service.errors import new_error_id
-from service.jobs import Answer, Computed, FrameJob, Refused, check_header, compute, result_message
+from service.jobs import Answer, Computed, FrameJob, Refused, check_header, compute, header_of, result_message
 from service.metrics import Cause
 from service.outbox import Outbox
 from service.pacing import Pace, slower
@@ -384,12 +383,13 @@ class StreamConnection:
         """
         reference, wanted, limits = self._reference, self._hello.content_type, self._service.limits
         if frame.op is not Op.TILES or reference is None:
-            refused = check_header(frame.payload, wanted, limits)
-            if refused is None and reference is not None:
-                header = codec.read_header(frame.payload)
+            header = header_of(frame.payload, wanted, limits)
+            if isinstance(header, Refused):
+                return header
+            if reference is not None:
                 size = header.width, header.height
                 reference.take_whole(frame.seq, frame.payload, size, self._protocol.waiting)
-            return refused
+            return None
         tiles = parse_tiles(frame.payload)
         refused = check_header(tiles.image, wanted, limits, tiles.mosaic_size) if tiles.count else None
         if refused is not None:

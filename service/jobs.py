@@ -185,6 +185,17 @@ def check_header(
 
     size : width and height that it must have, as a mosaic of tiles; None: any.
     """
+    header = header_of(payload, content_type, limits)
+    if isinstance(header, Refused):
+        return header
+    if size is not None and size != (header.width, header.height):
+        got = f"{header.width}x{header.height}"
+        return Refused(ErrorCode.BAD_TILES, f"expected a mosaic of {size[0]}x{size[1]} for its tiles, got {got}")
+    return None
+
+
+def header_of(payload: bytes, content_type: str, limits: codec.Limits) -> codec.ImageHeader | Refused:
+    """The header of an image that is worth queueing, or why it is not."""
     try:
         header = codec.read_header(payload)
     except codec.CodecError as error:
@@ -196,10 +207,7 @@ def check_header(
         return Refused(
             ErrorCode.IMAGE_TOO_LARGE, f"expected at most {limits.max_pixels} pixels, got {got} by its header"
         )
-    if size is not None and size != (header.width, header.height):
-        got = f"{header.width}x{header.height}"
-        return Refused(ErrorCode.BAD_TILES, f"expected a mosaic of {size[0]}x{size[1]} for its tiles, got {got}")
-    return None
+    return header
 
 
 def code_of(error: codec.CodecError) -> ErrorCode:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from email.utils import formatdate
 from enum import StrEnum
 from typing import Annotated, Any
@@ -156,17 +156,14 @@ def _viewer(service: Service, stream: Stream) -> Iterator[Viewer]:
     retry_ms = service.settings.retry_after_ms
     if service.draining:
         raise overloaded("the server is shutting down", retry_ms)
-    watching = service.viewing.watch(stream)
-    try:
-        viewer = watching.__enter__()
-    except TooManyOfStream as error:
-        raise too_many("too_many_viewers", str(error), retry_ms / 1e3) from None
-    except TooManyViewers as error:
-        raise overloaded(str(error), retry_ms) from None
-    try:
+    with ExitStack() as stack:
+        try:
+            viewer = stack.enter_context(service.viewing.watch(stream))
+        except TooManyOfStream as error:
+            raise too_many("too_many_viewers", str(error), retry_ms / 1e3) from None
+        except TooManyViewers as error:
+            raise overloaded(str(error), retry_ms) from None
         yield viewer
-    finally:
-        watching.__exit__(None, None, None)
 
 
 def _may_look(request: Request, stream_id: str, ticket: str | None) -> Stream:
