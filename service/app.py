@@ -13,6 +13,7 @@ from service import configuration, errors, ws
 from service.body_guard import BodyGuard, BodyLimits
 from service.headers import SecurityHeaders
 from service.mqtt.link import open_link
+from service.placement import Placement
 from service.registry import ModelRegistry
 from service.routes import deepstack, detect, health, join, metrics, models, open_inference, page, streams, views
 from service.settings import Settings
@@ -31,11 +32,14 @@ class _App(FastAPI):
         return SecurityHeaders(super().build_middleware_stack(), strict_transport=self.strict_transport)
 
 
-def create_app(settings: Settings | None = None, registry: ModelRegistry | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None, registry: ModelRegistry | None = None, placement: Placement | None = None
+) -> FastAPI:
     """The application; its `state.service` is the running Service.
 
     settings : None reads the environment and the file of settings, if there is one
     registry : None makes one of the settings' models
+    placement : of a cluster's member; None for a server that is alone
     Raises TracesError where spans are asked for and cannot be made, MqttError where a broker is and cannot be used.
     """
     chosen = settings if settings is not None else configuration.load().settings
@@ -45,7 +49,7 @@ def create_app(settings: Settings | None = None, registry: ModelRegistry | None 
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = Service(chosen, known, traces, link=link)
+        service = Service(chosen, known, traces, link=link, placement=placement)
         app.state.service = service
         await service.start()
         await _build_routes(app)

@@ -36,6 +36,7 @@ from service.mqtt.bridge import Bridge
 from service.mqtt.link import Link
 from service.pacing import slower
 from service.pipeline import FramePipeline
+from service.placement import Alone, Placement
 from service.registry import Model, ModelFailed, ModelRegistry, UnknownModel
 from service.scheduler import Group, Lane, Scheduler
 from service.settings import Settings
@@ -87,8 +88,10 @@ class Service:
         traces: Traces | None = None,
         meter: Meter | None = None,
         link: Link | None = None,
+        placement: Placement | None = None,
     ) -> None:
         self.settings = settings
+        self.placement: Placement = Alone() if placement is None else placement
         self.registry = registry
         self.access = Access(settings)
         self.auditor = Auditor(settings.audit_share, settings.audit_confidence)
