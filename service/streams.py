@@ -76,6 +76,10 @@ class StreamBusy(RuntimeError):
     """Another connection has the stream."""
 
 
+class StreamTaken(RuntimeError):
+    """A stream was to be made under the id of one that is there."""
+
+
 class NotAuthorised(RuntimeError):
     """A token is missing, wrong, or of a stream that is gone."""
 
@@ -271,10 +275,21 @@ class StreamManager:
         """Every stream, oldest first."""
         return list(self._streams.values())
 
-    def create(self, model: str | None, resume_s: float | None = None, owner: str | None = None) -> tuple[Stream, str]:
-        """A new stream under a random id, and its token; `resume_s` as in `keep_for`. Raises TooManyStreams."""
+    def create(
+        self,
+        model: str | None,
+        resume_s: float | None = None,
+        owner: str | None = None,
+        stream_id: str | None = None,
+    ) -> tuple[Stream, str]:
+        """A new stream and its token; `resume_s` as in `keep_for`. Raises TooManyStreams.
+
+        stream_id : None: a random one. Raises StreamTaken where it is a stream's or a camera's already
+        """
+        if stream_id is not None and (stream_id in self._streams or stream_id in self._reserved):
+            raise StreamTaken(f"there is a stream {stream_id!r} already; use another id")
         token = Secrets(keep=1)
-        stream = self._add(Stream(secrets.token_urlsafe(9), model, token, owner=owner))
+        stream = self._add(Stream(stream_id or secrets.token_urlsafe(9), model, token, owner=owner))
         self.keep_for(stream, resume_s)
         minted = token.mint()
         self._save()

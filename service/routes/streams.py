@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Request, Response
+from fastapi import APIRouter, Body, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from clients.wire import CloseCode
@@ -14,7 +14,7 @@ from service.keys import Scope
 from service.registry import UnknownModel
 from service.routes.guards import caller_of, offered_key, own_origin, require_infer
 from service.state import service_of
-from service.streams import Stream, TooManyOwned, TooManyStreams
+from service.streams import Stream, StreamTaken, TooManyOwned, TooManyStreams
 
 router = APIRouter(prefix="/v1/streams", tags=["streams"], dependencies=[Depends(own_origin)])
 
@@ -23,6 +23,11 @@ _ONE: dict[int | str, dict[str, Any]] = {
     403: {"description": "Another key's, or anonymous streams are off"},
     404: {"description": "No such stream"},
     429: {"description": "Too fast"},
+}
+_CREATE: dict[int | str, dict[str, Any]] = {
+    404: {"description": "Unknown model"},
+    429: {"description": "Too fast, or too many of this key"},
+    503: {"description": "Too many"},
 }
 _DELETE: dict[int | str, dict[str, Any]] = {**_ONE, 409: {"description": "A camera of the server's configuration"}}
 
@@ -52,18 +57,31 @@ class CreatedStream(BaseModel):
 
 
 @router.post(
-    "",
-    status_code=201,
-    summary="Make a stream",
-    dependencies=[Depends(require_infer)],
-    responses={
-        404: {"description": "Unknown model"},
-        429: {"description": "Too fast, or too many of this key"},
-        503: {"description": "Too many"},
-    },
+    "", status_code=201, summary="Make a stream", dependencies=[Depends(require_infer)], responses=_CREATE
 )
 async def create_stream(request: Request, wanted: Annotated[NewStream | None, Body()] = None) -> CreatedStream:
     """A stream under a new id. It is forgotten if nobody connects in time."""
+    return _create(request, wanted, None)
+
+
+@router.post(
+    "/{stream_id}",
+    status_code=201,
+    summary="Make a stream under an id of the caller's choice",
+    dependencies=[Depends(require_infer)],
+    responses={**_CREATE, 409: {"description": "There is a stream of this id already"}},
+)
+async def create_named_stream(
+    request: Request,
+    stream_id: Annotated[str, Path(pattern="^[A-Za-z0-9_-]{1,64}$")],
+    wanted: Annotated[NewStream | None, Body()] = None,
+) -> CreatedStream:
+    """The same, for gateways that find a stream's server by its id, and so must know it beforehand."""
+    return _create(request, wanted, stream_id)
+
+
+def _create(request: Request, wanted: NewStream | None, stream_id: str | None) -> CreatedStream:
+    """A stream of the caller's, under a random id where none is given. Raises Problem."""
     service = service_of(request)
     if service.draining:
         raise overloaded("the server is shutting down", service.settings.retry_after_ms)
@@ -73,10 +91,13 @@ async def create_stream(request: Request, wanted: Annotated[NewStream | None, Bo
         too_much = service.refuse_stream(model, promised_fps)
         if too_much is not None:
             raise overloaded(too_much, service.settings.retry_after_ms)
-        stream, token = service.streams.create(model, wanted.resume_s if wanted else None, owner=caller_of(request).key)
+        resume_s, owner = wanted.resume_s if wanted else None, caller_of(request).key
+        stream, token = service.streams.create(model, resume_s, owner, stream_id)
         stream.demand.promised_fps = promised_fps
     except UnknownModel as error:
         raise Problem(404, "unknown_model", str(error)) from None
+    except StreamTaken as error:
+        raise Problem(409, "stream_exists", str(error)) from None
     except TooManyOwned as error:
         raise too_many("too_many_streams", str(error), 1.0) from None
     except TooManyStreams as error:

@@ -17,6 +17,7 @@ from service.streams import (
     StreamBusy,
     StreamManager,
     StreamState,
+    StreamTaken,
     TooManyStreams,
 )
 from service.token_store import FILE, TokenStore
@@ -54,6 +55,19 @@ def test_a_stream_with_a_token_needs_it() -> None:
             ask(manager, stream.id, token=wrong)
     with pytest.raises(NotAuthorised, match="no stream 'other'"):
         ask(manager, "other", token=token)
+
+
+def test_an_id_of_the_callers_choice_is_not_taken_from_anybody() -> None:
+    manager = StreamManager(max_streams=4, resume_s=10, reserved={"door"})
+    stream, token = manager.create("m", stream_id="gate")
+    assert ask(manager, "gate", token=token) == (stream, False)
+    ask(manager, "anonymous")
+    for taken in ("gate", "anonymous", "door"):
+        with pytest.raises(StreamTaken, match=f"there is a stream '{taken}' already"):
+            manager.create("m", stream_id=taken)
+    assert len(manager) == 2
+    manager.remove(stream)
+    assert manager.create("m", stream_id="gate")[1] != token
 
 
 def test_anonymous_streams() -> None:
