@@ -78,15 +78,22 @@ class Pod:
     name: str
     address: str
     port: int
-    process: subprocess.Popen[bytes]
+    pid: int
 
     @property
     def url(self) -> str:
         return f"http://{self.address}:{self.port}"
 
     @property
+    def runs(self) -> bool:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, 0)
+            return True
+        return False
+
+    @property
     def ready(self) -> bool:
-        assert self.process.poll() is None, f"{self.name} has ended"
+        assert self.runs, f"{self.name} has ended"
         with suppress(httpx.TransportError):
             return httpx.get(f"{self.url}/readyz").status_code == 200
         return False
@@ -96,23 +103,27 @@ class Pod:
         answer = httpx.get(f"{self.url}/v1/streams", headers={"authorization": f"Bearer {key}"})
         return {stream["stream_id"]: stream for stream in answer.raise_for_status().json()["streams"]}
 
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
+    def end(self, how: signal.Signals) -> None:
+        """Send a signal, and wait until the process is gone."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, how)
+        wait_until(lambda: not self.runs, PATIENCE_S)
 
 
 @dataclass
 class Cluster:
     """Pods, their names, and the gateway's process once it runs."""
 
-    keys_file: Path
     folder: Path
+    keys_file: Path
     names: Names
     port: int
     gateway_port: int
+    tls_port: int
     inside_port: int
     pods: dict[str, Pod] = field(default_factory=dict)
     gateway: subprocess.Popen[bytes] | None = None
+    maker: subprocess.Popen[str] | None = None
     _addresses: int = 10
 
     @property
@@ -125,9 +136,7 @@ class Cluster:
         for name in names:
             self._addresses += 1
             address = f"127.0.0.{self._addresses}"
-            command = [sys.executable, str(Path(__file__).with_name("gateway_pod.py")), address, str(self.port)]
-            process = subprocess.Popen([*command, str(self.keys_file)], stderr=subprocess.DEVNULL)
-            self.pods[name] = Pod(name, address, self.port, process)
+            self.pods[name] = Pod(name, address, self.port, self._make(address))
         for name in names:
             pod = self.pods[name]
             wait_until(lambda pod=pod: pod.ready, PATIENCE_S)
@@ -135,25 +144,48 @@ class Cluster:
         if self.gateway is not None:
             self.wait_for(*names)
 
+    def _make(self, address: str) -> int:
+        """The process id of a new pod."""
+        if self.maker is None:
+            script, piped = Path(__file__).with_name("gateway_pod.py"), subprocess.PIPE
+            command = [sys.executable, str(script), str(self.keys_file), str(self.port)]
+            self.maker = subprocess.Popen(command, stdin=piped, stdout=piped, stderr=subprocess.DEVNULL, text=True)
+        assert self.maker.stdin is not None
+        assert self.maker.stdout is not None
+        print(address, file=self.maker.stdin, flush=True)
+        return int(self.maker.stdout.readline())
+
+    def close(self) -> None:
+        """End everything."""
+        self.stop_gateway()
+        for pod in self.pods.values():
+            pod.end(signal.SIGKILL)
+        if self.maker is not None:
+            self.maker.communicate(timeout=PATIENCE_S)  # ends as its stdin is closed
+        self.names.close()
+
     def kill(self, name: str) -> None:
         """SIGKILL, as a node that is lost; its name ceases to exist."""
         del self.names.addresses[f"{name}.{DOMAIN}"]
-        self.pods.pop(name).kill()
+        self.pods.pop(name).end(signal.SIGKILL)
 
     def drain(self, name: str) -> None:
         """SIGTERM, as an update does; its name exists until it has ended."""
-        pod = self.pods.pop(name)
-        pod.process.send_signal(signal.SIGTERM)
-        pod.process.wait(20)
+        self.pods.pop(name).end(signal.SIGTERM)
         del self.names.addresses[f"{name}.{DOMAIN}"]
 
-    def run_gateway(self) -> None:
-        """Start the gateway on the deployed file and wait until it sends requests to all pods."""
+    def run_gateway(self, tls: Path | None = None) -> None:
+        """Start the gateway on the deployed file and wait until it sends requests to all pods.
+
+        tls : folder of tls.crt and tls.key, to speak https at `tls_port`
+        """
         assert HAPROXY is not None
         text = CONFIG.read_text()
         for pattern, replacement, count in (
             (r"parse-resolv-conf", f"nameserver test 127.0.0.1:{self.names.port}", 1),
             (r"bind :8080\b", f"bind 127.0.0.1:{self.gateway_port}", 1),
+            (r"bind :8443\b", f"bind 127.0.0.1:{self.tls_port}", 1),
+            (r"/etc/haproxy-tls(?=/)", str(tls), 1),
             (r"bind :8404\b", f"bind 127.0.0.1:{self.inside_port}", 1),
             (r"(?<=\{CLUSTER_DOMAIN\}):8000\b", f":{self.port}", text.count("    server ")),
         ):
@@ -162,7 +194,10 @@ class Cluster:
         config = self.folder / "haproxy.cfg"
         config.write_text(text)
         environment = {"NAMESPACE": "afterimage", "CLUSTER_DOMAIN": "cluster.local", "PATH": os.environ["PATH"]}
-        self.gateway = subprocess.Popen([HAPROXY, "-db", "-f", str(config)], env=environment, stderr=subprocess.DEVNULL)
+        if tls is not None:
+            environment["GATEWAY_TLS"] = "1"
+        command, silent = [HAPROXY, "-db", "-f", str(config)], subprocess.DEVNULL
+        self.gateway = subprocess.Popen(command, env=environment, stdout=silent, stderr=silent)
         self.wait_for(*self.pods)
 
     def stop_gateway(self) -> None:
@@ -200,17 +235,13 @@ class Cluster:
 @contextmanager
 def running_cluster(folder: Path, keys_file: Path, *pods: str) -> Iterator[Cluster]:
     """The gateway in front of these pods, all ready."""
-    gateway_port, inside_port, port = _free_ports(3)
-    cluster = Cluster(keys_file, folder, Names(), port, gateway_port, inside_port)
+    cluster = Cluster(folder, keys_file, Names(), *_free_ports(4))
     try:
         cluster.start(*pods)
         cluster.run_gateway()
         yield cluster
     finally:
-        cluster.stop_gateway()
-        for pod in cluster.pods.values():
-            pod.kill()
-        cluster.names.close()
+        cluster.close()
 
 
 def _free_ports(count: int) -> list[int]:
