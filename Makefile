@@ -85,7 +85,7 @@ bench: setup
 lock: setup
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --generate-hashes --unsafe-package opencv-python --strip-extras \
-		--extra bench --extra dev --extra tracking --extra telemetry --extra mqtt \
+		--extra bench --extra dev --extra tracking --extra telemetry --extra mqtt --extra cluster \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 		--output-file requirements.lock pyproject.toml
 
