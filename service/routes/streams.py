@@ -56,9 +56,7 @@ class CreatedStream(BaseModel):
     resume_s: float
 
 
-@router.post(
-    "", status_code=201, summary="Make a stream", dependencies=[Depends(require_infer)], responses=_CREATE
-)
+@router.post("", status_code=201, summary="Make a stream", dependencies=[Depends(require_infer)], responses=_CREATE)
 async def create_stream(request: Request, wanted: Annotated[NewStream | None, Body()] = None) -> CreatedStream:
     """A stream under a new id. It is forgotten if nobody connects in time."""
     return _create(request, wanted, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -46,9 +47,15 @@ def base() -> list[Manifest]:
     return [manifest for name in kustomization["resources"] for manifest in documents(BASE / name)] + made
 
 
-@pytest.fixture(scope="module")
-def settings() -> Settings:
-    return configuration.check(BASE / "afterimage.yaml")
+@pytest.fixture
+def settings(base: list[Manifest], monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """In force in a pod, whatever its image says."""
+    monkeypatch.setenv("AFTERIMAGE_KEYS_FILE", "/data/keys")
+    monkeypatch.setenv("AFTERIMAGE_HOST", "127.0.0.1")
+    for variable in the(base, "StatefulSet", "afterimage")["spec"]["template"]["spec"]["containers"][0]["env"]:
+        monkeypatch.setenv(variable["name"], variable["value"])
+    configuration.check(BASE / "afterimage.yaml")
+    return configuration.load(file=BASE / "afterimage.yaml").settings
 
 
 @pytest.fixture(scope="module")
@@ -192,15 +199,14 @@ def test_the_server_takes_what_it_is_given(base: list[Manifest], settings: Setti
     assert file.name in the(base, "ConfigMap", volumes[mounts[str(file.parent)]]["configMap"]["name"])["data"]
     assert settings.keys_file is not None
     assert "secret" in volumes[mounts[str(settings.keys_file.parent)]]
+    assert f" --from-file={settings.keys_file.name}\n" in (FOLDER.parents[1] / "docs/kubernetes.md").read_text()
     assert settings.port == container["ports"][0]["containerPort"]
     assert settings.host == "0.0.0.0"
     assert settings.workers == settings.threads == int(container["resources"]["limits"]["cpu"])
     assert settings.drain_s < pod["terminationGracePeriodSeconds"]
     assert not settings.sources, "each pod would watch each camera"
-    known = {f"AFTERIMAGE_{key}".upper() for key in Settings.model_fields} | set(configuration.OTHER_VARIABLES)
-    for variable in container["env"]:
-        assert variable["name"] in known
-        assert any(variable["value"].startswith(f"{path}/") for path in mounts), "a root that is read-only"
+    for path in (settings.state_folder, Path(os.environ["AFTERIMAGE_CACHE_DIR"])):
+        assert mounts[str(path.parent)] == "data", "the root is read-only"
     paths = set(create_app(settings).openapi()["paths"])
     probes = {name: container[name]["httpGet"]["path"] for name in container if name.endswith("Probe")}
     assert probes == {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/healthz"}
