@@ -138,7 +138,12 @@ def test_a_pod_that_ends_hands_its_streams_over_without_losing_a_frame(cluster: 
     with cameras(cluster, key, *CAMERAS) as streams:
         before = cluster.where(key)
         gone = before[CAMERAS[0]]
+        under_way = [camera for stream_id, camera in streams.items() if before[stream_id] == gone]
+        for camera in under_way:
+            camera.client.send(image(7))
         cluster.drain(gone)
+        for camera in under_way:
+            assert [type(event) for event in camera.client] == [FrameResult]
         decided = {stream_id: camera.push() for stream_id, camera in streams.items()}
         assert decided == {name: "keyframe" if before[name] == gone else "partial" for name in CAMERAS}
         assert [camera.client.lost for camera in streams.values()] == [0] * len(CAMERAS)

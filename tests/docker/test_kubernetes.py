@@ -19,6 +19,7 @@ from service.app import create_app
 from service.settings import Settings
 
 BASE = FOLDER / "base"
+RAY = FOLDER / "ray"
 OVERLAYS = sorted(path for path in (FOLDER / "overlays").iterdir())
 OLDEST, NEWEST = "1.30", kubernetes_validate.latest_version()
 """Of Kubernetes: the oldest that docs/kubernetes.md says will do, and the newest that the validator knows."""
@@ -85,7 +86,7 @@ def test_a_typo_is_found(base: list[Manifest]) -> None:
 
 
 def test_kustomizations_list_every_file() -> None:
-    for folder in (BASE, *OVERLAYS):
+    for folder in (BASE, RAY, *OVERLAYS):
         kustomization = documents(folder / "kustomization.yaml")[0]
         generated = [name for one in kustomization.get("configMapGenerator", ()) for name in one["files"]]
         listed = [*kustomization["resources"], *generated, *(one["path"] for one in kustomization.get("patches", ()))]
@@ -259,3 +260,85 @@ def test_the_gateway_finds_what_its_file_names(base: list[Manifest], gateway: st
         limit = re.search(rf"timeout {kind} (\d+)s", gateway)
         assert limit is not None
         assert int(limit[1]) > max(2 * settings.ping_s, settings.detect_timeout_s, settings.view_idle_s)
+
+
+@pytest.fixture(scope="module")
+def ray() -> Manifest:
+    return documents(RAY / "cluster.yaml")[0]
+
+
+def groups(ray: Manifest) -> list[Manifest]:
+    """Of the cluster's pods."""
+    return [ray["spec"]["headGroupSpec"], *ray["spec"]["workerGroupSpecs"]]
+
+
+def test_pods_of_ray_fit_their_schema(ray: Manifest) -> None:
+    """There is no schema of RayCluster here: its own fields are compared with those that KubeRay's v1 knows."""
+    assert (ray["apiVersion"], ray["kind"]) == ("ray.io/v1", "RayCluster")
+    assert set(ray) == {"apiVersion", "kind", "metadata", "spec"}
+    assert set(ray["spec"]) == {"headGroupSpec", "workerGroupSpecs"}
+    assert set(ray["spec"]["headGroupSpec"]) == {"rayStartParams", "template"}
+    for group in ray["spec"]["workerGroupSpecs"]:
+        known = {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
+        assert set(group) == known
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    for group in groups(ray):
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+        template = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "x"}, "template": group["template"]}
+        strict(template, OLDEST)
+        strict(template, NEWEST)
+    template = copy.deepcopy(template)
+    template["template"]["spec"]["containers"][0]["imagePullPolcy"] = "Always"
+    with pytest.raises(kubernetes_validate.ValidationError, match="imagePullPolcy"):
+        strict(template)
+
+
+@needs_kubectl
+def test_what_is_applied_beside_ray_fits(ray: Manifest) -> None:
+    manifests = rendered(RAY)
+    for manifest in manifests:
+        if manifest["kind"] != "RayCluster":
+            strict(manifest)
+    assert the(manifests, "RayCluster", "afterimage")["spec"]["workerGroupSpecs"] == ray["spec"]["workerGroupSpecs"]
+    for group in groups(ray):
+        volumes = {volume["name"]: volume for volume in group["template"]["spec"]["volumes"]}
+        assert the(manifests, "ConfigMap", volumes["settings"]["configMap"]["name"])["data"].keys() == {
+            "afterimage.yaml"
+        }
+        assert volumes["keys"]["secret"]["secretName"] in MADE_BY_HAND
+
+
+def test_members_of_ray_take_what_they_are_given(ray: Manifest) -> None:
+    settings = configuration.check(RAY / "afterimage.yaml")
+    assert not settings.sources
+    known = {f"AFTERIMAGE_{key}".upper() for key in Settings.model_fields} | set(configuration.OTHER_VARIABLES)
+    for group in groups(ray):
+        container = group["template"]["spec"]["containers"][0]
+        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        assert set(mounts.values()) == {volume["name"] for volume in group["template"]["spec"]["volumes"]}
+        given = {variable["name"]: variable["value"] for variable in container["env"]}
+        ours = {name for name in given if name.startswith("AFTERIMAGE_")}
+        assert ours <= known | {"AFTERIMAGE_CLUSTER_PORT"}
+        assert mounts[str(Path(given["AFTERIMAGE_CONFIG"]).parent)] == "settings"
+        assert mounts[str(Path(given["AFTERIMAGE_KEYS_FILE"]).parent)] == "keys"
+        assert mounts[str(Path(given["AFTERIMAGE_CACHE_DIR"]).parent)] == "data"
+        assert given["AFTERIMAGE_STATE_FOLDER"] == "", "whatever the image says: it is not for members"
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    head, members = groups(ray)
+    assert head["rayStartParams"]["num-cpus"] == "0", "none there"
+    cores = members["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"]
+    assert settings.workers == settings.threads == int(cores) == int(members["rayStartParams"]["num-cpus"]), "one a pod"
+
+
+def test_rays_own_ports_are_for_the_cluster_alone(ray: Manifest) -> None:
+    policy = documents(RAY / "network.yaml")[0]["spec"]
+    own = {"ray.io/cluster": ray["metadata"]["name"]}
+    assert policy["podSelector"]["matchLabels"] == own
+    among, beyond = policy["ingress"]
+    assert among == {"from": [{"podSelector": {"matchLabels": own}}]}
+    opened = [(port["port"], port.get("endPort", port["port"])) for port in beyond["ports"]]
+    ports = [port for group in groups(ray) for port in group["template"]["spec"]["containers"][0]["ports"]]
+    reached = {port["name"] for port in ports if any(first <= port["containerPort"] <= last for first, last in opened)}
+    assert reached == {"http", "member"}
+    assert {port["name"] for port in ports} - reached == {"gcs", "dashboard", "client"}
