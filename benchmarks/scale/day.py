@@ -186,7 +186,7 @@ class Day:
             return
         box, passed = self.places.place(stream, now)
         self.totals.placements += 1
-        self.totals.passed += passed > 0 and box >= 0
+        self.totals.passed += passed and box >= 0
         if box >= 0:
             self._owed_s[box] += self.costs.whole_s
             if recovery is not None:

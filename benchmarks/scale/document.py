@@ -1,4 +1,4 @@
-"""The measured sections of docs/scale.md, of a report of `benchmarks.scale`; markers as `service.bench.document` has."""
+"""The measured sections of docs/scale.md, of a report of `benchmarks.scale`, between markers."""
 
 from __future__ import annotations
 

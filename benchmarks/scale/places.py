@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,8 @@ from service.admission import KNOWN_ITEMS, Admission
 from service.cluster.rendezvous import _hash
 
 MODEL = "model"
+HEARD_S = 2.0
+"""So often members tell each other whether they have room."""
 _CHUNK = 500
 
 
@@ -93,6 +95,8 @@ class Places:
         self.alive = np.ones(boxes, np.bool_)
         self.open = np.ones(boxes, np.bool_)
         self._rank = np.argsort(self.order, axis=1).astype(np.int16)  # the inverse of `order`
+        self._counts = np.zeros(boxes, np.int64)
+        self._shut_s = np.full(boxes, -np.inf)
         self._on: list[set[int]] = [set() for _ in range(boxes)]
         self._admissions = [Admission(self.workers, self.headroom) for _ in range(boxes)]
 
@@ -101,32 +105,39 @@ class Places:
         return sorted(self._on[box])
 
     def has_room(self, box: int, now: float) -> bool:
-        """Whether it takes one more stream."""
-        guests = self._on[box]
-        if not self.open[box] or (self.most is not None and len(guests) >= self.most):
+        """Whether it takes one more stream. A refusal of its admission holds until the others hear of it again."""
+        if not self.open[box] or self._shut_s[box] > now or (self.most is not None and self._counts[box] >= self.most):
             return False
-        there = [Guest(self.fps, float(self.mean_s[stream])) for stream in guests]
-        return self._admissions[box].refuse(MODEL, self.fps, there, now) is None
+        there = [Guest(self.fps, float(self.mean_s[stream])) for stream in self._on[box]]
+        if self._admissions[box].refuse(MODEL, self.fps, there, now) is None:
+            return True
+        self._shut_s[box] = now + HEARD_S
+        return False
 
-    def place(self, stream: int, now: float) -> tuple[int, int]:
-        """Put a stream that is nowhere on its first box with room: the box (-1: none has), and how many were passed
+    def place(self, stream: int, now: float) -> tuple[int, bool]:
+        """Put a stream that is nowhere on its first box with room: the box (-1: none has), and whether one was passed
         over for being full."""
         if self.at[stream] >= 0:
             raise WrongPlace(f"stream {stream} is on box {self.at[stream]} already")
-        passed = 0
-        for box in self._wanted(stream):
+        first, row = self.first(stream), self.order[stream]
+        may = self.open & (self._shut_s <= now)
+        if self.most is not None:
+            may &= self._counts < self.most
+        for box in map(int, row[may[row]]):
             if self.has_room(box, now):
                 self._on[box].add(stream)
+                self._counts[box] += 1
                 self.at[stream] = box
-                return box, passed
-            passed += 1
-        return -1, passed
+                return box, box != first
+        return -1, True
 
     def leave(self, stream: int) -> None:
         """Take a stream from its box, if it has one."""
         box = int(self.at[stream])
         if box >= 0:
             self._on[box].discard(stream)
+            self._counts[box] -= 1
+            self._shut_s[box] = -np.inf
             self.at[stream] = -1
 
     def lose(self, box: int) -> list[int]:
@@ -140,6 +151,7 @@ class Places:
     def join(self, box: int) -> list[int]:
         """A box is there (again), and has learnt nothing yet: streams elsewhere that belong to it."""
         self.alive[box] = self.open[box] = True
+        self._shut_s[box] = -np.inf
         self._admissions[box] = Admission(self.workers, self.headroom)
         placed = np.flatnonzero(self.at >= 0)
         nearer = placed[self._rank[placed, box] < self._rank[placed, self.at[placed]]]
@@ -147,20 +159,14 @@ class Places:
 
     def first(self, stream: int) -> int:
         """The box that a stream belongs to: the best one that takes streams; -1 where none does."""
-        return next(self._wanted(stream), -1)
+        return next((int(box) for box in self.order[stream] if self.open[box]), -1)
 
     def check(self) -> None:
         """Raise WrongPlace unless every stream is on one living box at most, and no box has more than it may."""
         counted = np.bincount(self.at[self.at >= 0], minlength=self.alive.size)
-        if any(counted[box] != len(guests) for box, guests in enumerate(self._on)):
+        if any(counted[box] != len(guests) for box, guests in enumerate(self._on)) or (counted != self._counts).any():
             raise WrongPlace("a stream is on two boxes, or on none that knows it")
         if counted[~self.alive].any():
             raise WrongPlace("a stream is on a box that is gone")
         if self.most is not None and (counted > self.most).any():
             raise WrongPlace(f"a box has {counted.max()} streams, {self.most} at most are allowed")
-
-    def _wanted(self, stream: int) -> Iterator[int]:
-        """Boxes that take streams, the one that it belongs to first."""
-        for box in self.order[stream]:
-            if self.open[box]:
-                yield int(box)

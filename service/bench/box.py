@@ -23,7 +23,7 @@ from cache.refresh import PARTS
 from clients.python.tiles import TileEncoder
 from clients.wire import HEADER_BYTES, Op, TileRules, parse_tiles
 from service import codec
-from service.bench.changes import Image, pictures
+from service.bench.changes import Image, pictures, scene
 from service.bench.errors import BenchError
 from service.bench.machine import Bystanders, machine, usable_cores, use_threads
 from service.bench.served import Served
@@ -34,7 +34,6 @@ from service.pipeline import FramePipeline, Outcome
 from service.preprocess import fit
 from service.reference import TILE_PX, Reference
 from service.registry import Model
-from service.scene import Scene
 from service.settings import Settings
 
 SHARES = (0.01, 0.03, 0.07, 0.13, 0.25, 0.4, 0.7)
@@ -161,7 +160,7 @@ class _Subject:
         """What was found."""
         return Partial(
             share=round(statistics.median(self.shares), 4), ms=_median(self.jpeg_ms), tiles_ms=_median(self.tiles_ms),
-            work=round(statistics.median(self.works), 4), jpeg_bytes=round(statistics.mean(map(len, self.jpegs))),
+            work=round(min(1.0, statistics.median(self.works)), 4), jpeg_bytes=round(statistics.mean(map(len, self.jpegs))),
             tiles_bytes=round(statistics.mean(self.tiles_bytes)),
         )  # fmt: skip
 
@@ -221,7 +220,7 @@ def decoding(model: Model, rounds: int) -> list[Picture]:
     found = []
     for size in dict.fromkeys((own, *PICTURES)):
         width, height = (int(side) for side in size.split("x"))
-        jpeg = codec.encode_jpeg(Scene(0, (width, height)).frame(0), CAMERA_QUALITY)
+        jpeg = codec.encode_jpeg(scene((width, height)), CAMERA_QUALITY)
         times = [_own_ms(lambda: fit(codec.decode(jpeg), model.size, model.spec)) for _ in range(max(3, rounds))]  # noqa: B023
         found.append(Picture(size=size, ms=_median(times), bytes=len(jpeg) + HEADER_BYTES))
     return found
@@ -283,7 +282,7 @@ def _few_changes(model: Model) -> list[bytes]:
 
 
 def _frame(model: Model) -> Image:
-    image: Image = np.ascontiguousarray(fit(Scene(0, model.size).frame(0), model.size, model.spec)[0])
+    image: Image = np.ascontiguousarray(fit(scene(model.size), model.size, model.spec)[0])
     return image
 
 
