@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.scale.cluster import HEADROOM
 from service.bench.document import replaced
+from service.capacity import words
 from service.capacity.box import Box
 from service.capacity.plan import Demand, Terms, plan
 
 
 def update(text: str, box: Box, report: Mapping[str, Any]) -> str:
-    """The document with the box, the check against reality (where there is one) and the days."""
+    """The document with the box, a plan, the check against reality (where there is one) and the days."""
     text = replaced(text, "box", box_section(box))
+    text = replaced(text, "plan", plan_section(box))
     if report["checks"]:
         text = replaced(text, "check", check_section(report["checks"]))
     return replaced(text, "days", days_section(report))
@@ -43,6 +46,15 @@ def box_section(box: Box) -> str:
     return "\n\n".join([said, table(head, rows), f"{start.strip()}{beside}".strip()])
 
 
+def plan_section(box: Box) -> str:
+    """What `afterimage plan --streams 500 --fps 5 --activity 0.1` says of the box's first model."""
+    row = box.models[0]
+    found = plan(box, row.model, row.size, Demand(500, 5.0, 0.1), Terms(HEADROOM))
+    rows = [*words.stream_rows(found), *words.box_rows(found)]
+    told = "\n".join(f"- {line}" for line in words.assumptions(found))
+    return f"**{words.headline(found)}**\n\n{table(['', ''], [list(each) for each in rows])}\n\nassumed:\n\n{told}"
+
+
 def check(report: Mapping[str, Any], box: Box) -> dict[str, Any]:
     """What the plan says of a run of `afterimage bench streams`, beside what was measured there.
 
@@ -51,7 +63,7 @@ def check(report: Mapping[str, Any], box: Box) -> dict[str, Any]:
     """
     seen, fps = report["activity"], report["fps_asked"]
     demand = Demand(1, fps, seen["mean"], max(1.0, seen["peak"]), report["frame"], keyframe_every_s=1e9)
-    found = plan(box, report["model"], report["size"], demand, Terms(0.15, spare=0))
+    found = plan(box, report["model"], report["size"], demand, Terms(HEADROOM, spare=0))
     largest = max((run for run in report["runs"] if run["fits"]), key=lambda run: run["streams"], default=None)
     chosen = largest or report["runs"][0]
     return {

@@ -119,10 +119,12 @@ class Places:
         over for being full."""
         if self.at[stream] >= 0:
             raise WrongPlace(f"stream {stream} is on box {self.at[stream]} already")
-        first, row = self.first(stream), self.order[stream]
         may = self.open & (self._shut_s <= now)
         if self.most is not None:
             may &= self._counts < self.most
+        if not may.any():
+            return -1, True
+        first, row = self.first(stream), self.order[stream]
         for box in map(int, row[may[row]]):
             if self.has_room(box, now):
                 self._on[box].add(stream)

@@ -35,7 +35,7 @@ class Trouble:
     update_s: float = 10.0
     pause_s: float = 15.0
     home_every_s: float = 0.5
-    retry_s: tuple[float, float] = (5.0, 15.0)
+    retry_s: tuple[float, float] = (10.0, 30.0)
     churn_s: float = 12 * 3600.0
     churn_away_s: float = 600.0
 

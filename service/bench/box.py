@@ -160,7 +160,8 @@ class _Subject:
         """What was found."""
         return Partial(
             share=round(statistics.median(self.shares), 4), ms=_median(self.jpeg_ms), tiles_ms=_median(self.tiles_ms),
-            work=round(min(1.0, statistics.median(self.works)), 4), jpeg_bytes=round(statistics.mean(map(len, self.jpegs))),
+            work=round(min(1.0, statistics.median(self.works)), 4),
+            jpeg_bytes=round(statistics.mean(map(len, self.jpegs))),
             tiles_bytes=round(statistics.mean(self.tiles_bytes)),
         )  # fmt: skip
 

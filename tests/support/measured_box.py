@@ -10,7 +10,7 @@ MIB = 1 << 20
 
 
 def model_row(**fields: Any) -> dict[str, Any]:
-    """A model whose frames cost 2 ms still, 4 ms at a tenth, 8 ms at half, 20 ms whole, nothing more beside each other."""
+    """A model whose frames cost 2 ms still, 4 ms at a tenth, 8 ms at half, 20 ms whole, beside others as alone."""
     return {
         "model": "people", "size": "640x384", "keyframe_ms": 20.0, "refresh_ms": 0.001, "still_ms": 2.0,
         "still_tiles_ms": 1.0,

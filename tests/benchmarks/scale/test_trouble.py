@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -44,5 +45,5 @@ def test_an_update_takes_every_box_once_and_one_group_at_a_time() -> None:
     found = updates(trouble, 45, START)
     assert [box for each in found for box in each.boxes] == list(range(45))
     assert all(each.told for each in found)
-    assert all(later.at_s >= each.at_s + each.away_s for each, later in zip(found, found[1:], strict=False))
+    assert all(later.at_s >= each.at_s + each.away_s for each, later in pairwise(found))
     assert updates(replace(trouble, update_at_s=None), 45, START) == []

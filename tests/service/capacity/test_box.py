@@ -75,9 +75,9 @@ def test_nonsense_is_refused_in_words(tmp_path: Path, fields: dict, said: str) -
 
 def test_a_file_that_is_no_json_and_one_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(BoxError, match="not a measured box: invalid JSON"):
+    with pytest.raises(BoxError, match=r"not a measured box: invalid JSON"):
         read_box(tmp_path / "text")
-    with pytest.raises(BoxError, match="no such file$"):
+    with pytest.raises(BoxError, match=r"no such file$"):
         read_box(tmp_path / "missing.json")
     monkeypatch.setenv("AFTERIMAGE_CACHE_DIR", str(tmp_path))
     assert default_path() == tmp_path / "box.json"
