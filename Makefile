@@ -9,7 +9,7 @@ PORT ?= 8000
 # Of the tests; 0: all in the process that `make` starts.
 PROCESSES ?= 2
 
-.PHONY: setup run test test-aarch64 soak lint format bench lock clean
+.PHONY: setup run test test-aarch64 soak lint format bench scale lock clean
 
 setup: $(READY)
 
@@ -79,6 +79,26 @@ bench: setup
 			--json $$name.json --html $$name.html || exit 1; \
 	done
 	$(BIN)/python -m service.bench.document docs/performance.md $(BENCH)/dense-*.json $(BENCH)/video-*.json
+
+# Measures this machine as a kind of box, checks `afterimage plan` against cameras that it really serves, lives through the days of
+# benchmarks/scale, and writes SCALE_BOX, docs/scale.svg and the measured sections of docs/scale.md. Takes about fifteen minutes
+# of a machine that does nothing else; SCALE_BOX=benchmarks/scale/boxes/NAME.json for another kind of box.
+SCALE := build/scale
+SCALE_BOX ?= benchmarks/scale/boxes/amd-epyc-25-1-2-cores.json
+SCALE_SIZE := 640x384
+SCALE_MODELS := people $(wildcard $(BENCH_DATA)/models/yolox_nano.onnx)
+SCALE_CLIPS := scene $(wildcard $(foreach clip,intel_one-by-one-person-detection.mp4 intel_bottle-detection.mp4 \
+	intel_asl_walk.mkv,$(BENCH_DATA)/videos/$(clip)))
+scale: setup
+	mkdir -p $(SCALE)
+	rm -f $(SCALE)/check-*.json
+	$(BIN)/afterimage bench box $(SCALE_MODELS) --size $(SCALE_SIZE) --cold --json $(SCALE_BOX)
+	for fps in 5 15; do for clip in $(SCALE_CLIPS); do \
+		$(BIN)/afterimage bench streams people $$clip --size $(SCALE_SIZE) --start 100 --fps $$fps \
+			--json $(SCALE)/check-$$fps-$$(basename $$clip).json || exit 1; \
+	done; done
+	$(BIN)/python -m benchmarks.scale $(SCALE_BOX) --size $(SCALE_SIZE) --json $(SCALE)/days.json \
+		--svg docs/scale.svg --doc docs/scale.md $$(for file in $(SCALE)/check-*.json; do echo --check $$file; done)
 
 # Refresh the lock file from pyproject.toml (the only target that resolves versions). Left out is the build of OpenCV that
 # `trackers` asks for: it needs a graphical desktop's libraries, and lies where the headless one does.
