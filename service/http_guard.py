@@ -19,6 +19,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 
 from service.access import peer_name
+from service.room import Room
 from service.settings import Settings
 
 log = logging.getLogger("afterimage.http")
@@ -32,6 +33,8 @@ MAX_HEADER_BYTES = 4096
 MAX_HEAD_BYTES = 32 << 10
 MAX_FRAGMENTS = 1024
 """Of one WebSocket message: empty ones take memory, and no limit on bytes counts them."""
+LOOK_BYTES = 512 << 10
+"""Of one WebSocket message, after which it is asked whether there is memory for more."""
 ABORT_S = 5.0
 """A peer that takes no data is cut off so long after its connection was closed."""
 
@@ -41,6 +44,7 @@ class Gate:
 
     def __init__(self, settings: Settings) -> None:
         self.header_timeout_s = settings.header_timeout_s
+        self.room = Room()
         self._most = settings.max_connections
         self._most_per_peer = settings.max_connections_per_peer
         self._proxies = [ipaddress.ip_network(proxy) for proxy in settings.trusted_proxies]
@@ -219,10 +223,14 @@ class GuardedHttp(HttpToolsProtocol):
 
 
 class GuardedWebSocket(WebSocketsSansIOProtocol):
-    """uvicorn's protocol, counted, with a bound on fragments and on what a peer that does not read makes us keep."""
+    """uvicorn's protocol, counted, with a bound on fragments and on what a peer that does not read makes us keep.
+
+    A message that is large, and comes while memory is short, ends the connection with 1013.
+    """
 
     gate: Gate
     _host = ""
+    _unlooked_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Remember whose it is: a transport of TLS does not tell any more once it was aborted."""
@@ -233,6 +241,22 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         """Count it out."""
         self.gate.leave(self._host)
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what comes, while there is memory for it."""
+        self._unlooked_bytes += len(data)
+        if self._unlooked_bytes > LOOK_BYTES and self.handshake_complete and not self.close_sent:
+            self._unlooked_bytes = 0
+            reason = self.gate.room.short()
+            if reason is not None:
+                self.conn.fail(1013, reason)
+                return self.handle_parser_exception()
+        super().data_received(data)
+
+    def send_receive_event_to_app(self) -> None:
+        """A message is whole."""
+        self._unlooked_bytes = 0
+        super().send_receive_event_to_app()
 
     def handle_cont(self, event: Frame) -> None:
         """Take a further piece of a message."""
