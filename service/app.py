@@ -63,6 +63,7 @@ def create_app(
     summary = "Video inference that computes only what changed"
     # Swagger's and ReDoc's pages run scripts of a foreign host; /openapi.json is there for tools that one trusts.
     app = _App(title=TITLE, summary=summary, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.room = room
     # A certificate of our own making is for today's network; the host's name, localhost too, has plain ports as well.
     app.strict_transport = not chosen.lan or chosen.tls_certificate is not None
     errors.install(app)

@@ -11,29 +11,41 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
+import numpy.typing as npt
 from numba.core import event
 
 import kernels
 
+
+def _end_with_parent() -> None:
+    while os.read(sys.stdin.fileno(), 1 << 10):
+        """Nobody writes there."""
+    os._exit(1)
+
+
 if __name__ == "__main__":  # before any kernel is made: they ask once where they are kept
     ORDER: dict[str, Any] = json.loads(sys.argv[1])
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     kernels.FOLDER = Path(ORDER["folder"])
     numba.config.CACHE_DIR = ORDER["folder"]
 
-from service.compiling import COMPILING, GO_ON
-from service.malloc import bound_pools
-from service.registry import Engine, Model, load
-from service.settings import ModelSource
+from service.compiling import COMPILING, GO_ON  # noqa: E402
+from service.malloc import bound_pools  # noqa: E402
+from service.registry import Engine, Model, load  # noqa: E402
+from service.settings import ModelSource  # noqa: E402
 
 STEP_PX = 4
-NOISE = 6
+NOISE = 2
 BRIGHTER = 1.15
-FRAMES = 24
+DIFFERENT = 12
+FRAMES = 40
+"""More than a stream counts noise in, before it sets its limits anew (`cache.noise`)."""
 
 
 class Bound(event.Listener):  # type: ignore[misc]  # numba has no types
@@ -61,32 +73,39 @@ def held_bytes(statm: Path = Path("/proc/self/statm")) -> int:
 
 
 def exercise(model: Model) -> None:
-    """Run what frames of a stream may need: still, noisy, brighter, moved and new pictures, alone and together."""
-    width, height = model.size
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(40, 200, (height // 8 + 1, width // 8 + 1, model.spec.channels), dtype=np.uint8)
-    picture = coarse.repeat(8, 0).repeat(8, 1)[:height, :width].copy()
+    """Run what frames of a stream may need: new, changed, noisy, brighter and moved pictures, alone and together."""
     session, others = model.open_session(), [model.open_session() for _ in range(2)]
-    for number in range(FRAMES):
-        noisy = picture.astype(np.int16) + rng.integers(-NOISE, NOISE + 1, picture.shape)
-        frame = np.clip(noisy, 0, 255).astype(np.uint8)
-        if number % 6 == 3:
-            frame = np.clip(frame * BRIGHTER, 0, 255).astype(np.uint8)
-        elif number % 6 == 5:
-            picture = np.roll(picture, (STEP_PX, STEP_PX), (0, 1))
-        else:
-            frame[: height // 3, : width // 3] = 30 + 5 * number
+    together = model.together
+    for number, frame in enumerate(pictures(*model.size, model.spec.channels)):
         session.push(frame, number / 10)
-        together = model.together
-        if together is not None and together.limit > 1:
+        if together is not None and together.limit > 1 and number < DIFFERENT:
             together.push(others, [frame, frame.copy()])
     if model.auditable:
-        model.open_dense().push(picture)
+        model.open_dense().push(frame)
+
+
+def pictures(width: int, height: int, channels: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """uint8[height, width, channels]: `DIFFERENT` pictures of one scene, then the last one again and again."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(40, 200, (height // 8 + 1, width // 8 + 1, channels), dtype=np.uint8)
+    scene = coarse.repeat(8, 0).repeat(8, 1)[:height, :width].copy()
+    for number in range(FRAMES):
+        frame, kind = scene.copy(), number % 6 if number < DIFFERENT else 0
+        if kind == 1:
+            frame[: height // 3, : width // 3] = 30 + 5 * number
+        elif kind in (2, 4):
+            noise = rng.integers(-NOISE, NOISE + 1, frame.shape)
+            frame = np.clip(frame.astype(np.int16) + noise, 0, 255).astype(np.uint8)
+        elif kind == 3:
+            frame = np.clip(frame * BRIGHTER, 0, 255).astype(np.uint8)
+        elif kind == 5:
+            scene = np.roll(scene, (STEP_PX, STEP_PX), (0, 1))
+            frame = scene.copy()
+        yield frame
 
 
 def main(order: dict[str, Any]) -> None:
     """Load the model, and run it until nothing is left to compile."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(OSError):  # where memory ends all the same, it is this process that goes
         Path("/proc/self/oom_score_adj").write_text("1000")
     bound_pools()
@@ -94,12 +113,6 @@ def main(order: dict[str, Any]) -> None:
     model = load(order["name"], ModelSource.model_validate(order["source"]), Engine(**order["engine"]))
     model.warm()
     exercise(model)
-
-
-def _end_with_parent() -> None:
-    while os.read(sys.stdin.fileno(), 1 << 10):
-        """Nobody writes there."""
-    os._exit(1)
 
 
 if __name__ == "__main__":

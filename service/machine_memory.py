@@ -78,10 +78,10 @@ def _limited(root: Path) -> list[tuple[MemoryLimit, int]]:
         stated = [(group.number(name), name) for name in _LIMITS[group.version]]
         statistics = group.statistics("memory.stat")
         stated.append((statistics.get(_ABOVE), f"{_ABOVE} in memory.stat"))
-        limits = [(most, name) for most, name in stated if most is not None and most < UNLIMITED]
+        limits = [MemoryLimit(most, name) for most, name in stated if most is not None and most < UNLIMITED]
         if limits:
-            most, name = min(limits)
-            limit = MemoryLimit(most, f"{name} of the control group {group.path}")
+            tightest = min(limits, key=lambda limit: limit.nbytes)  # of equal ones the first
+            limit = MemoryLimit(tightest.nbytes, f"{tightest.source} of the control group {group.path}")
             found.append((limit, max(0, now - _reclaimable(group, statistics))))
     return found
 

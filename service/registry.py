@@ -31,7 +31,7 @@ from service.entry import Entry, ModelState, describe
 from service.families import Family, FamilyError, Size
 from service.model_spec import ModelSpec, SpecError
 from service.opened import OpenedModel, open_model
-from service.room import lacking
+from service.room import Room
 from service.settings import ModelSource, Settings
 
 log = logging.getLogger("afterimage.registry")
@@ -323,7 +323,7 @@ def load(name: str, source: ModelSource, engine: Engine = FLOAT32) -> Model:
 
 def admit(name: str, nbytes: int, what: str) -> None:
     """Raise NoMemory where so many bytes are not left."""
-    if (reason := lacking(nbytes, what)) is not None:
+    if (reason := Room().lacks(nbytes, what)) is not None:
         raise NoMemory(f"{name}: {reason}")
 
 

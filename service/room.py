@@ -13,16 +13,19 @@ from contextlib import contextmanager
 
 from service.admission import Overloaded
 from service.machine_memory import available_bytes
+from service.malloc import give_back
 
 LEFT_BYTES = 32 << 20
 """What images and bodies leave free."""
-LAST_BYTES = 16 << 20
+LAST_BYTES = 24 << 20
 """With less than this nothing large is read any more."""
 SMALL_BYTES = 1 << 20
 """So little is not asked for: that is what is left free for."""
 LARGE_BYTES = 16 << 20
 """Before so much is granted the kernel is asked anew."""
 FRESH_S = 0.1
+GIVE_BACK_S = 1.0
+"""Between two times that the C library is made to give back what it keeps, which takes milliseconds."""
 
 
 class NoRoom(Overloaded):
@@ -30,15 +33,20 @@ class NoRoom(Overloaded):
 
 
 class Room:
-    """What may still be taken. available : bytes, None where that is not known: then all is granted."""
+    """What may still be taken.
+
+    available : bytes, None where that is not known: then all is granted; None asks the machine.
+    """
 
     def __init__(
-        self,
-        available: Callable[[], int | None] = available_bytes,
-        clock: Callable[[], float] = time.monotonic,
+        self, available: Callable[[], int | None] | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._available, self._clock = available, clock
+        self._available = (lambda: available_bytes()) if available is None else available
+        self._clock = clock
+        self.beside: Callable[[], int] = lambda: 0
+        """Bytes that somebody else has granted and that are not taken yet."""
         self._promised = 0
+        self._gave = float("-inf")
         self._looked: tuple[float, int | None] = (float("-inf"), None)
         self._lock = threading.Lock()
 
@@ -52,9 +60,8 @@ class Room:
             yield
             return
         with self._lock:
-            left = self._left(fresh=nbytes >= LARGE_BYTES)
-            if left is not None and nbytes + LEFT_BYTES > left:
-                raise NoRoom(_words(nbytes, LEFT_BYTES, what, left))
+            if (reason := self._lacks(nbytes, what, LEFT_BYTES, fresh=nbytes >= LARGE_BYTES)) is not None:
+                raise NoRoom(reason)
             self._promised += nbytes
         try:
             yield
@@ -65,27 +72,35 @@ class Room:
     def short(self) -> str | None:
         """Why nothing large should be read now, with figures; None if it may."""
         with self._lock:
-            left = self._left(fresh=True)
+            left = self._left(LAST_BYTES, fresh=True)
         if left is None or left >= LAST_BYTES:
             return None
         return f"expected {LAST_BYTES >> 20} MiB of memory free for messages, {left >> 20} MiB are left"
 
-    def _left(self, *, fresh: bool) -> int | None:
+    def lacks(self, nbytes: int, what: str, *, spare: int = LEFT_BYTES) -> str | None:
+        """Why so many bytes should not be taken now, with figures; None if they may.
+
+        spare : bytes that are to stay free.
+        """
+        with self._lock:
+            return self._lacks(nbytes, what, spare, fresh=True)
+
+    def _lacks(self, nbytes: int, what: str, spare: int, *, fresh: bool) -> str | None:
+        left = self._left(nbytes + spare, fresh=fresh)
+        return None if left is None or nbytes + spare <= left else _words(nbytes, spare, what, left)
+
+    def _left(self, needed: int, *, fresh: bool) -> int | None:
+        """What is left; where that is less than is needed, after what was freed has been given back."""
         at, left = self._looked
-        now = self._clock()
+        now, promised = self._clock(), self._promised + self.beside()
         if fresh or now - at >= FRESH_S:
             left = self._available()
+            if left is not None and left - promised < needed and now - self._gave >= GIVE_BACK_S:
+                self._gave = now
+                give_back()
+                left = self._available()
             self._looked = now, left
-        return None if left is None else max(0, left - self._promised)
-
-
-def lacking(nbytes: int, what: str, *, spare: int = LEFT_BYTES) -> str | None:
-    """Why so many bytes should not be taken now, with figures; None if they may, or nothing is known.
-
-    spare : bytes that are to stay free.
-    """
-    left = available_bytes()
-    return None if left is None or nbytes + spare <= left else _words(nbytes, spare, what, left)
+        return None if left is None else max(0, left - promised)
 
 
 def _words(nbytes: int, spare: int, what: str, left: int) -> str:

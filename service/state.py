@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -42,7 +43,7 @@ from service.pacing import slower
 from service.pipeline import FramePipeline
 from service.placement import Alone, Placement
 from service.registry import Model, ModelFailed, ModelRegistry, UnknownModel
-from service.room import Room, lacking
+from service.room import Room
 from service.scheduler import Group, Lane, Scheduler
 from service.settings import Settings
 from service.single import Seat, compute
@@ -117,6 +118,8 @@ class Service:
         )
         self.admission = Admission(settings.workers, settings.headroom)
         self.caches = Caches(cache_bytes(settings), self._models_bytes)
+        self.room.beside = lambda: self.caches.unfilled_bytes
+        self._opening = threading.Lock()
         self.connections: set[Connection] = set()
         self.seats: dict[str, Seat] = {}
         self.life = ModelLife(self)
@@ -205,11 +208,12 @@ class Service:
         """
         model = self.registry.get(model_name)
         model.ready()
-        if (reason := self._lacks_memory(model)) is not None:
-            raise Overloaded(reason)
-        audits_of = self.auditor.stream if audited else (lambda model: None)
-        pipeline = FramePipeline(model, None, self.limits, audits_of(model), self.caches, audits_of)
-        pipeline.open()
+        with self._opening:  # what one was granted the next one must see
+            if (reason := self._lacks_memory(model)) is not None:
+                raise Overloaded(reason)
+            audits_of = self.auditor.stream if audited else (lambda model: None)
+            pipeline = FramePipeline(model, None, self.limits, audits_of(model), self.caches, audits_of)
+            pipeline.open()
         return pipeline
 
     def promised_fps(self, max_fps: float | None) -> float:
@@ -290,7 +294,7 @@ class Service:
         reason = self.caches.refuse(model.memory.stream, quiet_s=QUIET_S, spare=spare)
         if reason is not None:
             return reason
-        return lacking(model.memory.stream, f"one more stream of {model.name}", spare=RESERVE_BYTES)
+        return self.room.lacks(model.memory.stream, f"one more stream of {model.name}", spare=RESERVE_BYTES)
 
     def _free(self, stream: Stream) -> None:
         if stream.lane is not None:
