@@ -45,7 +45,7 @@ from service.metrics import Cause
 from service.outbox import Outbox
 from service.pacing import Pace, slower
 from service.reference import TILE_PX, Reference
-from service.registry import ModelFailed, UnknownModel
+from service.registry import ModelFailed, NoMemory, UnknownModel
 from service.state import Service
 from service.streams import NotAuthorised, Stream, StreamBusy, TooManyStreams
 from service.threads import in_thread
@@ -234,6 +234,8 @@ class StreamConnection:
             raise self._refuse(ErrorCode.UNAUTHORIZED, str(error), CloseCode.UNAUTHORIZED) from None
         except UnknownModel as error:
             raise self._refuse(ErrorCode.UNKNOWN_MODEL, str(error), CloseCode.UNAUTHORIZED) from None
+        except NoMemory as error:
+            raise self._refuse(ErrorCode.OVERLOADED, str(error), CloseCode.OVERLOADED) from None
         except ModelFailed as error:
             raise self._refuse(ErrorCode.MODEL_FAILED, str(error), CloseCode.UNAUTHORIZED) from None
         except TrackingUnavailable as error:

@@ -40,7 +40,7 @@ def make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     that stale frames pile up at the sender, who sees it, and not here; `ws_max_queue` says the same to the
     other implementation. Deflate would only burn CPU on JPEG, and let small messages become large ones.
     """
-    http, websocket = guarded(Gate(settings))
+    http, websocket = guarded(Gate(settings, app.state.room))
     return uvicorn.Config(
         app,
         host=settings.host,

@@ -21,8 +21,8 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from cache.team import available_cores
 from service.ingest.address import parse as parse_address
+from service.machine_cpus import default_threads
 
 ENV_PREFIX = "AFTERIMAGE_"
 EVERYWHERE = ("0.0.0.0", "::")
@@ -192,15 +192,15 @@ class Settings(BaseSettings):
     )
 
     workers: int = Field(
-        default_factory=lambda: min(8, available_cores()),
-        json_schema_extra={"shown_default": "as many as there are cores, 8 at most"},
+        default_factory=default_threads,
+        json_schema_extra={"shown_default": "as many as the machine or container has cores, 8 at most"},
         ge=1,
         le=64,
         description="inference threads: streams that are computed at the same time",
     )
     threads: int = Field(
-        default_factory=lambda: min(8, available_cores()),
-        json_schema_extra={"shown_default": "as many as there are cores, 8 at most"},
+        default_factory=default_threads,
+        json_schema_extra={"shown_default": "as many as the machine or container has cores, 8 at most"},
         ge=1,
         le=64,
         description="cores that one frame may use while no other frame is under way",
@@ -294,7 +294,8 @@ class Settings(BaseSettings):
     cache_bytes: Bytes | None = Field(
         default=None,
         ge=1 << 20,
-        description="models and what streams have cached, at most; None: half of the machine's or container's memory",
+        description="models and what streams have cached, at most; None: half of the machine's or container's memory,"
+        " and less where that would leave less than 256 MiB",
     )
 
     max_message_bytes: Bytes = Field(

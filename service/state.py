@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import cv2
@@ -30,7 +32,10 @@ from service.errors import Problem, overloaded
 from service.ingest.feeds import Feeds
 from service.jobs import FrameJob, compute_together
 from service.life import ModelLife
-from service.machine_memory import available_bytes, limit_bytes
+from service.limits import Watch as LimitsWatch
+from service.limits import default_cache_bytes
+from service.machine_cpus import cores
+from service.machine_memory import limit_bytes
 from service.metrics import Metrics
 from service.mqtt.bridge import Bridge
 from service.mqtt.link import Link
@@ -38,6 +43,7 @@ from service.pacing import slower
 from service.pipeline import FramePipeline
 from service.placement import Alone, Placement
 from service.registry import Model, ModelFailed, ModelRegistry, UnknownModel
+from service.room import Room
 from service.scheduler import Group, Lane, Scheduler
 from service.settings import Settings
 from service.single import Seat, compute
@@ -53,12 +59,14 @@ from service.watch import Watch
 log = logging.getLogger("afterimage.service")
 
 SWEEP_S = 1.0
-CACHE_SHARE = 0.5
-"""Of the memory there is, for models and streams, where the settings do not say."""
 QUIET_S = 10.0
 """A stream that was used within so many seconds is not freed for a new one."""
 RESERVE_BYTES = 64 << 20
 """Left free when a session is made: for images under way, and for what ONNX Runtime takes."""
+LOOK_S = 10.0
+"""Between two looks at the limits of the container."""
+QUICK_THREADS = 4
+"""Beside one for each core, for what is quick and would hold up the event loop: files, annotated pictures."""
 FLUSH_S = 2.0
 """For sending the spans that wait when the service stops."""
 
@@ -78,7 +86,7 @@ class Service:
     """Started and stopped by the app's lifespan; reached as `app.state.service`.
 
     traces : None for none; closed with the service. meter : None for the machine's own. link : to an MQTT broker, not
-    started; None for none
+    started; None for none. room : for what is under way; None for one of its own.
     """
 
     def __init__(
@@ -89,8 +97,11 @@ class Service:
         meter: Meter | None = None,
         link: Link | None = None,
         placement: Placement | None = None,
+        room: Room | None = None,
     ) -> None:
         self.settings = settings
+        self.room = Room() if room is None else room
+        self.found = LimitsWatch(settings)
         self.placement: Placement = Alone() if placement is None else placement
         self.registry = registry
         self.access = Access(settings)
@@ -107,6 +118,8 @@ class Service:
         )
         self.admission = Admission(settings.workers, settings.headroom)
         self.caches = Caches(cache_bytes(settings), self._models_bytes)
+        self.room.beside = lambda: self.caches.unfilled_bytes
+        self._opening = threading.Lock()
         self.connections: set[Connection] = set()
         self.seats: dict[str, Seat] = {}
         self.life = ModelLife(self)
@@ -119,13 +132,14 @@ class Service:
         self.tickets = Tickets()
         self.mqtt = None if link is None else Bridge(settings, link, self.viewing)
         self.feeds = Feeds(self)
-        self.limits = Limits(max_bytes=settings.max_message_bytes, max_pixels=settings.max_pixels)
+        self.limits = Limits(max_bytes=settings.max_message_bytes, max_pixels=settings.max_pixels, room=self.room.hold)
         self.watch = Watch(Metrics(), traces)
         self.meter = meter if meter is not None else Meter()
         register_machine(self.watch.metrics.registry, self.meter)
         self.draining = False
         self.warm = False
         self.warm_error: str | None = None
+        self._looked = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
         self._drained: asyncio.Task[None] | None = None
 
@@ -151,6 +165,9 @@ class Service:
     async def start(self) -> None:
         """Start the workers, and warm the default model in the background."""
         cv2.setNumThreads(1)  # the workers are as many as there are cores
+        threads = ThreadPoolExecutor(cores().threads + QUICK_THREADS, "afterimage-quick")
+        asyncio.get_running_loop().set_default_executor(threads)  # asyncio's own has a thread for each core of the host
+        await asyncio.to_thread(self.found.begin)
         self.scheduler.start()
         if self.mqtt is not None:
             self.mqtt.start()
@@ -191,11 +208,12 @@ class Service:
         """
         model = self.registry.get(model_name)
         model.ready()
-        if (reason := self._lacks_memory(model)) is not None:
-            raise Overloaded(reason)
-        audits_of = self.auditor.stream if audited else (lambda model: None)
-        pipeline = FramePipeline(model, None, self.limits, audits_of(model), self.caches, audits_of)
-        pipeline.open()
+        with self._opening:  # what one was granted the next one must see
+            if (reason := self._lacks_memory(model)) is not None:
+                raise Overloaded(reason)
+            audits_of = self.auditor.stream if audited else (lambda model: None)
+            pipeline = FramePipeline(model, None, self.limits, audits_of(model), self.caches, audits_of)
+            pipeline.open()
         return pipeline
 
     def promised_fps(self, max_fps: float | None) -> float:
@@ -227,6 +245,10 @@ class Service:
         if reason is not None or pipeline is None or pipeline.held_bytes:
             return reason
         return self._lacks_memory(pipeline.model)
+
+    def refuse_model(self, model: Model) -> str | None:
+        """Why a model that was just loaded is too much beside what is served, with figures; None if it is not."""
+        return self._lacks_memory(model)
 
     def group(self, model: Model) -> Group[FrameJob] | None:
         """What lanes of streams of a model have in common; None where its frames are not computed together."""
@@ -272,10 +294,7 @@ class Service:
         reason = self.caches.refuse(model.memory.stream, quiet_s=QUIET_S, spare=spare)
         if reason is not None:
             return reason
-        left, needed = available_bytes(), model.memory.stream + RESERVE_BYTES
-        if left is None or needed <= left:
-            return None
-        return f"expected {needed >> 20} MiB of memory for one more stream of {model.name}, {left >> 20} MiB are left"
+        return self.room.lacks(model.memory.stream, f"one more stream of {model.name}", spare=RESERVE_BYTES)
 
     def _free(self, stream: Stream) -> None:
         if stream.lane is not None:
@@ -321,6 +340,9 @@ class Service:
         self._end_orphans()
         self.auditor.sweep()
         self.admission.forget(self.registry.names())
+        if time.monotonic() - self._looked > LOOK_S:
+            self._looked = time.monotonic()
+            await asyncio.to_thread(self.found.look)
         if self.meter.known:
             await asyncio.to_thread(self.meter.read)  # often enough for a counter that goes round
         if self.mqtt is not None:
@@ -359,7 +381,7 @@ def cache_bytes(settings: Settings) -> int | None:
     if settings.cache_bytes is not None:
         return settings.cache_bytes
     limit = limit_bytes()
-    return None if limit is None else int(limit * CACHE_SHARE)
+    return None if limit is None else default_cache_bytes(limit)
 
 
 def service_of(connection: HTTPConnection) -> Service:

@@ -101,11 +101,13 @@ def test_no_session_is_made_where_the_machine_has_no_memory_left(make_client, mo
     client = make_client(engine.model())
     service = client.app.state.service
     for left, refused in ((164 << 20, False), (163 << 20, True), (None, False)):
-        monkeypatch.setattr("service.state.available_bytes", lambda left=left: left)
+        monkeypatch.setattr("service.room.available_bytes", lambda left=left: left)
         reason = service.refuse_stream("fake", 5.0)
         assert (reason is not None) == refused
         if reason is not None:
-            assert reason == "expected 164 MiB of memory for one more stream of fake, 163 MiB are left"
+            assert (
+                reason == "expected 100 MiB of memory for one more stream of fake and 64 MiB to spare, 163 MiB are left"
+            )
             with pytest.raises(Overloaded, match="163 MiB are left"):
                 service.make_pipeline("fake")
             assert client.post("/v1/streams").status_code == 503
@@ -128,7 +130,7 @@ def test_frames_go_together_where_engine_and_settings_say_so(make_client) -> Non
 
 
 def test_nothing_is_refused_where_admission_is_off(make_client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.state.available_bytes", lambda: 0)
+    monkeypatch.setattr("service.room.available_bytes", lambda: 0)
     engine = FakeEngine(stream_bytes=1 << 20)
     service = make_client(engine.model(), admission=False).app.state.service
     assert (service.refuse_stream("fake", 1000.0), service.refuse_image("fake")) == (None, None)
