@@ -9,12 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from clients.wire import CloseCode
 from service.access import too_many
+from service.admission import Overloaded
 from service.errors import Problem, overloaded
 from service.keys import Scope
+from service.placement import ws_url
 from service.registry import UnknownModel
 from service.routes.guards import caller_of, offered_key, own_origin, require_infer
-from service.state import service_of
+from service.state import Service, service_of
 from service.streams import Stream, TooManyOwned, TooManyStreams
+from service.token_store import KeptStream
 
 router = APIRouter(prefix="/v1/streams", tags=["streams"], dependencies=[Depends(own_origin)])
 
@@ -69,25 +72,41 @@ async def create_stream(request: Request, wanted: Annotated[NewStream | None, Bo
         raise overloaded("the server is shutting down", service.settings.retry_after_ms)
     try:
         model = service.registry.resolve(wanted.model if wanted else None)
-        promised_fps = service.promised_fps(None)
-        too_much = service.refuse_stream(model, promised_fps)
-        if too_much is not None:
-            raise overloaded(too_much, service.settings.retry_after_ms)
-        stream, token = service.streams.create(model, wanted.resume_s if wanted else None, owner=caller_of(request).key)
-        stream.demand.promised_fps = promised_fps
+        kept, token = service.streams.draft(model, wanted.resume_s if wanted else None, owner=caller_of(request).key)
+        address = await _settle(service, kept, model)
     except UnknownModel as error:
         raise Problem(404, "unknown_model", str(error)) from None
     except TooManyOwned as error:
         raise too_many("too_many_streams", str(error), 1.0) from None
-    except TooManyStreams as error:
+    except (TooManyStreams, Overloaded) as error:
         raise overloaded(str(error), service.settings.retry_after_ms) from None
-    scheme = "wss" if request.url.scheme == "https" else "ws"
+    base = f"{request.url.scheme}://{request.url.netloc}" if address is None else address
     return CreatedStream(
-        stream_id=stream.id,
-        ws_url=f"{scheme}://{request.url.netloc}/v1/streams/{stream.id}/ws",
+        stream_id=kept.id,
+        ws_url=ws_url(base, kept.id),
         token=token,
-        resume_s=stream.resume_s,
+        resume_s=kept.resume_s,
     )
+
+
+async def _settle(service: Service, kept: KeptStream, model: str) -> str | None:
+    """Have a new stream counted, and keep it where it belongs: the address of another member, or None for here.
+
+    Raises TooManyStreams, or Overloaded with figures.
+    """
+    await service.placement.make(kept)
+    address = service.placement.address(kept.id)
+    if address is None:
+        try:
+            promised_fps = service.promised_fps(None)
+            too_much = service.refuse_stream(model, promised_fps)
+            if too_much is not None:
+                raise Overloaded(too_much)
+            service.streams.adopt(kept).demand.promised_fps = promised_fps
+        except (TooManyStreams, Overloaded):
+            service.placement.release(kept.id)
+            raise
+    return address
 
 
 @router.get("", summary="List the streams", dependencies=[Depends(require_infer)])
