@@ -12,20 +12,22 @@ from service.access import too_many
 from service.admission import Overloaded
 from service.errors import Problem, overloaded
 from service.keys import Scope
-from service.placement import ws_url
+from service.placement import Alone, ws_url
 from service.registry import UnknownModel
 from service.routes.guards import caller_of, offered_key, own_origin, require_infer
 from service.state import Service, service_of
-from service.streams import Stream, TooManyOwned, TooManyStreams
+from service.streams import STREAM_ID, Stream, TooManyOwned, TooManyStreams
 from service.token_store import KeptStream
 
 router = APIRouter(prefix="/v1/streams", tags=["streams"], dependencies=[Depends(own_origin)])
 
 _ONE: dict[int | str, dict[str, Any]] = {
+    307: {"description": "It belongs to another member of the cluster: `Location` is there"},
     401: {"description": "The token or key is missing or wrong"},
     403: {"description": "Another key's, or anonymous streams are off"},
     404: {"description": "No such stream"},
     429: {"description": "Too fast"},
+    503: {"description": "The other members of the cluster do not answer"},
 }
 _DELETE: dict[int | str, dict[str, Any]] = {**_ONE, 409: {"description": "A camera of the server's configuration"}}
 
@@ -126,14 +128,14 @@ async def list_streams(request: Request) -> dict[str, list[dict[str, Any]]]:
 @router.get("/{stream_id}", summary="State and figures of a stream", responses=_ONE)
 async def get_stream(request: Request, stream_id: str) -> dict[str, Any]:
     """Needs the stream's token, or the key that made it, if it has one."""
-    return authorised(request, stream_id).describe()
+    return (await authorised(request, stream_id)).describe()
 
 
 @router.delete("/{stream_id}", status_code=204, summary="Forget a stream", responses=_DELETE)
 async def delete_stream(request: Request, stream_id: str) -> Response:
     """Free what is cached and close the connection with 1000. Needs what `GET` needs."""
     service = service_of(request)
-    stream = authorised(request, stream_id)
+    stream = await authorised(request, stream_id)
     if stream.source is not None:
         raise Problem(409, "configured", f"stream {stream_id!r} is a camera of the server's configuration, and stays")
     if stream.attachment is not None:
@@ -142,21 +144,39 @@ async def delete_stream(request: Request, stream_id: str) -> Response:
     return Response(status_code=204)
 
 
-def authorised(request: Request, stream_id: str, offered: str | None = None) -> Stream:
+async def authorised(request: Request, stream_id: str, offered: str | None = None) -> Stream:
     """The stream, for whoever has its token, its key or an admin's, or where anybody may use it. Raises Problem.
 
-    offered : token or key; None: that of the headers.
+    One that another member of the cluster has is a Problem 307, for those who might use it. offered : token or key;
+    None: that of the headers.
     """
     service, offered = service_of(request), offered or offered_key(request)
-    stream = service.streams.get(stream_id)
-    if stream is not None and stream.token is not None and stream.token.matches(offered):
-        service.access.pace(request, None)
+    stream, kept = service.streams.get(stream_id), None
+    if stream is None:
+        kept = await _sought(request, stream_id)
+    _permit(request, stream_id, Stream.of(kept) if stream is None and kept is not None else stream, offered)
+    if stream is None:
+        _send_elsewhere(request, stream_id)
+    if stream is not None:
         return stream
+    if kept is None:
+        raise Problem(404, "unknown_stream", f"no stream {stream_id[:64]!r}")
+    try:
+        return service.streams.adopt(kept)
+    except TooManyStreams as error:
+        raise overloaded(str(error), service.settings.retry_after_ms) from None
+
+
+def _permit(request: Request, stream_id: str, stream: Stream | None, offered: str | None) -> None:
+    """Raise Problem for whoever may not use the stream. stream : None where nothing is known of it"""
+    service = service_of(request)
+    if stream is not None and stream.token is not None and stream.token.matches(offered):
+        return service.access.pace(request, None)
     if stream is not None and stream.token is not None and service.access.keys is None:
         raise service.access.failed(request, offered)
     caller = service.access.permit(request, Scope.INFER, offered)
     if stream is None:
-        raise Problem(404, "unknown_stream", f"no stream {stream_id[:64]!r}")
+        return None
     owned = stream.owner is not None or stream.token is not None
     if owned and not caller.admin and (caller.key is None or stream.owner != caller.key):
         if caller.key is None:
@@ -164,4 +184,25 @@ def authorised(request: Request, stream_id: str, offered: str | None = None) -> 
         raise Problem(403, "forbidden", f"stream {stream_id[:64]!r} is not of this key")
     if not owned and caller.key is None and not service.access.anonymous:
         raise Problem(403, "forbidden", "anonymous streams are off")
-    return stream
+
+
+async def _sought(request: Request, stream_id: str) -> KeptStream | None:
+    """What other members know of a stream that is not here. Raises Problem, 429 where the caller asks too often."""
+    service = service_of(request)
+    if isinstance(service.placement, Alone) or not STREAM_ID.match(stream_id):
+        return None
+    service.access.pace(request, None)
+    try:
+        return await service.sought(stream_id)
+    except Overloaded as error:
+        raise overloaded(str(error), service.settings.retry_after_ms) from None
+
+
+def _send_elsewhere(request: Request, stream_id: str) -> None:
+    """Raise Problem 307 where the stream belongs to another member of the cluster."""
+    address = service_of(request).placement.address(stream_id) if STREAM_ID.match(stream_id) else None
+    if address is None:
+        return
+    path, query = f"/v1/streams/{stream_id}", request.url.query
+    there = f"{address}{path}{request.url.path.partition(path)[2]}{f'?{query}' if query else ''}"
+    raise Problem(307, "elsewhere", "another server of the cluster has the stream", headers={"Location": there})

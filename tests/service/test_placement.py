@@ -46,8 +46,7 @@ def closed(socket: ClientConnection) -> tuple[int, list[dict[str, Any]]]:
     """Read to the end: the close code, and what was said before."""
     said: list[dict[str, Any]] = []
     with pytest.raises(ConnectionClosed) as caught:
-        while True:
-            said.append(json.loads(socket.recv(10)))
+        said.extend(json.loads(text) for text in iter(lambda: socket.recv(10), None))
     return caught.value.rcvd.code, said
 
 
