@@ -359,9 +359,14 @@ def test_a_failed_frame_and_a_lost_connection_cost_one_whole_frame_each(
 def test_tls_needs_no_options(kind: str) -> None:
     """Nobody listens there; it gets as far as to find that out."""
     options = StreamOptions(reconnect=Reconnect(attempts=0))
-    with pytest.raises(ConnectionFailed) as caught:
+    url = "https://127.0.0.1:2"
+
+    def connect() -> None:
         if kind == "sync":
-            StreamClient("https://127.0.0.1:2", "door", options).connect()
+            StreamClient(url, "door", options).connect()
         else:
-            asyncio.run(AsyncStreamClient("https://127.0.0.1:2", "door", options).connect())
+            asyncio.run(AsyncStreamClient(url, "door", options).connect())
+
+    with pytest.raises(ConnectionFailed) as caught:
+        connect()
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)
