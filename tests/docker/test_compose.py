@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
+from cameras import rtsp_server, until
 from compose_file import EXAMPLE, FILE, FOLDER, VARIABLE, compose, example, fill
+from service_fakes import FakeEngine, make_registry, running_server
 
 from service import configuration
 from service.settings import Settings
@@ -190,3 +193,16 @@ def test_the_cameras_settings_are_settings() -> None:
     assert address == f"rtsp://camera{server['rtspAddress']}/{next(iter(server['paths']))}"
     mounts = compose({})["services"]["afterimage"]["volumes"]
     assert any(isinstance(one, dict) and one["target"] == "/etc/afterimage/camera.yaml" for one in mounts)
+
+
+def test_the_cameras_settings_have_a_camera_watched(tmp_path: Path, engine: FakeEngine) -> None:
+    """The same file with a real RTSP server in the place of the container."""
+    with rtsp_server() as camera:
+        text = (FOLDER / "camera/afterimage.yaml").read_text()
+        assert "camera:8554" in text
+        file = tmp_path / "camera.yaml"
+        file.write_text(text.replace("camera:8554", f"viewer:secret@127.0.0.1:{camera.port}"))
+        settings = configuration.load({"host": "127.0.0.1", "port": 0}, file=file).settings
+        with running_server(make_registry(engine.model()), settings) as server:
+            until(lambda: httpx.get(f"{server.url}/v1/streams/camera").json()["frames"]["results"] >= 3)
+            assert httpx.get(f"{server.url}/v1/streams/camera").json()["source"]["state"] == "live"
