@@ -106,7 +106,6 @@ def test_the_container_is_as_compose_has_it() -> None:
     container = quadlet["Container"]
     assert container["PublishPort"] == service["ports"][0]
     assert container["Exec"].split() == service["command"]
-    assert container["WorkingDir"] == service["working_dir"]
     assert container["Tmpfs"] in service["tmpfs"]
     assert container["DropCapability"].upper() == service["cap_drop"][0]
     assert (container["ReadOnly"], container["NoNewPrivileges"], container["Notify"]) == ("true", "true", "true")

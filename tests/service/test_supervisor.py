@@ -38,9 +38,7 @@ def heard(listener: socket.socket) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["path", "abstract"])
-def test_a_servers_life_is_told(
-    kind: str, tmp_path: Path, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_servers_life_is_told(kind: str, tmp_path: Path, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     address = str(tmp_path / "notify") if kind == "path" else ABSTRACT
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     with listening(address) as listener:
