@@ -21,6 +21,7 @@ from service.placement import Placement
 from service.registry import ModelRegistry
 from service.settings import EVERYWHERE, Settings, is_loopback
 from service.state import Service
+from service.supervisor import Supervisor
 from service.threads import in_thread
 
 if TYPE_CHECKING:
@@ -69,14 +70,20 @@ class Server(uvicorn.Server):
 
     hint : what is printed on stderr once the default model is warm, in lines that can be copied
     reception : of a server that speaks https; None for plain http
+    supervisor : hears when the default model is warm, and of the end
     """
 
     hint = ""
     reception: Reception | None = None
     _looking: asyncio.Task[None] | None = None
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.supervisor = Supervisor()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the app, then listen: as uvicorn does, or through doors that speak TLS."""
+        self.supervisor.starting()
         if self.reception is None or sockets is None:
             return await super().startup(sockets)
         await super().startup([])
@@ -85,7 +92,9 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Say once that the server is ready to be tried; whether to stop, as uvicorn decides."""
         service = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]
+        self.supervisor.alive(time.monotonic())
         if isinstance(service, Service) and service.warm:
+            self.supervisor.ready()
             if self.hint:
                 print(self.hint, file=sys.stderr, flush=True)  # a log handler may wrap it
                 self.hint = ""
@@ -100,6 +109,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, drain, then shut down as uvicorn does."""
+        self.supervisor.stopping()
         for server in self.servers:
             server.close()
         service = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]
