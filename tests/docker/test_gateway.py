@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from gateway import DOMAIN, HAPROXY, Cluster, running_cluster
+from gateway import DOMAIN, HAPROXY, Cluster, ask, running_cluster
 from service_fakes import image
 
 from clients.python import FrameResult, Policy, StreamClient, StreamOptions
@@ -162,7 +162,7 @@ def test_a_lost_gateway_costs_no_keyframe(cluster: Cluster, key: str) -> None:
 def test_metrics_are_for_nobody_beyond_the_gateway(cluster: Cluster, web: httpx.Client, path: str) -> None:
     refused = web.get(path)
     assert (refused.status_code, refused.json()["code"]) == (404, "not_found")
-    assert httpx.get(f"{cluster.pods[PODS[0]].url}/metrics").status_code == 200, "they are there"
+    assert ask(f"{cluster.pods[PODS[0]].url}/metrics").status_code == 200, "they are there"
 
 
 def test_models_are_not_changed_in_one_pod_of_several(web: httpx.Client) -> None:
@@ -185,11 +185,11 @@ def test_what_is_of_no_stream_goes_to_any_pod(cluster: Cluster, web: httpx.Clien
 
 def test_a_cluster_without_pods_says_so_and_is_not_ready(folder: Path, key: str) -> None:
     with running_cluster(folder, folder / "keys") as empty:
-        answer = httpx.get(f"{empty.url}/v1/models")
+        answer = ask(f"{empty.url}/v1/models")
         assert answer.status_code == 503
         inside = f"http://127.0.0.1:{empty.inside_port}"
-        assert httpx.get(f"{inside}/readyz").status_code == 503
-        assert httpx.get(f"{inside}/healthz").status_code == 200
+        assert ask(f"{inside}/readyz").status_code == 503
+        assert ask(f"{inside}/healthz").status_code == 200
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_with_a_certificate_clients_come_by_tls_alone(cluster: Cluster, certific
     cluster.stop_gateway()
     cluster.run_gateway(certificate)
     try:
-        elsewhere = httpx.get(f"{cluster.url}/v1/models")
+        elsewhere = ask(f"{cluster.url}/v1/models")
         assert elsewhere.status_code == 308
         assert elsewhere.headers["location"].startswith("https://")
         headers = {"authorization": f"Bearer {key}"}
@@ -286,7 +286,7 @@ def test_who_a_client_is_is_told_by_what_ends_its_tls(stubs: Stubs, certificate:
 
 
 def test_a_pod_more_takes_its_share_and_moves_nothing_else(stubs: Stubs) -> None:
-    ids = [f"cam-{number}" for number in range(200)]
+    ids = [f"cam-{number}" for number in range(100)]
 
     def places() -> dict[str, str]:
         with httpx.Client(base_url=stubs.cluster.url) as web:
@@ -296,9 +296,9 @@ def test_a_pod_more_takes_its_share_and_moves_nothing_else(stubs: Stubs) -> None
     before = places()
     counts = Counter(before.values())
     assert set(counts) == first
-    assert 30 <= min(counts.values()) <= max(counts.values()) <= 70, "an even share is 50"
+    assert 15 <= min(counts.values()) <= max(counts.values()) <= 35, "an even share is 25"
     fifth = stubs.add(4)
     after = places()
     moved = [stream_id for stream_id in ids if after[stream_id] != before[stream_id]]
     assert {after[stream_id] for stream_id in moved} == fifth, "from others to the new one alone"
-    assert 20 <= len(moved) <= 60, "an even share is 40"
+    assert 10 <= len(moved) <= 30, "an even share is 20"

@@ -32,6 +32,11 @@ PATIENCE_S = 60.0
 _A, _IN, _NO_SUCH_NAME = 1, 1, 3
 
 
+def ask(url: str, key: str | None = None) -> httpx.Response:
+    """GET over plain http, with a connection of its own, and without the certificates that httpx reads each time."""
+    return httpx.get(url, headers={"authorization": f"Bearer {key}"} if key else {}, verify=False)
+
+
 class Names:
     """A name server for the names of pods, over UDP: each has an IPv4 address, or does not exist."""
 
@@ -95,12 +100,12 @@ class Pod:
     def ready(self) -> bool:
         assert self.runs, f"{self.name} has ended"
         with suppress(httpx.TransportError):
-            return httpx.get(f"{self.url}/readyz").status_code == 200
+            return ask(f"{self.url}/readyz").status_code == 200
         return False
 
     def streams(self, key: str) -> dict[str, dict[str, Any]]:
         """Its streams by id."""
-        answer = httpx.get(f"{self.url}/v1/streams", headers={"authorization": f"Bearer {key}"})
+        answer = ask(f"{self.url}/v1/streams", key)
         return {stream["stream_id"]: stream for stream in answer.raise_for_status().json()["streams"]}
 
     def end(self, how: signal.Signals) -> None:
@@ -208,17 +213,17 @@ class Cluster:
             self.gateway = None
 
     def wait_for(self, *names: str) -> None:
-        """Wait until the gateway has these pods up."""
-        wait_until(lambda: set(names) <= self.up(), PATIENCE_S)
+        """Wait until the gateway answers, and has these pods up."""
+        wait_until(lambda: (up := self.up()) is not None and set(names) <= up, PATIENCE_S)
 
-    def up(self) -> set[str]:
-        """Pods that the gateway sends requests to, by its metrics."""
+    def up(self) -> set[str] | None:
+        """Pods that the gateway sends requests to, by its metrics; None while it does not answer."""
         assert self.gateway is not None
         assert self.gateway.poll() is None, "the gateway has ended"
         try:
-            text = httpx.get(f"http://127.0.0.1:{self.inside_port}/metrics").text
+            text = ask(f"http://127.0.0.1:{self.inside_port}/metrics?scope=server").text
         except httpx.TransportError:
-            return set()
+            return None
         up = r'^haproxy_server_status\{proxy="pods",server="([^"]+)",state="UP"\} 1$'
         return set(re.findall(up, text, re.MULTILINE))
 
