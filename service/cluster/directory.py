@@ -60,7 +60,7 @@ class Directory:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._born = clock()
+        self._born = self._looked = clock()
         self._name = secrets.token_hex(4)
         self._changes = 0
         self._members: dict[str, _Member] = {}  # by instance
@@ -113,10 +113,14 @@ class Directory:
         return [member.beat for member in self._members.values() if now - member.seen > after_s]
 
     def expire(self) -> None:
-        """Give up members that are silent, and forget streams that nobody has for too long."""
+        """Give up members that are silent, and forget streams that nobody has for too long. Called often."""
+        now = self._clock()
+        slept_s, self._looked = now - self._looked, now
+        if slept_s > LOST_S / 2:  # who was away is this directory
+            for member in self._members.values():
+                member.seen += slept_s
         for beat in self.silent(LOST_S):
             self.leave(beat.instance)
-        now = self._clock()
         over = [
             stream_id
             for stream_id, entry in self._entries.items()
@@ -139,7 +143,9 @@ class Directory:
                 return too_many
         slot = self._place(entry, wanted, asks)
         if slot is None:
-            return Refused(Refusal.NO_ROOM, f"expected a member with room for one more stream, all {len(self)} are full")
+            return Refused(
+                Refusal.NO_ROOM, f"expected a member with room for one more stream, all {len(self)} are full"
+            )
         if entry is None:
             entry = self._entries[claim.stream_id] = _Entry(claim, self._clock())
         elif claim.kept is not None or entry.claim.kept is None:
@@ -155,12 +161,16 @@ class Directory:
         slot = None if entry is None else entry.slot or self._natural(stream_id)
         return None if entry is None or slot is None else Found(entry.claim.kept, slot)
 
-    def release(self, instance: str, stream_ids: tuple[str, ...]) -> None:
-        """Streams are forgotten by the member that had them, or made them."""
-        for stream_id in stream_ids:
+    def release(self, instance: str, forgotten: tuple[str, ...], left: tuple[str, ...]) -> None:
+        """A member has streams no longer. forgotten : for good. left : others may have them, within their patience."""
+        for stream_id in forgotten:
             entry = self._entries.get(stream_id)
             if entry is not None and entry.holder in (instance, None):
                 self._forget(stream_id)
+        for stream_id in left:
+            entry = self._entries.get(stream_id)
+            if entry is not None and entry.holder == instance:
+                entry.holder, entry.since = None, self._clock()
 
     def set_keys(self, keys: Keys) -> None:
         """Members are to take these API keys, unless there are newer ones."""
@@ -244,9 +254,7 @@ class Directory:
         if claim.owner is not None:
             owned = sum(entry.claim.owner == claim.owner for entry in self._entries.values())
             if owned >= most_owned:
-                return Refused(
-                    Refusal.OWNED, f"expected at most {most_owned} streams of one key, they are all in use"
-                )
+                return Refused(Refusal.OWNED, f"expected at most {most_owned} streams of one key, they are all in use")
         most = sum(member.beat.load.most for member in self._members.values())
         if len(self._entries) >= most:
             return Refused(Refusal.FULL, f"expected at most {most} streams in the cluster, they are all in use")
@@ -275,6 +283,8 @@ class Directory:
         before = None if entry.holder is None or entry.holder == instance else self._members.get(entry.holder)
         if before is not None:
             before.lost.append(entry.claim.stream_id)
+        holder = self._members[instance]
+        holder.lost = [stream_id for stream_id in holder.lost if stream_id != entry.claim.stream_id]
         entry.holder = instance
 
     def _forget(self, stream_id: str) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextvars import ContextVar
 from typing import Protocol, TypeVar
 
@@ -38,9 +38,14 @@ log = logging.getLogger("afterimage.cluster")
 
 THROUGH_GATEWAY: ContextVar[bool] = ContextVar("afterimage_through_gateway", default=False)
 """Whether a request came by the cluster's common address: then even a stream of this member is told its own one."""
-PATIENCE_S = 5.0
+PATIENCE_S = 2.5
 """For a directory that is away, seconds: Ray starts another one meanwhile."""
 RETRY_S = 0.1
+CLAIMED_S = 1.0
+"""What was claimed so lately is not lost, whatever an answer says that was on its way meanwhile."""
+UNOPENED_S = 30.0
+"""A stream that was claimed so long ago and is not there was never opened."""
+MOST_UNTOLD = 4096
 ERRORS = {
     Refusal.OWNED: TooManyOwned,
     Refusal.FULL: TooManyStreams,
@@ -70,7 +75,7 @@ class Link(Protocol):
     async def find(self, stream_id: str) -> Found | None:
         """As the directory's."""
 
-    async def release(self, instance: str, stream_ids: tuple[str, ...]) -> None:
+    async def release(self, instance: str, forgotten: tuple[str, ...], left: tuple[str, ...]) -> None:
         """As the directory's."""
 
 
@@ -79,6 +84,9 @@ class Host(Protocol):
 
     def load(self) -> Load:
         """What it has to do now."""
+
+    def has(self, stream_id: str) -> bool:
+        """Whether the stream is there."""
 
     def changed(self) -> None:
         """Other streams belong here than before."""
@@ -93,8 +101,9 @@ class Host(Protocol):
 class Membership:
     """One member's `service.placement.Placement`. For one event loop.
 
-    address : as clients reach it. probe : where it listens. weight : as in `rendezvous`. resume_s : how long a stream without
-    a token is counted while nobody has it. most_owned : streams of one key. release : version of the product
+    address : as clients reach it. probe : where it listens. weight : as in `rendezvous`. resume_s : how long a stream
+    without a token is counted while nobody has it. most_owned : streams of one key. release : version of the product
+    keys : API keys that it starts with. patience_s : for answers. origins : of what stands before the cluster
     """
 
     def __init__(
@@ -109,6 +118,7 @@ class Membership:
         release: str = "",
         keys: Keys | None = None,
         patience_s: float = PATIENCE_S,
+        origins: Collection[str] = (),
     ) -> None:
         self.instance = secrets.token_hex(8)
         self.own_address = address
@@ -117,21 +127,28 @@ class Membership:
         self._resume_s, self._most_owned = resume_s, most_owned
         self._keys = keys or Keys()
         self._patience_s = patience_s
+        self._origins = tuple(origins)
         self._host: Host | None = None
         self._slot: str | None = None
         self._left = False
         self._table = Table("", {}, {})
         self._weights: dict[str, float] = {}
         self._elsewhere: dict[str, str] = {}
-        self._held: dict[str, Claim] = {}
+        self._held: dict[str, tuple[Claim, float]] = {}
         self._made: dict[str, tuple[Claim, float]] = {}
-        self._released: list[str] = []
+        self._forgotten: list[str] = []
+        self._vacated: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def members(self) -> int:
         """Members that share the limits on rates, this one included."""
         return max(1, len(self._weights))
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Where pages of the cluster come from: each member, and what stands before them."""
+        return (*self._origins, *(seat.address for seat in self._table.seats.values()))
 
     @property
     def seats(self) -> dict[str, Seat]:
@@ -184,7 +201,13 @@ class Membership:
         held = self._held.pop(stream_id, None) is not None
         made = self._made.pop(stream_id, None) is not None if self.home(stream_id) is None else False
         if (held or made) and not self._left:
-            self._released.append(stream_id)
+            self._forgotten.append(stream_id)
+            self._later(self._send_released())
+
+    def leave(self, stream_id: str) -> None:
+        """The stream was sent to the member that it belongs to, which may have claimed it by now."""
+        if self._held.pop(stream_id, None) is not None and not self._left:
+            self._vacated.append(stream_id)
             self._later(self._send_released())
 
     async def run(self, host: Host) -> None:
@@ -205,12 +228,11 @@ class Membership:
                 log.info("the directory is back")
             away, refill = False, told.refill
             self._take(host, told)
-            if self._released:
-                self._later(self._send_released())
+            self._tidy(host)
             if told.slot is None:
                 await asyncio.sleep(RETRY_S)
 
-    async def leave(self) -> None:
+    async def quit(self) -> None:
         """Belong to the cluster no longer: every stream belongs to others, where there are any."""
         self._left = True
         slot, self._slot = self._slot, None
@@ -229,10 +251,12 @@ class Membership:
         if told.keys is not None:
             self._keys = told.keys
             host.take_keys(told.keys.text)
-        if told.lost:
-            for stream_id in told.lost:
-                self._held.pop(stream_id, None)
-            host.lost(told.lost)
+        recent = time.monotonic() - CLAIMED_S
+        lost = [stream_id for stream_id in told.lost if stream_id in self._held and self._held[stream_id][1] < recent]
+        for stream_id in lost:
+            del self._held[stream_id]
+        if lost:
+            host.lost(lost)
         if moved:
             log.info("member %s of %d", self._slot, len(self._weights))
             host.changed()
@@ -268,7 +292,7 @@ class Membership:
             raise ERRORS[answer.why](answer.detail)
         self._note(claim.stream_id, answer.slot)
         if holds and answer.slot == self._slot:
-            self._held[claim.stream_id] = claim
+            self._held[claim.stream_id] = claim, time.monotonic()
             self._made.pop(claim.stream_id, None)
 
     async def _ask(self, call: Callable[[], Awaitable[T]], patience_s: float | None = None) -> T:
@@ -291,16 +315,27 @@ class Membership:
     def _known(self) -> Known:
         now = time.monotonic()
         made = tuple(claim for claim, until in self._made.values() if until > now)
-        return Known(tuple(self._held.values()), made, dict(self._elsewhere), self._keys)
+        held = tuple(claim for claim, _ in self._held.values())
+        return Known(held, made, dict(self._elsewhere), self._keys)
+
+    def _tidy(self, host: Host) -> None:
+        """Tell again what could not be told, and leave what was claimed and never opened."""
+        before = time.monotonic() - UNOPENED_S
+        for stream_id in [name for name, (_, at) in self._held.items() if at < before and not host.has(name)]:
+            self.leave(stream_id)
+        if self._forgotten or self._vacated:
+            self._later(self._send_released())
 
     async def _send_released(self) -> None:
-        ids, self._released = tuple(self._released), []
-        if not ids:
+        forgotten, self._forgotten = tuple(self._forgotten), []
+        left, self._vacated = tuple(self._vacated), []
+        if not forgotten and not left:
             return
         try:
-            await self._link.release(self.instance, ids)
+            await self._link.release(self.instance, forgotten, left)
         except Unreachable:
-            self._released = [*ids, *self._released][-4096:]
+            self._forgotten = [*forgotten, *self._forgotten][-MOST_UNTOLD:]
+            self._vacated = [*left, *self._vacated][-MOST_UNTOLD:]
 
     def _later(self, work: Awaitable[None]) -> None:
         async def run() -> None:

@@ -21,8 +21,11 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True)
 class Load:
-    """What a member has to do. live : streams with a connection. wanted : workers' time that streams want, as a number of
-    workers. room : whether it would admit another stream. most : streams that it takes."""
+    """What a member has to do.
+
+    live : streams with a connection. wanted : workers' time that streams want, in workers. room : whether it would
+    admit another stream. most : streams that it takes
+    """
 
     streams: int = 0
     live: int = 0
@@ -33,8 +36,11 @@ class Load:
 
 @dataclass(frozen=True)
 class Claim:
-    """A stream that is counted. owner : name of its key. kept : where it has a token. patience_s : how long it is counted
-    while no member has it, seconds."""
+    """A stream that is counted.
+
+    owner : name of its key. kept : where it has a token. patience_s : how long it is counted while no member has it,
+    seconds
+    """
 
     stream_id: str
     owner: str | None
@@ -52,7 +58,10 @@ class Keys:
 
 @dataclass(frozen=True)
 class Known:
-    """All that a member knows, for a directory that has forgotten it. made : streams that it made and that nobody had yet."""
+    """All that a member knows, for a directory that has forgotten it.
+
+    held : streams that it has. made : those that it made and that nobody has had yet. elsewhere : as in `Table`
+    """
 
     held: tuple[Claim, ...] = ()
     made: tuple[Claim, ...] = ()
@@ -64,8 +73,9 @@ class Known:
 class Beat:
     """A member is alive. instance : names its process for ever. slot : as last told; None: it has none yet.
 
-    address : as clients reach it, such as http://10.0.0.7:8100. probe : where it listens, (host, port).
-    version : of the table that it has. keys_version : of its keys. known : where it was asked for.
+    address : as clients reach it, such as http://10.0.0.7:8100. probe : where it listens, host and port.
+    version : of the table that it has. keys_version : of its keys. release : version of the product. known : where it
+    was asked for
     """
 
     instance: str
@@ -114,8 +124,11 @@ class Told:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A stream is to be counted. by : instance of the member that asks. holds : it is to be opened there; else it was made
-    there, and belongs wherever it does. room : whether that member would admit it. most_owned : streams of a key."""
+    """A stream is to be counted.
+
+    by : instance of the member that asks. holds : it is to be opened there; else it was made there, and is to be opened
+    wherever it belongs. room : whether that member would admit it. most_owned : streams of a key, at most
+    """
 
     claim: Claim
     by: str
