@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Protocol
 
 import cv2
@@ -45,7 +45,7 @@ from service.startup import resume_collector
 from service.streams import Stream, StreamManager
 from service.threads import in_thread
 from service.tickets import Tickets
-from service.token_store import TokenStore
+from service.token_store import KeptStream, TokenStore
 from service.traces import Traces
 from service.viewing import Viewing
 from service.watch import Watch
@@ -59,12 +59,16 @@ QUIET_S = 10.0
 """A stream that was used within so many seconds is not freed for a new one."""
 RESERVE_BYTES = 64 << 20
 """Left free when a session is made: for images under way, and for what ONNX Runtime takes."""
+ASK_S = 3.0
+"""For an answer of the cluster about one stream."""
 FLUSH_S = 2.0
 """For sending the spans that wait when the service stops."""
 
 
 class Connection(Protocol):
-    """A WebSocket connection that can be drained."""
+    """A WebSocket connection that can be drained, and whose stream can be sent elsewhere."""
+
+    stream_id: str
 
     @property
     def greeted(self) -> bool:
@@ -72,6 +76,9 @@ class Connection(Protocol):
 
     async def drain(self, deadline: float) -> None:
         """Finish frames under way until `deadline` (loop time), say goodbye, close with 1012."""
+
+    async def move(self, address: str, deadline: float) -> None:
+        """Finish frames under way until `deadline`, name the stream's server, close with 1012, forget the stream."""
 
 
 class Service:
@@ -168,6 +175,58 @@ class Service:
             self.viewing.close()
             self._drained = asyncio.create_task(self._drain(), name="afterimage-drain")
         await asyncio.shield(self._drained)
+
+    async def move_away(self) -> None:
+        """Send every stream that belongs to another member there: its frames under way are finished first.
+
+        What such a stream has cached is freed, whether or not it has a connection. Cameras of the server stay.
+        """
+        deadline = asyncio.get_running_loop().time() + self.settings.drain_s
+        places = [(one, self.placement.address(one.stream_id)) for one in self.connections if one.greeted]
+        moves = [one.move(address, deadline) for one, address in places if address is not None]
+        await asyncio.gather(*moves, return_exceptions=True)
+        for stream in self.streams.all():
+            alone = stream.attachment is None and stream.source is None
+            if alone and self.placement.address(stream.id) is not None:
+                self.streams.remove(stream, None)
+
+    async def sought(self, stream_id: str) -> KeptStream | None:
+        """What other members know of a stream that is not here. Raises Overloaded where they do not answer."""
+        if self.streams.get(stream_id) is not None:
+            return None
+        try:
+            async with asyncio.timeout(ASK_S):
+                return await self.placement.find(stream_id)
+        except TimeoutError:
+            raise Overloaded("the other members of the cluster do not answer") from None
+
+    @contextlib.asynccontextmanager
+    async def claimed(self, stream_id: str, owner: str | None, kept: KeptStream | None) -> AsyncIterator[None]:
+        """Within it a stream may be opened here; if it is not there afterwards, the cluster counts it no longer.
+
+        kept : what others know of it, where it is not here
+        Raises as `Placement.claim`; a stream that is here does not need an answer.
+        """
+        known = self.streams.get(stream_id)
+        try:
+            async with asyncio.timeout(ASK_S):
+                if known is None:
+                    await self.placement.claim(stream_id, owner if kept is None else kept.owner, kept)
+                else:
+                    await self.placement.claim(stream_id, known.owner, known.kept())
+        except (TimeoutError, Overloaded) as error:
+            if known is None:
+                raise Overloaded(str(error) or "the other members of the cluster do not answer") from None
+        try:
+            yield
+        finally:
+            if kept is None and self.streams.get(stream_id) is None:
+                self.placement.release(stream_id)
+
+    @property
+    def allowed_origins(self) -> Collection[str]:
+        """Origins whose pages may use the server, beside its own: of the settings, and of the cluster."""
+        return (*self.settings.allowed_origins, *self.placement.origins)
 
     async def stop(self) -> None:
         """Drain, then stop tasks and workers."""
@@ -282,6 +341,10 @@ class Service:
             self.watch.dropped(stream, len(self.scheduler.clear(stream.lane, close=True)), "left")
         stream.pipeline = None
         self.viewing.forget(stream)
+        if stream.ending == "moved":
+            self.placement.leave(stream.id)
+        else:
+            self.placement.release(stream.id)
         self.watch.stream_ended(stream.ending)
 
     async def _warm(self) -> None:

@@ -21,6 +21,7 @@ from clients.wire import (
 )
 from clients.wire.binary import Flags
 
+URL = "ws://127.0.0.1:8000/v1/streams/door/ws"
 JPEG = b"\xff\xd8 scene \xff\xd9"
 
 
@@ -55,7 +56,7 @@ def test_outputs_are_what_was_asked_for() -> None:
 
 
 def opened(**options) -> ClientCore:
-    core = ClientCore(StreamOptions(**options))
+    core = ClientCore(StreamOptions(**options), URL)
     core.hello()
     assert core.receive(encode_message(vectors.SERVER_MESSAGES["ready"], Encoding.JSON)) is None
     return core
@@ -150,7 +151,7 @@ def test_errors_about_no_frame_are_bounded() -> None:
 
 @pytest.mark.parametrize("echoed", [None, "chat", "afterimage.v1.msgpack", "base64.websocket.bearer.c2VjcmV0"])
 def test_the_subprotocol_must_be_the_one_that_was_offered(echoed: str | None) -> None:
-    core = ClientCore(StreamOptions(token="secret"))
+    core = ClientCore(StreamOptions(token="secret"), URL)
     core.accepted("afterimage.v1")
     with pytest.raises(Refused, match=r"expected the subprotocol afterimage\.v1, got") as caught:
         core.accepted(echoed)
@@ -196,7 +197,7 @@ PIXELS = np.full((32, 48, 3), 90, np.uint8)
 
 
 def tiled(ready: str = "ready_tiles", **options) -> ClientCore:
-    core = ClientCore(StreamOptions(tiles=True, **options))
+    core = ClientCore(StreamOptions(tiles=True, **options), URL)
     core.hello()
     core.receive(encode_message(vectors.SERVER_MESSAGES[ready], Encoding.JSON))
     return core

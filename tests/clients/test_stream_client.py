@@ -284,7 +284,7 @@ def test_a_client_that_never_reads_is_bounded_and_slows_nobody(server: RunningSe
             for _ in range(60):
                 client.send(image(50))
                 assert isinstance(client.receive(5.0), FrameResult)
-            (connection,) = [c for c in server.service.connections if c._stream_id == "deaf"]
+            (connection,) = [c for c in server.service.connections if c.stream_id == "deaf"]
             assert len(connection._outbox) <= server.service.settings.outbox_messages + 4
             assert len(connection._stream.lane.pending) <= 1
             assert connection._protocol.unsettled <= 2
