@@ -116,7 +116,7 @@ def status(address: str) -> dict[str, Any]:
 
 
 def down(address: str) -> None:
-    """End a cluster: streams are drained first. Serve ends too, where it has nothing else to run. Raises ClusterError."""
+    """End a cluster, streams first; Serve ends too, where it has nothing else to run. Raises ClusterError."""
     with connected(address):
         with contextlib.suppress(RayError, RuntimeError):
             serve.delete(APP)

@@ -30,8 +30,11 @@ from service.cluster.messages import (
 )
 from service.cluster.rendezvous import owner
 
-LOST_S = 2.0
-"""A member that has not beaten for so long is given up."""
+LOST_S = 5.0
+"""A member that has not beaten for so long is given up; one whose process is gone is found out sooner, by a knock."""
+SETTLE_S = 1.5
+"""A directory that was started again hears for so long who has which slot, before it gives out new ones."""
+SLEPT_S = 1.0
 
 
 @dataclass
@@ -116,7 +119,7 @@ class Directory:
         """Give up members that are silent, and forget streams that nobody has for too long. Called often."""
         now = self._clock()
         slept_s, self._looked = now - self._looked, now
-        if slept_s > LOST_S / 2:  # who was away is this directory
+        if slept_s > SLEPT_S:  # who was away is this directory
             for member in self._members.values():
                 member.seen += slept_s
         for beat in self.silent(LOST_S):
@@ -214,7 +217,7 @@ class Directory:
         taken = {member.slot for member in self._members.values()}
         if beat.slot is not None and beat.slot not in taken:
             return beat.slot
-        if beat.slot is None and self._clock() - self._born < LOST_S:
+        if beat.slot is None and self._clock() - self._born < SETTLE_S:
             return None
         return next(str(number) for number in range(len(taken) + 1) if str(number) not in taken)
 

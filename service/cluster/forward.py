@@ -19,12 +19,10 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.admission import Overloaded
 from service.closing import cancel
-from service.cluster.membership import Membership
+from service.cluster.membership import THROUGH_GATEWAY, Membership
 from service.errors import Problem, overloaded
 from service.state import Service
-from service.streams import TooManyStreams
 
 log = logging.getLogger("afterimage.cluster")
 
@@ -63,10 +61,13 @@ class Forward:
             return await self._app(scope, receive, send)
         service = scope["app"].state.service
         assert isinstance(service, Service)
+        here = HEADER in headers or service.streams.get(found[1]) is not None
+        address = None if here else self._membership.home(found[1])
+        if address is None:
+            THROUGH_GATEWAY.set(False)  # answers, unlike frames, may take the way by the common address
+            return await self._app(scope, receive, send)
         try:
-            address = await self._whereabouts(scope, service, found[1])
-            if address is None or HEADER in headers:
-                return await self._app(scope, receive, send)
+            service.access.pace(HTTPConnection(scope), None)  # the other member counts this one as the peer
             return await self._pass(address, scope, receive, send)
         except Problem as problem:
             return await problem.response()(scope, receive, send)
@@ -74,21 +75,6 @@ class Forward:
             log.warning("a member does not answer: %s", type(error).__name__)
             gone = overloaded("the stream's member does not answer", service.settings.retry_after_ms)
             return await gone.response()(scope, receive, send)
-
-    async def _whereabouts(self, scope: Scope, service: Service, stream_id: str) -> str | None:
-        """Where a stream is; one that was made elsewhere and belongs here is taken up."""
-        if service.streams.get(stream_id) is not None:
-            return None
-        connection = HTTPConnection(scope)
-        service.access.pace(connection, None)  # or anybody could have the directory asked without end
-        try:
-            kept = await self._membership.find(stream_id)
-            address = self._membership.home(stream_id)
-            if kept is not None and address is None and service.streams.get(stream_id) is None:
-                service.streams.adopt(kept)
-        except (Overloaded, TooManyStreams) as error:
-            raise overloaded(str(error), service.settings.retry_after_ms) from None
-        return address
 
     async def _pass(self, address: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Have another member answer, and hand its answer on as it comes."""

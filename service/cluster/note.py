@@ -1,7 +1,7 @@
 """What `afterimage cluster up` started on this machine, noted in a file; knows processes and files, and no Ray.
 
-Ray's own ports take whatever comes: one that is started here asks for a token, kept beside the note. It has to be in the
-environment before Ray is imported.
+Ray's own ports take whatever comes: one that is started here asks for a token, kept among its files. It has to be in
+the environment before Ray is imported.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ QUIET = {
 class Note:
     """A Ray that was started here.
 
-    address : of its head. pid : of the process that it ends with. began : when that was started, in clock ticks since boot.
-    folder : of its files
+    address : of its head. pid : of the process that it ends with. began : when that was started, in clock ticks since
+    boot. folder : of its files
     """
 
     address: str
