@@ -55,7 +55,7 @@ class DirectoryActor:
         """As the directory's."""
         return self._changing(lambda: self._directory.claim(wanted))
 
-    async def find(self, stream_id: str) -> Found | None:
+    async def find(self, stream_id: str) -> Found | Refused | None:
         """As the directory's."""
         return self._directory.find(stream_id)
 
@@ -134,7 +134,7 @@ class RayLink:
         """As the actor's."""
         return await self._call("claim", wanted)  # type: ignore[no-any-return]
 
-    async def find(self, stream_id: str) -> Found | None:
+    async def find(self, stream_id: str) -> Found | Refused | None:
         """As the actor's."""
         return await self._call("find", stream_id)  # type: ignore[no-any-return]
 

@@ -33,8 +33,9 @@ from service.cluster.rendezvous import owner
 LOST_S = 5.0
 """A member that has not beaten for so long is given up; one whose process is gone is found out sooner, by a knock."""
 SETTLE_S = 1.5
-"""A directory that was started again hears for so long who has which slot, before it gives out new ones."""
+"""A directory that was started again hears for so long who is there, and what they have, before it says anything."""
 SLEPT_S = 1.0
+_EARLY = Refused(Refusal.NO_MEMBER, "the directory has only just been started")
 
 
 @dataclass
@@ -135,6 +136,8 @@ class Directory:
     def claim(self, wanted: Wanted) -> Placed | Refused:
         """Count a stream, and say where it is to be opened."""
         claim, asks = wanted.claim, self._members.get(wanted.by)
+        if not self._settled:
+            return _EARLY
         if asks is None:
             return Refused(Refusal.NO_MEMBER, "this member is not counted now")
         entry = self._entries.get(claim.stream_id)
@@ -158,8 +161,10 @@ class Directory:
             self._hold(entry, wanted.by)
         return Placed(slot)
 
-    def find(self, stream_id: str) -> Found | None:
+    def find(self, stream_id: str) -> Found | Refused | None:
         """A stream that is counted, whoever has it."""
+        if not self._settled:
+            return _EARLY
         entry = self._entries.get(stream_id)
         slot = None if entry is None else entry.slot or self._natural(stream_id)
         return None if entry is None or slot is None else Found(entry.claim.kept, slot)
@@ -206,6 +211,11 @@ class Directory:
             "directory_s": round(now - self._born, 1),
         }
 
+    @property
+    def _settled(self) -> bool:
+        """Whether all that there was before it has been heard of."""
+        return self._clock() - self._born >= SETTLE_S
+
     def __len__(self) -> int:
         return len(self._members)
 
@@ -217,13 +227,13 @@ class Directory:
         taken = {member.slot for member in self._members.values()}
         if beat.slot is not None and beat.slot not in taken:
             return beat.slot
-        if beat.slot is None and self._clock() - self._born < SETTLE_S:
+        if beat.slot is None and not self._settled:
             return None
         return next(str(number) for number in range(len(taken) + 1) if str(number) not in taken)
 
     def _told(self, member: _Member, beat: Beat) -> Told:
         lost, member.lost = tuple(member.lost), []
-        table = None if beat.version == self.version else self._table()
+        table = None if beat.version == self.version or not self._settled else self._table()
         keys = self._keys if self._keys.version > beat.keys_version else None
         return Told(member.slot, table, not member.heard, lost, keys)
 

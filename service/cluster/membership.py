@@ -72,7 +72,7 @@ class Link(Protocol):
     async def claim(self, wanted: Wanted) -> Placed | Refused:
         """As the directory's."""
 
-    async def find(self, stream_id: str) -> Found | None:
+    async def find(self, stream_id: str) -> Found | Refused | None:
         """As the directory's."""
 
     async def release(self, instance: str, forgotten: tuple[str, ...], left: tuple[str, ...]) -> None:
@@ -177,7 +177,7 @@ class Membership:
     async def find(self, stream_id: str) -> KeptStream | None:
         """A stream with a token that any member has made. Raises Overloaded."""
         found = await self._ask(lambda: self._link.find(stream_id))
-        if found is None:
+        if not isinstance(found, Found):
             return None
         self._note(stream_id, found.slot)
         return found.kept
@@ -287,8 +287,6 @@ class Membership:
                 return
             raise
         if isinstance(answer, Refused):
-            if answer.why is Refusal.NO_MEMBER and claim.stream_id in self._held:
-                return
             raise ERRORS[answer.why](answer.detail)
         self._note(claim.stream_id, answer.slot)
         if holds and answer.slot == self._slot:
@@ -296,15 +294,19 @@ class Membership:
             self._made.pop(claim.stream_id, None)
 
     async def _ask(self, call: Callable[[], Awaitable[T]], patience_s: float | None = None) -> T:
-        """An answer of the directory. Raises Overloaded where there is none for too long."""
+        """An answer of the directory, once it counts this member. Raises Overloaded where none comes for too long."""
         until = time.monotonic() + (self._patience_s if patience_s is None else patience_s)
         while True:
             try:
-                return await call()
+                answer = await call()
+                if not isinstance(answer, Refused) or answer.why is not Refusal.NO_MEMBER:
+                    return answer
+                reason = answer.detail
             except Unreachable as error:
-                if time.monotonic() >= until:
-                    raise Overloaded(f"the cluster's directory does not answer: {error}") from None
-                await asyncio.sleep(RETRY_S)
+                reason = f"the cluster's directory does not answer: {error}"
+            if time.monotonic() >= until:
+                raise Overloaded(reason)
+            await asyncio.sleep(RETRY_S)
 
     def _beat(self, load: Load, known: Known | None) -> Beat:
         return Beat(
