@@ -59,7 +59,11 @@ FLUSH_S = 2.0
 
 
 class StreamConnection:
-    """One client on one stream. Everything but `_deliver` runs on the event loop."""
+    """One client on one stream. Everything but `_deliver` runs on the event loop.
+
+    token : as offered, if it is no key. owner : the name of the key that was. refused : why it gets no stream, if that
+    is known from its handshake
+    """
 
     def __init__(
         self,
@@ -69,6 +73,7 @@ class StreamConnection:
         offer: Offer,
         token: str | None,
         owner: str | None = None,
+        refused: NotAuthorised | None = None,
     ) -> None:
         self._websocket = websocket
         self._service = service
@@ -76,6 +81,7 @@ class StreamConnection:
         self.stream_id = stream_id
         self._token = token
         self._owner = owner
+        self._refused = refused
         self._anonymous = service.access.anonymous
         settings = service.settings
         self._protocol = ServerProtocol(
@@ -256,12 +262,14 @@ class StreamConnection:
         if service.draining:
             raise Closing(CloseCode.DRAINING, "server shutting down")
         try:
+            if self._refused is not None:
+                raise self._refused
+            self._hello = await self._receive_hello(settings.hello_timeout_s)
+            self._check_place()
             kept = await service.sought(self.stream_id)
             service.streams.authorise(
                 self.stream_id, token=self._token, anonymous=self._anonymous, owner=self._owner, kept=kept
             )
-            self._hello = await self._receive_hello(settings.hello_timeout_s)
-            self._check_place()
             async with service.claimed(self.stream_id, self._owner, kept):
                 self._check_place()
                 if kept is not None:

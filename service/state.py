@@ -9,8 +9,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -51,6 +51,7 @@ from service.viewing import Viewing
 from service.watch import Watch
 
 log = logging.getLogger("afterimage.service")
+T = TypeVar("T")
 
 SWEEP_S = 1.0
 CACHE_SHARE = 0.5
@@ -192,11 +193,13 @@ class Service:
 
     async def sought(self, stream_id: str) -> KeptStream | None:
         """What other members know of a stream that is not here. Raises Overloaded where they do not answer."""
-        if self.streams.get(stream_id) is not None:
-            return None
+        return None if self.streams.get(stream_id) is not None else await self.ask(self.placement.find(stream_id))
+
+    async def ask(self, answer: Awaitable[T]) -> T:
+        """What the placement answers. Raises Overloaded where that takes too long, and as it does."""
         try:
             async with asyncio.timeout(ASK_S):
-                return await self.placement.find(stream_id)
+                return await answer
         except TimeoutError:
             raise Overloaded("the other members of the cluster do not answer") from None
 
@@ -208,15 +211,15 @@ class Service:
         Raises as `Placement.claim`; a stream that is here does not need an answer.
         """
         known = self.streams.get(stream_id)
+        stream = Stream.of(kept) if known is None and kept is not None else known
         try:
-            async with asyncio.timeout(ASK_S):
-                if known is None:
-                    await self.placement.claim(stream_id, owner if kept is None else kept.owner, kept)
-                else:
-                    await self.placement.claim(stream_id, known.owner, known.kept())
-        except (TimeoutError, Overloaded) as error:
+            if stream is None:
+                await self.ask(self.placement.claim(stream_id, owner, None))
+            else:
+                await self.ask(self.placement.claim(stream_id, stream.owner, stream.kept()))
+        except Overloaded:
             if known is None:
-                raise Overloaded(str(error) or "the other members of the cluster do not answer") from None
+                raise
         try:
             yield
         finally:

@@ -188,7 +188,10 @@ class Stream:
     @classmethod
     def of(cls, kept: KeptStream) -> Stream:
         """One that was made elsewhere, or earlier."""
-        return cls(kept.id, kept.model, Secrets.of(kept.token), owner=kept.owner, created_at=kept.created_at)
+        return cls(
+            kept.id, kept.model, Secrets.of(kept.token), owner=kept.owner, created_at=kept.created_at,
+            resume_s=kept.resume_s,
+        )  # fmt: skip
 
     def kept(self) -> KeptStream | None:
         """What must be known of it to take it up elsewhere, or again; None where it has no token."""

@@ -35,11 +35,11 @@ async def stream_socket(websocket: WebSocket, stream_id: str) -> None:
     token = offer.token or offered_key(websocket)
     owner = service.access.owner(token)
     try:
-        await _check_rates(websocket, service, stream_id, token, owner)
+        refused = await _check_rates(websocket, service, stream_id, token, owner)
     except Problem as problem:
         return await _deny(websocket, problem)
     await websocket.accept(subprotocol=offer.encoding.value)
-    connection = StreamConnection(websocket, service, stream_id, offer, None if owner else token, owner)
+    connection = StreamConnection(websocket, service, stream_id, offer, None if owner else token, owner, refused)
     service.connections.add(connection)
     try:
         await connection.run()
@@ -49,10 +49,10 @@ async def stream_socket(websocket: WebSocket, stream_id: str) -> None:
 
 async def _check_rates(
     websocket: WebSocket, service: Service, stream_id: str, token: str | None, owner: str | None
-) -> None:
+) -> NotAuthorised | None:
     """Raise Problem for handshakes that come too fast, wait in too great a number, or are wrong too often.
 
-    Another wrong one passes: the connection is accepted and closed with 1008, which a browser can read.
+    Another wrong one is returned: the connection is accepted and closed with 1008, which a browser can read.
     """
     service.access.pace(websocket, owner)
     waiting = sum(not connection.greeted for connection in service.connections)
@@ -64,10 +64,12 @@ async def _check_rates(
         service.streams.authorise(stream_id, token=token, anonymous=anonymous, owner=owner, kept=kept)
     except Overloaded as error:
         raise overloaded(str(error), service.settings.retry_after_ms) from None
-    except NotAuthorised:
+    except NotAuthorised as error:
         refused = service.access.failed(websocket, token)
         if refused.status == 429:
             raise refused from None
+        return error
+    return None
 
 
 async def _deny(websocket: WebSocket, problem: Problem) -> None:

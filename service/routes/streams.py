@@ -96,7 +96,7 @@ async def _settle(service: Service, kept: KeptStream, model: str) -> str | None:
 
     Raises TooManyStreams, or Overloaded with figures.
     """
-    await service.placement.make(kept)
+    await service.ask(service.placement.make(kept))
     address = service.placement.address(kept.id)
     if address is None:
         try:

@@ -8,7 +8,7 @@ must make of each stand in `hostile_scenarios.py`. Messages are JSON, whatever i
 
     GET /                   an empty page, from which scripts of any origin may be run
     GET /scenarios          the table, as JSON
-    GET /facts/ID           what the stream's connections said: {connections, hellos, frames, open}
+    GET /facts/ID           what the stream's connections said: {connections, hellos, tokens, frames, open}
     GET /away/MS            every connection breaks and nobody listens, for so many milliseconds
     GET /clients/browser/X  a file of the browser's client
 """
@@ -50,6 +50,8 @@ class Facts:
 
     connections: int = 0
     hellos: list[dict[str, Any]] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
+    """As offered, in base64."""
     frames: int = 0
     open: int = 0
     """Connections whose client has not gone yet."""
@@ -273,6 +275,7 @@ class HostileServer:
                 (request,) = protocol.events_received()
                 peer = Peer(request, protocol, reader, writer)
                 peer.facts, peer.nth = facts, facts.connections
+                facts.tokens += [name.rpartition(".")[2] for name in peer.offered() if "bearer" in name]
                 await SCENARIOS[stream_id.split("-")[0]].play(peer)
             finally:
                 facts.open -= 1

@@ -16,19 +16,20 @@ from service.token_store import KeptStream
 
 @dataclass
 class Town:
-    """What both know. homes : the member of each stream that is not at the first one."""
+    """What both know. homes : the member of each stream that is not where everybody's are."""
 
     addresses: dict[str, str] = field(default_factory=dict)
     homes: dict[str, str] = field(default_factory=dict)
     kept: dict[str, KeptStream] = field(default_factory=dict)
     holders: dict[str, str | None] = field(default_factory=dict)
+    everybody: str = "a"
     most: int = 100
     silent: bool = False
     """Whether nobody answers."""
     origins: tuple[str, ...] = ()
 
     def home(self, stream_id: str) -> str:
-        return self.homes.get(stream_id, "a")
+        return self.homes.get(stream_id, self.everybody)
 
     def count(self, stream_id: str, holder: str | None, kept: KeptStream | None) -> None:
         if stream_id not in self.holders and len(self.holders) >= self.most:
@@ -107,7 +108,7 @@ class TwoServers:
 
 @contextmanager
 def two_servers(**settings: Any) -> Iterator[TwoServers]:
-    """Streams belong to `a`, unless `Town.homes` says otherwise."""
+    """Streams belong to `a`, unless the town says otherwise."""
     town, engines = Town(), {"a": FakeEngine(), "b": FakeEngine()}
     with ExitStack() as stack:
         servers = {}
