@@ -6,6 +6,7 @@ A Ray that was started here ends with the cluster (`service.cluster.note`); one 
 from __future__ import annotations
 
 import contextlib
+import logging
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ from service.serve import bind
 
 APP = "afterimage"
 PLAN = b"afterimage_plan"
+logging.getLogger("ray.serve").setLevel(logging.WARNING)
 PLACES = 1024
 """Cores that a Ray of ours says it has: members are placed by us, one for each that is asked for."""
 STORE_BYTES = 80 << 20
@@ -139,7 +141,8 @@ def connected(address: str) -> Iterator[str]:
     except OSError as error:
         raise ClusterError(f"no Ray answers at {address}: {error.strerror or error}") from error
     try:
-        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
+        own = {"_node_ip_address": host} if _is_own(host) else {}  # or Ray would look for it by a route to the world
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False, **own)
     except (RayError, RuntimeError, ValueError, OSError) as error:
         raise ClusterError(f"Ray at {address} cannot be used: {_line(str(error))}") from error
     try:
@@ -170,6 +173,15 @@ def _http(plan: Plan) -> dict[str, Any]:
     if settings.tls_certificate is not None:
         options |= {"ssl_certfile": str(settings.tls_certificate), "ssl_keyfile": str(settings.tls_key)}
     return options
+
+
+def _is_own(host: str) -> bool:
+    """Whether it is an address of this machine."""
+    try:
+        bind(host, 0).close()
+    except OSError:
+        return False
+    return True
 
 
 def _ask(reference: Any) -> Any:

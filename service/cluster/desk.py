@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from service.cluster.directory import Directory
+from service.cluster.directory import SETTLE_S, Directory
 from service.cluster.messages import Beat, Found, Keys, Placed, Refused, Told, Wanted
 
 BEAT_S = 0.5
@@ -23,10 +23,13 @@ T = TypeVar("T")
 
 
 class Desk:
-    """A `Directory` for one event loop; a `service.cluster.membership.Link` for members in the same process."""
+    """A `Directory` for one event loop; a `service.cluster.membership.Link` for members in the same process.
 
-    def __init__(self) -> None:
-        self.directory = Directory()
+    settle_s : as the directory's
+    """
+
+    def __init__(self, settle_s: float = SETTLE_S) -> None:
+        self.directory = Directory(settle_s=settle_s)
         self._news: asyncio.Event | None = None
         self._watching: asyncio.Task[None] | None = None
 

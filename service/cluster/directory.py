@@ -60,10 +60,11 @@ class _Entry:
 
 
 class Directory:
-    """clock : seconds that only grow."""
+    """clock : seconds that only grow. settle_s : as SETTLE_S"""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, settle_s: float = SETTLE_S) -> None:
         self._clock = clock
+        self._settle_s = settle_s
         self._born = self._looked = clock()
         self._name = secrets.token_hex(4)
         self._changes = 0
@@ -214,7 +215,7 @@ class Directory:
     @property
     def _settled(self) -> bool:
         """Whether all that there was before it has been heard of."""
-        return self._clock() - self._born >= SETTLE_S
+        return self._clock() - self._born >= self._settle_s
 
     def __len__(self) -> int:
         return len(self._members)

@@ -11,6 +11,7 @@ import logging
 import re
 import ssl
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -40,14 +41,13 @@ _OF_A_HOP = frozenset({"connection", "content-length", "keep-alive", "te", "trai
 class Forward:
     """Middleware around the app of a member.
 
-    trust : whom to take for a member over https; None: plain http is spoken
+    client : of `peers`; whoever made it closes it
     """
 
-    def __init__(self, app: ASGIApp, membership: Membership, trust: ssl.SSLContext | None = None) -> None:
+    def __init__(self, app: ASGIApp, membership: Membership, client: httpx.AsyncClient) -> None:
         self._app = app
-        self._trust = trust
         self._membership = membership
-        self._client: httpx.AsyncClient | None = None
+        self._client = client
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer here, or have another member answer."""
@@ -80,10 +80,10 @@ class Forward:
         """Have another member answer, and hand its answer on as it comes."""
         body = await _body(receive)
         query = f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
-        request = self._http().build_request(
+        request = self._client.build_request(
             scope["method"], f"{address}{scope['path']}{query}", headers=_passed(scope), content=body
         )
-        response = await self._http().send(request, stream=True)
+        response = await self._client.send(request, stream=True)
         try:
             headers = [(name, value) for name, value in response.headers.raw if _goes_on(name)]
             await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
@@ -114,15 +114,22 @@ class Forward:
 
     async def _ask(self, url: str, headers: list[tuple[bytes, bytes]]) -> httpx.Response | None:
         try:
-            return await self._http().get(url, headers=headers, timeout=LISTED_S)
+            return await self._client.get(url, headers=headers, timeout=LISTED_S)
         except httpx.HTTPError:
             return None
 
-    def _http(self) -> httpx.AsyncClient:
-        if self._client is None:
-            timeout = httpx.Timeout(READ_S, connect=CONNECT_S)
-            self._client = httpx.AsyncClient(timeout=timeout, trust_env=False, verify=self._trust or True)
-        return self._client
+
+def peers(certificate: Path | None) -> httpx.AsyncClient:
+    """For requests to other members, to be closed at the end.
+
+    certificate : that all members show; they are called by address, which it may not name. None: plain http is spoken
+    """
+    verify: ssl.SSLContext | bool = True
+    if certificate is not None:
+        verify = ssl.create_default_context(cafile=str(certificate))
+        verify.check_hostname = False
+    timeout = httpx.Timeout(READ_S, connect=CONNECT_S)
+    return httpx.AsyncClient(timeout=timeout, trust_env=False, verify=verify)
 
 
 def _passed(scope: Scope) -> list[tuple[bytes, bytes]]:

@@ -1,6 +1,7 @@
-"""A member of a cluster: the usual server on a port of its own, its place in the cluster, and the way in from the gateway.
+"""A member of a cluster: the usual server on a port of its own, its place in the cluster, and a way in for the gateway.
 
-Knows nothing of Ray: whoever starts it gives it its link to the directory, and passes on what comes by the common address.
+Knows nothing of Ray: whoever starts it gives it its link to the directory, and passes on what comes by the common
+address.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.app import create_app
-from service.cluster.forward import Forward
+from service.cluster.forward import Forward, peers
 from service.cluster.host import ServiceHost
 from service.cluster.membership import THROUGH_GATEWAY, Link, Membership
 from service.cluster.plan import ClusterError, Plan, release
@@ -48,8 +48,9 @@ class MemberServer(Server):
 
 
 class Member:
-    """Started and stopped once. host : this machine's address, to listen on. registry : None makes one of the plan's models
+    """Started and stopped once.
 
+    host : this machine's address, to listen on. registry : None makes one of the plan's models
     Raises OSError where it cannot listen, KeysError, CertificateError or ModelFailed where it cannot be made.
     """
 
@@ -75,8 +76,9 @@ class Member:
             keys=plan.keys,
             origins=plan.origins,
         )
+        self._peers = peers(settings.tls_certificate)
         self._app = create_app(settings, known, self.membership)
-        self._app.add_middleware(Forward, membership=self.membership, trust=_trust(settings))
+        self._app.add_middleware(Forward, membership=self.membership, client=self._peers)
         self.gateway = through_gateway(self._app)
         self._server = MemberServer(make_config(self._app, settings))
         if settings.secure:
@@ -130,6 +132,7 @@ class Member:
         if self._serving is not None:
             self._server.should_exit = True
             await asyncio.wait([self._serving])
+        await self._peers.aclose()
         self._folder.cleanup()
 
 
@@ -167,12 +170,3 @@ def listen(host: str, first: int | None) -> socket:
         with contextlib.suppress(OSError):
             return bind(host, port)
     raise OSError(None, f"expected a free port from {first} on", host)
-
-
-def _trust(settings: Settings) -> ssl.SSLContext | None:
-    """Members call each other by address, and show the certificate that all of them have."""
-    if settings.tls_certificate is None:
-        return None
-    context = ssl.create_default_context(cafile=str(settings.tls_certificate))
-    context.check_hostname = False
-    return context

@@ -197,10 +197,10 @@ class Membership:
         await self._claim(claim, holds=True)
 
     def release(self, stream_id: str) -> None:
-        """The stream is forgotten here for good: have it counted no longer, where this member counted it."""
+        """The stream is forgotten here for good: have it counted no longer, unless another member has it."""
         held = self._held.pop(stream_id, None) is not None
-        made = self._made.pop(stream_id, None) is not None if self.home(stream_id) is None else False
-        if (held or made) and not self._left:
+        if (held or self.home(stream_id) is None) and not self._left:
+            self._made.pop(stream_id, None)
             self._forgotten.append(stream_id)
             self._later(self._send_released())
 

@@ -1,4 +1,4 @@
-"""A cluster in one process and on one event loop, without Ray: real servers around a real directory, a fake engine in each."""
+"""A cluster in one process, without Ray: real servers on one event loop around a real directory, with fake engines."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ async def village(members: int, keys: str | None = None, **settings: Any) -> Asy
     """So many members behind one address. keys : text of a file of API keys that they are given."""
     given = {"workers": 1, "drain_s": 2.0, **settings}
     plan = Plan(given, members, keys=Keys() if keys is None else Keys(1.0, keys))
-    made = Village(plan, Desk())
+    made = Village(plan, Desk(settle_s=0.0))
     listener = bind("127.0.0.1", 0)
     made.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    config = uvicorn.Config(made.gateway, lifespan="off", log_config=None, ws="websockets-sansio")
+    config = uvicorn.Config(made.gateway, lifespan="off", log_config=None, ws="websockets-sansio", interface="asgi3")
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve([listener]))
     try:

@@ -14,6 +14,7 @@ from village import Village, come, village
 from clients.python import AsyncStreamClient, FrameResult, Reconnect, Refused, StreamOptions
 from clients.wire import Policy
 from service.cluster.member import address_of, listen
+from service.cluster.messages import Keys
 from service.keys import Scope, add_key, remove_key
 from service.serve import bind
 from service.settings import Settings
@@ -155,8 +156,6 @@ def test_keys_and_their_limits_hold_at_every_door(tmp_path: Path, monkeypatch: p
             await stream.client.connect()
             await stream.frame()
             remove_key(file, "door")
-            from service.cluster.messages import Keys
-
             await town.desk.set_keys(Keys(2.0, file.read_text()))
             with pytest.raises(Refused):
                 async with asyncio.timeout(20):
