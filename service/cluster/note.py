@@ -60,8 +60,9 @@ class Note:
 
     def end(self) -> None:
         """End the process, and remove its files. Raises ClusterError where it does not end."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGTERM)
+        if self.runs:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
         until = time.monotonic() + END_S
         while self.runs:
             if time.monotonic() > until:

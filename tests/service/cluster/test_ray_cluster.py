@@ -1,4 +1,4 @@
-"""The whole of it on Ray, in a network namespace: twelve streams at three members; one is killed, others come and go."""
+"""The whole of it on Ray, in a network namespace: twelve streams, three members; one is killed, others come and go."""
 
 from __future__ import annotations
 
