@@ -48,7 +48,7 @@ class Route:
             checked = follow(ws_url, self.here)
         except WireError as error:
             raise ServerMisbehaved(f"the server broke the protocol: {error}") from error
-        if not self._most:
+        if self._most <= 0:
             raise Refused("moved", "the stream belongs to another server, and the option `moves` is 0")
         return MovedAway(checked)
 

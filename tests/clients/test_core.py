@@ -6,13 +6,16 @@ import time
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from clients.python import FrameRefused, FrameResult, FramesLost, Refused, ServerMisbehaved, StreamOptions
 from clients.python.core import MAX_NOISE, ClientCore, now_us, stream_url
+from clients.python.route import MovedAway
 from clients.wire import (
     Encoding,
     ErrorMessage,
     FrameMessage,
+    Moved,
     Op,
     decode_frame,
     encode_frame,
@@ -63,8 +66,6 @@ def opened(**options) -> ClientCore:
 
 
 def result(seq: int, ack: int) -> str | bytes:
-    from msgspec.structs import replace
-
     return encode_message(replace(vectors.SERVER_MESSAGES["result_boxes"], seq=seq, ack=ack), Encoding.JSON)
 
 
@@ -101,6 +102,27 @@ def test_a_lost_connection_names_its_frames() -> None:
     assert '"resume":"r3sUme-t0ken_"' in core.hello()
     assert core.retry_after_s == 0.0
     assert core.connection_lost() is None
+
+
+def test_what_one_server_gave_is_not_offered_to_another() -> None:
+    core = opened()
+    there = "ws://b.example/v1/streams/door/ws"
+    moved = encode_message(Moved(ws_url=there), Encoding.JSON)
+    core.frame(JPEG, None, False)
+    with pytest.raises(MovedAway) as caught:
+        core.receive(moved)
+    assert core.connection_lost() == FramesLost((1,))
+    assert core.route.goes(caught.value)
+    assert '"resume":null' in core.hello()
+    core.receive(encode_message(replace(vectors.SERVER_MESSAGES["ready"], resume="of-b"), Encoding.JSON))
+    core.connection_lost()
+    core.route.lost()
+    assert '"resume":null' in core.hello(), "the first address again"
+    with pytest.raises(MovedAway) as caught:
+        core.receive(moved)
+    core.connection_lost()
+    assert core.route.goes(caught.value)
+    assert '"resume":"of-b"' in core.hello(), "it is back"
 
 
 @pytest.mark.parametrize("data", ["{}", b"\x01", "[1]", b""])
@@ -251,3 +273,14 @@ def test_pixels_are_sent_as_jpegs_only() -> None:
     core = tiled(content_type="image/png")
     with pytest.raises(ValueError, match="expected image/jpeg to send pixels"):
         core.image(PIXELS, 1, reset=False)
+
+
+def test_pictures_are_sent_whole_after_a_move() -> None:
+    core = tiled()
+    assert ops(core, PIXELS, PIXELS) == [Op.IMAGE, Op.TILES]
+    with pytest.raises(MovedAway):
+        core.receive(encode_message(Moved(ws_url=URL), Encoding.JSON))
+    core.connection_lost()
+    core.hello()
+    core.receive(encode_message(vectors.SERVER_MESSAGES["ready_tiles"], Encoding.JSON))
+    assert ops(core, PIXELS, PIXELS) == [Op.IMAGE, Op.TILES]

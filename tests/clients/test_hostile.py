@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import tracemalloc
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -29,6 +31,7 @@ from clients.python import (
     core,
 )
 from clients.wire import Policy, Ready
+from service.lan.certificate import kept_identity, server_context
 
 FRAMES = 4
 """Frames of a scenario that works."""
@@ -287,3 +290,21 @@ def test_the_token_goes_along_and_the_resume_token_does_not(server: RunningHosti
     assert [hello["resume"] for hello in hellos] == [None, None, None], "each is of another address"
     assert len(server.facts[name].tokens) == 3
     assert server.facts[name].tokens == ["czNjcmV0"] * 3
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningHostileServer, ssl.SSLContext]]:
+    identity = kept_identity(tmp_path_factory.mktemp("tls"), [ip_address("127.0.0.1")])
+    with hostile_server(server_context(identity)) as running:
+        yield running, ssl.create_default_context(cafile=str(identity.certificate))
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_came_over_tls_stays_there(secure: tuple[RunningHostileServer, ssl.SSLContext], kind: str) -> None:
+    server, tls = secure
+    check(server, f"moves-{kind}", play(kind, server, f"moves-{kind}", tls=tls))
+    name = f"moves_to_clear-{kind}"
+    story = play(kind, server, name, tls=tls, token="s3cret")
+    assert isinstance(story.error, ServerMisbehaved)
+    assert "wss to ws" in str(story.error)
+    assert server.facts[name].connections == 1

@@ -549,7 +549,8 @@ async def resumes(peer: Any) -> None:
 
 def _to(peer: Any, before: str = "") -> str:
     """The address of this stream on this server, perhaps below a path."""
-    return f"ws://{peer.request.headers['Host']}{before}/v1/streams/{peer.stream_id}/ws"
+    scheme = "ws" if peer.writer.get_extra_info("ssl_object") is None else "wss"
+    return f"{scheme}://{peer.request.headers['Host']}{before}/v1/streams/{peer.stream_id}/ws"
 
 
 async def _moves(peer: Any, ws_url: Any, code: int = 1012) -> None:
@@ -574,6 +575,17 @@ async def moves_before_hello(peer: Any) -> None:
     if peer.nth == 1:
         await peer.accept()
         return await _moves(peer, _to(peer))
+    await peer.open()
+    await peer.serve()
+
+
+@scenario("follows")
+async def moves_to_clear(peer: Any) -> None:
+    """Sends the client to ws, the first time: from wss nobody may be sent there."""
+    if peer.nth == 1:
+        await peer.accept()
+        await peer.hello()
+        return await _moves(peer, _to(peer).replace("wss:", "ws:"))
     await peer.open()
     await peer.serve()
 

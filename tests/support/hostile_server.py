@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import ssl
 import sys
 import threading
 from collections.abc import Iterator
@@ -204,9 +205,10 @@ class Peer:
 
 
 class HostileServer:
-    """Listens on 127.0.0.1; one event loop serves all."""
+    """Listens on 127.0.0.1; one event loop serves all. tls : None for plain connections"""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
         self.port = 0
         self.facts: dict[str, Facts] = {}
         self.mistakes: list[Exception] = []
@@ -217,11 +219,11 @@ class HostileServer:
     @property
     def url(self) -> str:
         """Where clients find it."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
         """Listen, on the port that it had."""
-        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=1 << 20)
+        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=1 << 20, ssl=self.tls)
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -331,9 +333,9 @@ class RunningHostileServer(HostileServer):
 
 
 @contextmanager
-def hostile_server() -> Iterator[RunningHostileServer]:
+def hostile_server(tls: ssl.SSLContext | None = None) -> Iterator[RunningHostileServer]:
     """A running hostile server."""
-    server = RunningHostileServer()
+    server = RunningHostileServer(tls)
     started, ended = threading.Event(), asyncio.Event()
 
     async def main() -> None:
