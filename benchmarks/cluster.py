@@ -20,7 +20,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -146,8 +146,27 @@ class Cluster:
         self._control.scale(members, self._address)
 
     def members(self) -> list[str]:
-        """Addresses."""
+        """Addresses, in the order of their slots."""
         return [member["address"] for member in self.status()["members"]]
+
+    def kill_directory(self) -> float:
+        """Have its process die; seconds until Ray's next one knows all streams again."""
+        before, begun = self.status(), time.monotonic()
+        import ray  # after the environment is as it is to find it
+
+        with self._control.connected(self._address):
+            ray.kill(ray.get_actor(self._control.DIRECTORY, namespace=self._control.NAMESPACE), no_restart=False)
+        while time.monotonic() - begun < SETTLED_S:
+            now = before
+            with suppress(RuntimeError):  # it is away
+                now = self.status()
+            if now["directory_s"] < before["directory_s"] and now["streams"] == before["streams"]:
+                slots = [{m["slot"]: m["address"] for m in told["members"]} for told in (before, now)]
+                if slots[0] != slots[1]:
+                    raise AssertionError(f"members have other slots: {slots}")
+                return time.monotonic() - begun
+            time.sleep(0.2)
+        raise RuntimeError("the directory does not come back")
 
 
 def listener(address: str) -> int:
@@ -204,6 +223,8 @@ async def load(cluster: Cluster, watched: list[Watched], key: str, fps: float, s
     try:
         await until(all_since(marks["begun"]), "every stream has a result")
         await asyncio.sleep(seconds)
+        figures["directory_back_s"] = round(await asyncio.to_thread(cluster.kill_directory), 1)
+        figures["moved_by_a_new_directory"] = sum(len(one.places) - 1 for one in watched)
         addresses = await asyncio.to_thread(cluster.members)
         refused = [await asyncio.to_thread(make_stream, base, key) for base in (COMMON, *addresses)]
         figures["one_too_many"] = [status for status, _ in refused]
@@ -278,6 +299,7 @@ def judge(watched: list[Watched], figures: dict[str, Any]) -> Report:
             and not any(one.dropped for one in watched),
             "one keyframe for each place": not figures["keyframes_without_a_move"],
             "the limit of a key holds at every door": set(figures["one_too_many"]) == {429},
+            "a directory that is started again moves nothing": figures["moved_by_a_new_directory"] == 0,
             "streams moved": figures["places"] > len(watched),
         },
     )
