@@ -25,12 +25,13 @@ def missing() -> str | None:
     return why_not()
 
 
+@pytest.mark.cluster
 @pytest.mark.timeout(900)  # Ray takes half a minute to start where nothing else runs, and several where much does
 def test_no_result_is_lost_but_those_under_way_and_none_is_crossed(tmp_path: Path) -> None:
     if (reason := missing()) is not None:
         pytest.skip(reason)
     found = tmp_path / "found.json"
-    words = ["--streams", "12", "--replicas", "3", "--fps", "3", "--seconds", "2", "--json", str(found)]
+    words = ["--streams", "12", "--replicas", "3", "--fps", "3", "--seconds", "1", "--json", str(found)]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.cluster", *words],
         cwd=ROOT,
