@@ -6,7 +6,9 @@ A Ray that was started here ends with the cluster (`service.cluster.note`); one 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -49,7 +51,8 @@ def start_ray(plan: Plan, node: str, folder: Path) -> Note:
         try:
             bind(host, port).close()
         except OSError as error:
-            raise ClusterError(f"{error.filename}: {error.strerror}; {way}") from error
+            hint = f"; {way}" if error.errno == errno.EADDRINUSE else ""
+            raise ClusterError(f"{error.filename}: {error.strerror}{hint}") from error
     command = [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats",
         "--node-ip-address", node, "--port", str(GCS_PORT), "--num-cpus", str(PLACES), "--include-dashboard", "false",
@@ -57,7 +60,10 @@ def start_ray(plan: Plan, node: str, folder: Path) -> Note:
     ]  # fmt: skip
     path = folder / "ray.log"
     with path.open("w") as log:
-        head = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        own = os.environ | {"TMPDIR": str(folder)}  # what killed members leave goes with the rest
+        head = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=own
+        )
     note = Note(f"{node}:{GCS_PORT}", head.pid, began(head.pid) or 0, str(folder))
     note.write()
     until = time.monotonic() + START_S
