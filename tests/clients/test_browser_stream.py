@@ -339,7 +339,7 @@ def test_a_stream_moves_to_another_server(pair: TwoServers, connect, tiles: bool
     assert "waiting" not in stream.states()
 
 
-SENDS_ELSEWHERE = """async (to) => {
+SENDS_ELSEWHERE = """async ([to, moves]) => {
   window.WebSocket = class extends EventTarget {
     protocol = "afterimage.v1";
     constructor(url) { super(); addresses.push(url); setTimeout(() => this.onopen()); }
@@ -348,7 +348,7 @@ SENDS_ELSEWHERE = """async (to) => {
   };
   window.addresses = [];
   const { StreamClient } = await import("/clients/browser/stream.js");
-  const client = new StreamClient("ws://127.0.0.1:8000/v1/streams/door/ws", { moves: 1, attempts: 0 });
+  const client = new StreamClient("ws://127.0.0.1:8000/v1/streams/door/ws", { moves, attempts: 0 });
   return new Promise((resolve) => {
     client.addEventListener("state", ({ detail }) => detail.state === "ended" && resolve([detail.said, addresses]));
     client.open();
@@ -368,10 +368,13 @@ def test_a_secure_page_says_why_it_cannot_follow(playwright) -> None:
     page.route("https://page.test/**", answer)
     page.goto("https://page.test/")
     first = "ws://127.0.0.1:8000/v1/streams/door/ws"
-    said, addresses = page.evaluate(SENDS_ELSEWHERE, "ws://10.0.0.7:8001/v1/streams/door/ws")
+    said, addresses = page.evaluate(SENDS_ELSEWHERE, ["ws://10.0.0.7:8001/v1/streams/door/ws", 1])
     assert said["code"] == "moved"
     assert "a page that came over https may not connect over ws" in said["detail"]
     assert addresses == [first]
     for there in ("ws://127.0.0.1:8001/v1/streams/door/ws", "wss://b.example/v1/streams/door/ws"):
-        assert page.evaluate(SENDS_ELSEWHERE, there) == [None, [first, there]]
+        assert page.evaluate(SENDS_ELSEWHERE, [there, 1]) == [None, [first, there]]
+    said, addresses = page.evaluate(SENDS_ELSEWHERE, ["ws://127.0.0.1:8001/v1/streams/door/ws", 0])
+    assert (said["code"], addresses) == ("moved", [first])
+    assert "the option moves is 0" in said["detail"]
     page.close()
