@@ -112,7 +112,7 @@ class Service:
         self.found = LimitsWatch(settings)
         self.placement: Placement = Alone() if placement is None else placement
         self.registry = registry
-        self.access = Access(settings)
+        self.access = Access(settings, lambda: self.placement.members)
         self.auditor = Auditor(settings.audit_share, settings.audit_confidence)
         self.scheduler = Scheduler(settings.workers, self.auditor.spare)
         self.streams = StreamManager(
