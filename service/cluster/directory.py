@@ -142,6 +142,8 @@ class Directory:
         if asks is None:
             return Refused(Refusal.NO_MEMBER, "this member is not counted now")
         entry = self._entries.get(claim.stream_id)
+        if entry is not None and not wanted.holds and entry.claim != claim:  # else it has been asked twice
+            return Refused(Refusal.TAKEN, f"there is a stream {claim.stream_id!r} already; use another id")
         if entry is not None and entry.claim.owner != claim.owner:
             return Refused(Refusal.FOREIGN, f"stream {claim.stream_id!r} is not of this key")
         if entry is None:

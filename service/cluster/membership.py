@@ -31,7 +31,7 @@ from service.cluster.messages import (
     Wanted,
 )
 from service.cluster.rendezvous import owner as owner_of
-from service.streams import NotAuthorised, TooManyOwned, TooManyStreams
+from service.streams import NotAuthorised, StreamTaken, TooManyOwned, TooManyStreams
 from service.token_store import KeptStream
 
 log = logging.getLogger("afterimage.cluster")
@@ -51,6 +51,7 @@ ERRORS = {
     Refusal.FULL: TooManyStreams,
     Refusal.NO_ROOM: Overloaded,
     Refusal.FOREIGN: NotAuthorised,
+    Refusal.TAKEN: StreamTaken,
     Refusal.NO_MEMBER: Overloaded,
 }
 T = TypeVar("T")

@@ -16,6 +16,7 @@ class Refusal(StrEnum):
     FULL = "full"  # the cluster has as many as it may
     NO_ROOM = "no_room"  # no member would admit another one
     FOREIGN = "foreign"  # it is another key's
+    TAKEN = "taken"  # it was to be made, and there is one of its id
     NO_MEMBER = "no_member"  # who asks was given up, and is about to come back; or nobody is there
 
 

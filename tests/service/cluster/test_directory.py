@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.cluster.directory import LOST_S, SETTLE_S, Directory
-from service.cluster.messages import Beat, Claim, Keys, Known, Load, Placed, Refusal, Refused, Wanted
+from service.cluster.messages import Beat, Claim, Found, Keys, Known, Load, Placed, Refusal, Refused, Wanted
 from service.cluster.rendezvous import owner
 from service.token_store import KeptStream
 
@@ -165,6 +165,23 @@ def test_a_stream_of_another_key_is_not_given_away(clock: Clock) -> None:
         refused = directory.claim(wanted("b", "s", owner_name=stranger))
         assert isinstance(refused, Refused)
         assert refused.why is Refusal.FOREIGN
+
+
+def test_a_stream_is_made_once_by_whatever_member(clock: Clock) -> None:
+    directory = town(clock, "a", "b")
+    first = wanted("a", "door", holds=False, kept=True)
+    placed = directory.claim(first)
+    assert isinstance(placed, Placed)
+    assert directory.claim(first) == placed, "a question may come twice"
+    other = KeptStream(id="door", model=None, token="1" * 64, created_at=1.0)
+    refused = directory.claim(Wanted(Claim("door", None, other, 60.0), "b", False, True, 64))
+    assert isinstance(refused, Refused)
+    assert refused.why is Refusal.TAKEN
+    found = directory.find("door")
+    assert isinstance(found, Found)
+    assert found.kept == first.claim.kept, "its token is the first one's still"
+    directory.claim(wanted("b", "yard"))
+    assert isinstance(directory.claim(wanted("a", "yard", holds=False, kept=True)), Refused), "one without a token, too"
 
 
 def test_full_members_are_passed_over_for_new_streams_alone(clock: Clock) -> None:
