@@ -32,8 +32,8 @@ class Placement(Protocol):
     async def make(self, kept: KeptStream) -> None:
         """Count a stream that was made here, and let others know of it; `address` then says where it is to be opened.
 
-        Raises StreamTaken where there is one of its id, TooManyOwned or TooManyStreams where the cluster has as many as it
-        may, Overloaded where nobody has room or nobody answers.
+        Raises StreamTaken where there is one of its id, TooManyOwned or TooManyStreams where the cluster has as many as
+        it may, Overloaded where nobody has room or nobody answers.
         """
 
     async def claim(self, stream_id: str, owner: str | None, kept: KeptStream | None) -> None:
