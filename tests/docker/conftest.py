@@ -1,8 +1,9 @@
-"""Makes tests/support importable."""
+"""Makes tests/support and what builds the image importable."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "docker/image")]
