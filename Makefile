@@ -9,7 +9,7 @@ PORT ?= 8000
 # Of the tests; 0: all in the process that `make` starts.
 PROCESSES ?= 2
 
-.PHONY: setup run test test-aarch64 soak lint format bench scale lock clean
+.PHONY: setup run test test-aarch64 image-test soak lint format bench scale lock lock-image clean
 
 setup: $(READY)
 
@@ -39,6 +39,12 @@ test-aarch64: setup
 	mkdir -p build
 	$(BIN)/python -m tests.emulated.streams write build/streams.npz $(AARCH64_MODELS)
 	$(AARCH64) cortex-a76 -m tests.emulated.streams compare build/streams.npz
+
+# The image for each architecture, built and run without a Docker engine: docs/image.md. Needs root and packages of the system.
+IMAGE_ARCHS ?= amd64 arm64
+IMAGE_OPENCV ?= source
+image-test: setup
+	$(BIN)/python tests/docker/image.py --opencv $(IMAGE_OPENCV) $(IMAGE_ARCHS)
 
 # Bounded loads on servers of their own on loopback, about 25 minutes; SOAK=overload for one of them, SOAK_SCALE=0.1 for less.
 # Then requests and messages that nobody should send, drawn at random for a minute.
@@ -108,6 +114,10 @@ lock: setup
 		--extra bench --extra dev --extra tracking --extra telemetry --extra mqtt --extra cluster \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 		--output-file requirements.lock pyproject.toml
+
+# What is in the image, and what builds it; after `make lock`, by what is installed.
+lock-image: setup
+	$(BIN)/python docker/image/lock.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

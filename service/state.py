@@ -19,6 +19,7 @@ import numpy as np
 from starlette.requests import HTTPConnection
 
 from clients.wire import CloseCode, Policy
+from kernels import FOLDER
 from service import codec
 from service.access import Access
 from service.admission import Admission, Overloaded
@@ -54,6 +55,7 @@ from service.tickets import Tickets
 from service.token_store import KeptStream, TokenStore
 from service.traces import Traces
 from service.viewing import Viewing
+from service.warming import progress_told
 from service.watch import Watch
 
 log = logging.getLogger("afterimage.service")
@@ -381,8 +383,9 @@ class Service:
 
     async def _warm(self) -> None:
         try:
-            model = await self.life.ready(self.registry.resolve(None))
-            await self._warm_single_images(model)
+            async with progress_told(FOLDER):
+                model = await self.life.ready(self.registry.resolve(None))
+                await self._warm_single_images(model)
         except (UnknownModel, ModelFailed) as error:
             self.warm_error = str(error)
             log.error("the default model cannot be used: %s", error)

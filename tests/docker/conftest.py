@@ -1,4 +1,4 @@
-"""Makes tests/support importable, and a fake engine."""
+"""Makes tests/support and what builds the image importable, and a fake engine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "docker/image")]
 
 from service_fakes import FakeEngine
 

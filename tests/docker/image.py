@@ -1,0 +1,363 @@
+"""Builds the image without a Docker engine and checks that it does what docs/image.md says: `make image-test`.
+
+    python tests/docker/image.py [--opencv wheel] [ARCH...]
+
+The Dockerfile is taken as it is; the Python image that it begins with is a stand-in (`stand_in.sh`). Needs root,
+buildah, podman, crun, mmdebstrap, curl, and for another architecture QEMU with binfmt_misc. All that is made lies in
+build/image, with a log of each step; images and volumes are removed at the end, the stand-ins are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "build/image"
+PROGRAMS = ("buildah", "podman", "crun", "mmdebstrap", "unshare", "nsenter", "curl", "dpkg")
+BASE = "python:3.11-slim-bookworm"
+MOST_BYTES = 400_000_000
+MEMORY_MIB = 512
+SECOND_START_S = 5.0
+DRAIN_S = 10.0
+FORBIDDEN = ("sh", "bash", "dash", "gcc", "cc", "g++", "ld", "as", "make", "apt-get", "dpkg", "pip", "curl", "wget")
+LISTED = ("numba", "llvmlite", "numpy", "opencv-python-headless", "onnxruntime", "av", "python", "libc6", "libgomp1")
+_INSIDE = "AFTERIMAGE_IMAGE_TEST_INSIDE"
+_CLOSES = """
+import json, sys
+from clients.wire import Encoding, offer_subprotocols
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+offered = offer_subprotocols(Encoding.JSON, sys.argv[1])
+with connect("ws://127.0.0.1:8000/v1/streams/closing/ws", subprotocols=offered) as socket:
+    socket.send(json.dumps({"type": "hello", "content_type": "image/jpeg"}))
+    print(json.loads(socket.recv())["type"], flush=True)
+    try:
+        while True:
+            socket.recv()
+    except ConnectionClosed as closed:
+        print(closed.rcvd.code if closed.rcvd else None)
+"""
+
+
+class Failed(Exception):
+    """A check that does not hold; the message says which."""
+
+
+def check(holds: object, what: str) -> None:
+    """Raise Failed unless something holds."""
+    if not holds:
+        raise Failed(what)
+    print(f"  holds: {what}", flush=True)
+
+
+class Engine:
+    """buildah and podman with a store of their own, for one architecture."""
+
+    def __init__(self, arch: str) -> None:
+        self.arch = arch
+        self.tag = f"afterimage:{arch}"
+        store = ["--root", str(FOLDER / "store"), "--runroot", str(FOLDER / "run"), "--storage-driver", "overlay"]
+        self._podman = ["podman", *store, "--cgroup-manager", "cgroupfs", "--runtime", "crun"]
+        self._buildah = ["buildah", *store]
+
+    def podman(self, *arguments: str, fails: bool = False, seconds: float = 600) -> subprocess.CompletedProcess[str]:
+        """Run a command of podman's; its output is kept. Raises Failed where it fails and may not."""
+        command = [*self._podman, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+        if done.returncode and not fails:
+            raise Failed(f"podman {' '.join(arguments)}: {done.stderr.strip()[-800:]}")
+        return done
+
+    def add_base(self, arch: str) -> str:
+        """The stand-in of an architecture, made where it is not there yet; returns its image's id."""
+        archive = FOLDER / f"base-{arch}.tar"
+        if not archive.exists():
+            print(f"stand-in for {BASE} on {arch}", flush=True)
+            subprocess.run([ROOT / "tests/docker/stand_in.sh", arch, archive], check=True)
+        return self.podman("import", "--quiet", "--arch", arch, str(archive)).stdout.strip().splitlines()[-1]
+
+    def build(self, opencv: str) -> float:
+        """Build the Dockerfile as it is; returns seconds."""
+        own = own_arch()
+        self.podman("manifest", "rm", BASE, fails=True)
+        self.podman("rmi", BASE, fails=True)
+        self.podman("manifest", "create", BASE)
+        for arch in sorted({own, self.arch}):
+            self.podman("manifest", "add", "--arch", arch, BASE, f"containers-storage:{self.add_base(arch)}")
+        command = [*self._buildah, "bud", "--isolation", "chroot", "--format", "docker", "--pull-never", "--layers"]
+        command += ["--network", "host", "--platform", f"linux/{self.arch}", "--build-arg", f"OPENCV={opencv}"]
+        command += [part for path in host_files() for part in ("--volume", f"{path}:{path}:ro")]
+        command += ["--file", "docker/Dockerfile", "--tag", self.tag, "."]
+        begun = time.monotonic()
+        with (FOLDER / f"build-{self.arch}.log").open("w") as log:
+            done = subprocess.run(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=False)
+        check(done.returncode == 0, f"the Dockerfile builds for {self.arch} ({log.name})")
+        return time.monotonic() - begun
+
+    @contextlib.contextmanager
+    def mounted(self) -> Iterator[Path]:
+        """The image's files."""
+        where = self.podman("image", "mount", self.tag).stdout.strip()
+        try:
+            yield Path(where)
+        finally:
+            self.podman("image", "unmount", self.tag)
+
+    def confined(self) -> list[str]:
+        """Options of a container that may as little as docs/image.md promises is enough."""
+        limits = ["--ulimit", "nofile=16384:16384", "--ulimit", "nproc=4096:4096", "--memory", f"{MEMORY_MIB}m"]
+        rights = ["--network", "none", "--read-only", "--read-only-tmpfs=false", "--cap-drop", "all"]
+        return [*limits, *rights, "--security-opt", "no-new-privileges", "--volume", f"data-{self.arch}:/data"]
+
+    def start(self, name: str) -> Container:
+        """A server in a confined container."""
+        begun = time.monotonic()
+        self.podman("run", "--detach", "--name", name, *self.confined(), self.tag)
+        return Container(self, name, begun)
+
+    def clean(self) -> None:
+        """Remove containers, volumes and images; the stand-ins' archives stay."""
+        self.podman("rm", "--all", "--force", fails=True)
+        self.podman("volume", "rm", "--all", "--force", fails=True)
+        self.podman("rmi", "--all", "--force", fails=True)
+
+
+class Container:
+    """A running server. begun_s: of the monotonic clock."""
+
+    def __init__(self, engine: Engine, name: str, begun_s: float) -> None:
+        self.engine, self.name, self.begun_s = engine, name, begun_s
+        self.pid = int(self.inspect("{{.State.Pid}}"))
+
+    def inspect(self, form: str) -> str:
+        """What podman says of it."""
+        return self.engine.podman("inspect", "--format", form, self.name).stdout.strip()
+
+    def near(self, *command: str) -> list[str]:
+        """A command in the container's network, in which there is nothing but its loopback."""
+        return ["nsenter", "--target", str(self.pid), "--net", *command]
+
+    def status(self, path: str) -> int:
+        """Of an answer over HTTP; 0: none came."""
+        command = self.near(
+            "curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--max-time", "5"
+        )
+        said = subprocess.run([*command, f"http://127.0.0.1:8000{path}"], capture_output=True, text=True, check=False)
+        return int(said.stdout or 0)
+
+    def ready(self, seconds: float) -> tuple[float, list[int]]:
+        """Seconds from `podman run` until /readyz said 200, and what it said before. Raises Failed after so long."""
+        seen: list[int] = []
+        while time.monotonic() - self.begun_s < seconds:
+            status = self.status("/readyz")
+            if status == 200:
+                return time.monotonic() - self.begun_s, seen
+            if status and status not in seen:
+                seen.append(status)
+            if self.inspect("{{.State.Running}}") != "true":
+                raise Failed(f"the server ended: {self.log()[-1500:]}")
+            time.sleep(0.05)
+        raise Failed(f"not ready after {seconds:.0f} s: {self.log()[-1500:]}")
+
+    def log(self) -> str:
+        """All that it has said."""
+        done = self.engine.podman("logs", self.name)
+        return done.stdout + done.stderr
+
+    def memory(self) -> dict[str, float]:
+        """MB: of the process now, and the most that its cgroup held, page cache included."""
+        told = Path(f"/proc/{self.pid}/status").read_text()
+        rss = int(next(line.split()[1] for line in told.splitlines() if line.startswith("VmRSS")))
+        group = next(line for line in Path(f"/proc/{self.pid}/cgroup").read_text().splitlines() if ":memory:" in line)
+        peak = Path("/sys/fs/cgroup/memory", group.split(":")[2].lstrip("/"), "memory.max_usage_in_bytes").read_text()
+        return {"rss_mb": rss * 1024 / 1e6, "cgroup_peak_mb": int(peak) / 1e6}
+
+    def stop(self) -> tuple[float, int]:
+        """Seconds that it took to end after SIGTERM, and its exit status."""
+        begun = time.monotonic()
+        self.engine.podman("stop", "--time", "60", self.name)
+        return time.monotonic() - begun, int(self.inspect("{{.State.ExitCode}}"))
+
+
+def own_arch() -> str:
+    """Debian's name of this machine's architecture."""
+    return subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def host_files() -> list[Path]:
+    """Certificates and pip's configuration of this machine, which builds see as it does."""
+    found = [Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pip.conf")]
+    return [path for path in found if path.exists()]
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files, each once however many names it has."""
+    found = {
+        (info.st_dev, info.st_ino): info.st_size
+        for path in folder.rglob("*")
+        if stat.S_ISREG((info := path.lstat()).st_mode)
+    }
+    return sum(found.values())
+
+
+def check_files(engine: Engine) -> dict[str, Any]:
+    """What is in the image, and what is not; sizes by part, MB."""
+    with engine.mounted() as root:
+        total = size_of(root)
+        site = root / "opt/afterimage/lib/python3.11/site-packages"
+        parts = {path.name: round(size_of(path) / 1e6, 1) for path in site.iterdir() if path.is_dir()}
+        parts |= {"Python and Debian's libraries": round(size_of(root / "usr") / 1e6, 1)}
+        largest = dict(sorted(parts.items(), key=lambda part: -part[1])[:14])
+        for name, mb in largest.items():
+            print(f"    {mb:7.1f} MB  {name}")
+        (FOLDER / f"parts-{engine.arch}.json").write_text(json.dumps(largest, indent=1))
+        names = {path.name for path in root.rglob("*") if path.lstat().st_mode & 0o111 and not path.is_dir()}
+        check(not names & set(FORBIDDEN), f"no shell, compiler or package manager ({names & set(FORBIDDEN) or 'none'})")
+        special = [path for path in root.rglob("*") if path.lstat().st_mode & (stat.S_ISUID | stat.S_ISGID)]
+        check(not special, "no file gives another user's rights")
+        check(list(root.glob("usr/lib/*/libgomp.so.1")), "libgomp is there")
+        bill = json.loads((root / "usr/share/afterimage/sbom.cdx.json").read_text())
+        listed = {item["name"] for item in bill["components"]}
+        check(
+            bill["bomFormat"] == "CycloneDX" and listed >= set(LISTED),
+            f"the bill of materials lists {len(listed)} components",
+        )
+    check(total < MOST_BYTES, f"{total / 1e6:.1f} MB unpacked, less than {MOST_BYTES / 1e6:.0f}")
+    made = json.loads(engine.podman("image", "inspect", engine.tag).stdout)[0]
+    config = made["Config"]
+    check(config["User"] == "10001:10001" and list(config["Volumes"]) == ["/data"], "a user without rights, one volume")
+    check(made.get("HealthCheck") or config.get("Healthcheck"), "a health check")
+    return {"unpacked_mb": round(total / 1e6, 1), "largest_mb": largest, "components": len(listed)}
+
+
+def check_first_start(engine: Engine, seconds: float) -> tuple[dict[str, Any], str]:
+    """From an empty volume: keys, kernels, a clip, a graceful end. Returns figures and a key."""
+    refused = engine.podman("run", "--rm", *engine.confined(), engine.tag, fails=True)
+    check(refused.returncode and "keys add" in refused.stdout + refused.stderr, "without keys it says how to make one")
+    key = engine.podman("run", "--rm", *engine.confined(), engine.tag, "keys", "add", "test").stdout.strip()
+    server = engine.start(f"first-{engine.arch}")
+    first_s, seen = server.ready(seconds)
+    check(503 in seen, f"/readyz said {seen} before 200, {first_s:.1f} s after the start")
+    check(
+        "compiled" in server.log() and "compiling kernels" in server.log(), "the log tells of kernels that are compiled"
+    )
+    check(engine.podman("healthcheck", "run", server.name, fails=True).returncode == 0, "the health check succeeds")
+    figures: dict[str, Any] = {"first_start_s": round(first_s, 1), "warm": server.memory()}
+    with (FOLDER / f"clip-{engine.arch}.log").open("w") as log:
+        command = [
+            sys.executable,
+            "-m",
+            "service.cli",
+            "stream",
+            "scene",
+            "--frames",
+            "80",
+            "--policy",
+            "all",
+            "--json",
+        ]
+        done = subprocess.run(
+            server.near(*command), stdout=subprocess.PIPE, stderr=log, text=True, check=False,
+            cwd=ROOT, env={**os.environ, "AFTERIMAGE_TOKEN": key, "PYTHONPATH": str(ROOT)}, timeout=seconds,
+        )  # fmt: skip
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    seen_boxes = sum(len(result.get("detections") or ()) for result in results)
+    check(
+        done.returncode == 0 and len(results) == 80 and seen_boxes,
+        f"{len(results)} results of a clip, {seen_boxes} boxes",
+    )
+    figures["streamed"] = server.memory()
+    client = subprocess.Popen(
+        server.near(sys.executable, "-c", _CLOSES, key), stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert client.stdout is not None
+    check(client.stdout.readline().strip() == "ready", "a client is connected")
+    stop_s, code = server.stop()
+    closed = client.stdout.read().strip()
+    client.wait()
+    check(closed == "1012", f"at SIGTERM clients are told to return ({closed})")
+    check(
+        code == 0 and stop_s < DRAIN_S * (1 if engine.arch == own_arch() else 6),
+        f"it ends by itself in {stop_s:.1f} s, status {code}",
+    )
+    figures["stop_s"] = round(stop_s, 1)
+    (FOLDER / f"first-{engine.arch}.log").write_text(server.log())
+    return figures, key
+
+
+def check_second_start(engine: Engine, times: int, most_s: float) -> dict[str, Any]:
+    """From the volume: kernels are there. The best of some, as the machine may have other things to do."""
+    taken = []
+    for number in range(times):
+        server = engine.start(f"second-{engine.arch}-{number}")
+        taken.append(round(server.ready(600)[0], 1))
+        check("compiled" not in server.log(), f"start from the volume in {taken[-1]} s, nothing is compiled")
+        server.stop()
+    check(min(taken) <= most_s, f"ready within {most_s:.0f} s from the volume: {taken}")
+    return {"second_start_s": taken}
+
+
+def test(arch: str, opencv: str) -> dict[str, Any]:
+    """Build and check one architecture; figures."""
+    engine, native = Engine(arch), arch == own_arch()
+    try:
+        figures: dict[str, Any] = {"arch": arch, "opencv": opencv, "build_s": round(engine.build(opencv), 1)}
+        figures |= check_files(engine)
+        found, _ = check_first_start(engine, 1200 if native else 3600)
+        figures |= found
+        figures |= check_second_start(engine, 5 if native else 1, SECOND_START_S if native else 300.0)
+        return figures
+    finally:
+        engine.podman("rm", "--all", "--force", fails=True)
+        engine.podman("volume", "rm", f"data-{arch}", fails=True)
+
+
+def main() -> int:
+    """Run it; the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("arch", nargs="*", default=["amd64", "arm64"], choices=["amd64", "arm64"])
+    parser.add_argument("--opencv", choices=["source", "wheel"], default="source")
+    parser.add_argument("--keep", action="store_true", help="keep images and the layers of the build")
+    options = parser.parse_args()
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing or os.geteuid() != 0:
+        print(f"expected root, and {', '.join(PROGRAMS)}; missing: {', '.join(missing) or 'root'}", file=sys.stderr)
+        return 2
+    if (
+        _INSIDE not in os.environ
+    ):  # a mount table of its own: podman takes the old hierarchy of cgroups where both are there
+        inside = {**os.environ, _INSIDE: "1"}
+        os.execvpe("unshare", ["unshare", "--mount", "--propagation", "private", sys.executable, *sys.argv], inside)
+    if Path("/sys/fs/cgroup/unified").is_mount():
+        subprocess.run(["umount", "/sys/fs/cgroup/unified"], check=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    figures = []
+    try:
+        for arch in options.arch:
+            print(f"{arch}:", flush=True)
+            figures.append(test(arch, options.opencv))
+            print(json.dumps(figures[-1], indent=1), flush=True)
+    except (Failed, subprocess.SubprocessError) as error:
+        print(f"FAILED: {error}", file=sys.stderr)
+        return 1
+    finally:
+        (FOLDER / "figures.json").write_text(json.dumps(figures, indent=1))
+        if not options.keep:
+            Engine("amd64").clean()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
