@@ -72,7 +72,10 @@ class Watched:
 
 async def stream(watched: Watched, fps: float, done: asyncio.Event) -> None:
     """Send until done, whatever becomes of the members; then wait for what is due."""
-    options = StreamOptions(policy=Policy.ALL, token=watched.token, reconnect=PATIENT)
+    # a machine that is busy with Ray makes frames late, which is no reason to give a connection up
+    options = StreamOptions(
+        policy=Policy.ALL, token=watched.token, reconnect=PATIENT, ack_timeout_s=SETTLED_S, ping_s=None
+    )
     try:
         async with AsyncStreamClient(COMMON, watched.stream_id, options) as client:
             reader = asyncio.create_task(read(client, watched))
