@@ -93,7 +93,7 @@ def _moves(axes: Axes, day: Mapping[str, Any]) -> None:
     axes.set_yscale("symlog", linthresh=10, linscale=0.6)
     axes.set_ylim(0, top * 20)
     axes.set_ylabel(f"in {BIN_MINUTES} minutes")
-    axes.legend(loc="center right", fontsize=8, ncols=2)
+    axes.legend(loc="center", fontsize=8, ncols=2, bbox_to_anchor=(0.36, 0.62))
     axes.set_title(f"{day['title']}: moves, refusals, and what happened", loc="left", fontsize=9)
 
 
