@@ -1,7 +1,7 @@
 """Simulate a day, draw it, and keep docs/scale.md: `python -m benchmarks.scale BOX` (`make scale` measures before).
 
-Five clusters: as many boxes as the plan says, a tenth fewer and a tenth more, each box bounded as the plan says; and
-the first two again with nothing but admission as a bound. A minute or two.
+Six clusters: as many boxes as the plan says, a tenth fewer and a tenth more, each box bounded as the plan says; and as
+many, a tenth and a fifth fewer with nothing but admission as a bound. Two minutes.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def simulate(box: Box, scenario: Scenario) -> dict[str, Any]:
         ("a tenth more boxes", round(count * 1.1), True),
         ("as planned, admission alone", count, False),
         ("a tenth fewer, admission alone", round(count * 0.9), False),
+        ("a fifth fewer, admission alone", round(count * 0.8), False),
     ]
     days = []
     for title, boxes, bounded in clusters:

@@ -11,7 +11,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
+BLUE, ORANGE, GREEN, RED, PINK, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666"
 """After Okabe and Ito: distinct to all kinds of colour vision."""
 MARKS = {"rack": ("rack lost", RED, "v"), "failure": ("box lost", GREY, "|"), "update": ("rolling update", GREEN, "|")}
 BIN_MINUTES = 5
@@ -69,7 +69,7 @@ def _use(axes: Axes, day: Mapping[str, Any], report: Mapping[str, Any]) -> None:
 
 
 def _lost(axes: Axes, days: Sequence[Mapping[str, Any]]) -> None:
-    styles = ((BLUE, "-"), (ORANGE, "--"), (RED, "-."), (GREEN, ":"), (GREY, "-"))
+    styles = ((BLUE, "-"), (ORANGE, "--"), (RED, "-."), (GREEN, ":"), (GREY, "-"), (PINK, "-"))
     for day, (colour, style) in zip(days, styles, strict=False):
         missed = _binned(day, "lost", np.mean) + _binned(day, "unserved", np.mean)
         axes.plot(_hours(day), 100 * np.maximum(missed, _LEAST), color=colour, linestyle=style, label=day["title"])
@@ -89,10 +89,11 @@ def _moves(axes: Axes, day: Mapping[str, Any]) -> None:
     axes.plot(hours, _binned(day, "refused", np.sum), color=RED, linewidth=1, label="refusals")
     for what, (label, colour, marker) in MARKS.items():
         at = [each["at_s"] / 3600 for each in day["incidents"] if each["what"] == what]
-        axes.plot(at, [top * 1.12] * len(at), linestyle="none", marker=marker, color=colour, label=label, markersize=7)
-    axes.set_ylim(0, top * 1.25)
+        axes.plot(at, [top * 8] * len(at), linestyle="none", marker=marker, color=colour, label=label, markersize=7)
+    axes.set_yscale("symlog", linthresh=10, linscale=0.6)
+    axes.set_ylim(0, top * 20)
     axes.set_ylabel(f"in {BIN_MINUTES} minutes")
-    axes.legend(loc="upper right", fontsize=8, ncols=2, bbox_to_anchor=(1, 0.9))
+    axes.legend(loc="center", fontsize=8, ncols=2, bbox_to_anchor=(0.36, 0.62))
     axes.set_title(f"{day['title']}: moves, refusals, and what happened", loc="left", fontsize=9)
 
 

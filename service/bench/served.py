@@ -44,8 +44,8 @@ class Served:
     outside_ms: float
 
 
-def measure(model: str, size: str, jpegs: Sequence[bytes], frames: int = FRAMES) -> Served:
-    """Start a server with a model (a file or a name) and send it frames as fast as it takes them.
+def measure(model: Path, size: str, jpegs: Sequence[bytes], frames: int = FRAMES) -> Served:
+    """Start a server with a model's file and send it frames as fast as it takes them.
 
     Raises ServedError.
     """
@@ -63,7 +63,7 @@ def measure(model: str, size: str, jpegs: Sequence[bytes], frames: int = FRAMES)
     return Served(running.start_s, memory_bytes, used_ns / 1e6 / done)
 
 
-def start_s(model: str, size: str, kernels: Path | None = None) -> float:
+def start_s(model: Path, size: str, kernels: Path | None = None) -> float:
     """Seconds until a server is ready. kernels : folder to keep compiled kernels in; an empty one: a first start."""
     with tempfile.TemporaryDirectory() as folder, server(model, size, Path(folder), kernels) as running:
         return running.start_s
@@ -79,15 +79,14 @@ class Running:
 
 
 @contextlib.contextmanager
-def server(model: str, size: str, folder: Path, kernels: Path | None = None) -> Iterator[Running]:
+def server(model: Path, size: str, folder: Path, kernels: Path | None = None) -> Iterator[Running]:
     """`afterimage serve` on a free port of 127.0.0.1, ready, with nothing but defaults. Raises ServedError."""
     environment = {name: value for name, value in os.environ.items() if not _is_setting(name)}
     if kernels is not None:
         environment["AFTERIMAGE_CACHE_DIR"] = str(kernels)
-    reference = str(Path(model).resolve()) if Path(model).is_file() else model
     begun = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "service.cli", "serve", reference, "--size", size, "--port", "0"],
+        [sys.executable, "-m", "service.cli", "serve", str(model.resolve()), "--size", size, "--port", "0"],
         env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip

@@ -53,7 +53,7 @@ class Scaling(_Part):
     """A frame's time where so many threads compute one each, over its time where one does."""
 
     threads: Annotated[int, Field(ge=1, le=1024)]
-    slowdown: Annotated[float, Field(ge=0.5, le=100, allow_inf_nan=False)]
+    slowdown: Annotated[float, Field(ge=0.5, le=1e6, allow_inf_nan=False)]
 
 
 class Needs(_Part):

@@ -205,16 +205,16 @@ def box(
     with plain_errors():
         engine = replace(Engine.of(Settings()), threads=1)
         pixels = parse_size(size)
-        loaded = [load(_name(model), model_source(find_model(model), pixels), engine) for model in models]
-        references = dict(zip([model.name for model in loaded], models, strict=True))
+        files = {_name(model): find_model(model) for model in models}
+        loaded = [load(called, model_source(file, pixels), engine) for called, file in files.items()]
 
         def serve(model: Model, jpegs: Sequence[bytes]) -> served.Served:
-            return served.measure(references[model.name], f"{model.size[0]}x{model.size[1]}", jpegs)
+            return served.measure(files[model.name], f"{model.size[0]}x{model.size[1]}", jpegs)
 
         with err.status("measuring") as status:
             found, others = box_bench.box(
                 loaded, rounds=rounds, workers=workers, serve=serve if server else None, name=name,
-                cold_s=_first_start_s(models[0], loaded[0].size) if cold else None,
+                cold_s=_first_start_s(files[loaded[0].name], loaded[0].size) if cold else None,
                 progress=lambda what: status.update(f"measuring {what}"),
             )  # fmt: skip
         _say_busy(others)
@@ -229,7 +229,7 @@ def box(
                   + (f" --box {path}" if json_file else ""), highlight=False, markup=False, soft_wrap=True)  # fmt: skip
 
 
-def _first_start_s(model: str, size: Size) -> float:
+def _first_start_s(model: Path, size: Size) -> float:
     """Of a server that has no compiled kernels."""
     with TemporaryDirectory() as folder:
         return round(served.start_s(model, f"{size[0]}x{size[1]}", Path(folder)), 1)

@@ -41,12 +41,12 @@ def test_without_a_bound_admission_alone_decides(scenario: Scenario) -> None:
     assert scenario.day(6).places.most == scenario.found.full
 
 
-def test_five_clusters_are_lived_through(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_six_clusters_are_lived_through(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     full = Scenario.day
     monkeypatch.setattr(
         Scenario, "day", lambda self, boxes, bounded: full(self, boxes, bounded=bounded, length_s=120.0)
     )
     report = simulate(scenario.box, scenario)
-    assert [row["boxes"] for row in report["days"]] == [6, 5, 7, 6, 5]
-    assert [row["main"] for row in report["days"]] == [True, False, False, False, False]
+    assert [row["boxes"] for row in report["days"]] == [6, 5, 7, 6, 5, 5]
+    assert [row["main"] for row in report["days"]] == [True, False, False, False, False, False]
     assert report["plan"]["boxes"] == 6

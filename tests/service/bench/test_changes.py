@@ -23,10 +23,10 @@ def test_cells_make_the_share_and_never_overlap(size: tuple[int, int], share: fl
 
 
 def test_nothing_changes_outside_of_the_cells() -> None:
-    plain, moved = pictures((640, 384), 0.1)
+    plain, moved = pictures((320, 192), 0.1)
     differs = (plain != moved).any(axis=2)
     inside = np.zeros_like(differs)
-    for left, top, right, bottom in cells((640, 384), 0.1):
+    for left, top, right, bottom in cells((320, 192), 0.1):
         inside[top:bottom, left:right] = True
     assert not (differs & ~inside).any()
     assert differs[inside].mean() > 0.5

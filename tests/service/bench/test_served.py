@@ -31,7 +31,7 @@ def test_a_server_is_started_measured_and_ended(tmp_path: Path, monkeypatch: pyt
     path = write_model(tmp_path / "tiny.onnx")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(subject.__file__).parents[2]), *sys.path]))
-    found = measure(str(path.name), "96x64", [image(40), image(80)], frames=20)
+    found = measure(Path(path.name), "96x64", [image(40), image(80)], frames=20)
     assert 0 < found.start_s < 900
     assert found.memory_bytes > 10 << 20
     assert found.outside_ms > 0
@@ -44,7 +44,7 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pyte
     program.chmod(0o755)
     monkeypatch.setattr(subject.sys, "executable", str(program))
     with pytest.raises(ServedError, match="the server ended: no model of that name"):
-        start_s("missing", "96x64")
+        start_s(Path("missing"), "96x64")
 
 
 def test_a_process_that_is_gone_is_said() -> None:

@@ -133,6 +133,6 @@ def test_a_server_and_a_first_start_are_measured_on_request(
     models, options = quick[0]
     assert options["cold_s"] == 42.0
     options["serve"](models[0], [b"jpeg"])
-    assert [call[:2] for call in asked] == [(str(path), "96x64")] * 2
+    assert [call[:2] for call in asked] == [(path, "96x64")] * 2
     run("bench", "box", path, "--no-server", "--json", "-")
     assert quick[1][1]["serve"] is None
