@@ -89,6 +89,19 @@ class Caches:
         with self._lock:
             return self._total()
 
+    def free(self, holders: Collection[Holder]) -> int:
+        """Free the sessions of some holders, as far as they are not used now; the bytes that took."""
+        freed = 0
+        with self._lock:
+            for holder in holders:
+                entry = self._entries.get(holder)
+                if entry is not None and entry.nbytes and not entry.held:
+                    holder.evict()
+                    del self._entries[holder]
+                    self.evictions += 1
+                    freed += entry.nbytes
+        return freed
+
     @property
     def unfilled_bytes(self) -> int:
         """What sessions will take beside what the machine sees of them."""

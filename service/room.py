@@ -41,7 +41,7 @@ class Room:
     def __init__(
         self, available: Callable[[], int | None] | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._available = (lambda: available_bytes()) if available is None else available
+        self._available = _ask_machine if available is None else available
         self._clock = clock
         self.beside: Callable[[], int] = lambda: 0
         """Bytes that somebody else has granted and that are not taken yet."""
@@ -101,6 +101,10 @@ class Room:
                 left = self._available()
             self._looked = now, left
         return None if left is None else max(0, left - promised)
+
+
+def _ask_machine() -> int | None:
+    return available_bytes()
 
 
 def _words(nbytes: int, spare: int, what: str, left: int) -> str:

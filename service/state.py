@@ -209,7 +209,7 @@ class Service:
         model = self.registry.get(model_name)
         model.ready()
         with self._opening:  # what one was granted the next one must see
-            if (reason := self._lacks_memory(model)) is not None:
+            if (reason := self._lacks_memory(model, free=True)) is not None:
                 raise Overloaded(reason)
             audits_of = self.auditor.stream if audited else (lambda model: None)
             pipeline = FramePipeline(model, None, self.limits, audits_of(model), self.caches, audits_of)
@@ -284,8 +284,11 @@ class Service:
     def _models_bytes(self) -> int:
         return sum(model.memory.shared for model in self.registry.loaded() if model.memory is not None)
 
-    def _lacks_memory(self, model: Model) -> str | None:
-        """Why there is no memory for one more session of a compiled model, without freeing what is in use."""
+    def _lacks_memory(self, model: Model, *, free: bool = False) -> str | None:
+        """Why there is no memory for one more session of a compiled model, without freeing what is in use.
+
+        free : free what streams without a connection keep, where it helps; else only see whether it would.
+        """
         if not self.settings.admission or model.memory is None:
             return None
         detached = [s.pipeline for s in self.streams.all() if s.attachment is None and s.pipeline is not None]
@@ -294,7 +297,14 @@ class Service:
         reason = self.caches.refuse(model.memory.stream, quiet_s=QUIET_S, spare=spare)
         if reason is not None:
             return reason
-        return self.room.lacks(model.memory.stream, f"one more stream of {model.name}", spare=RESERVE_BYTES)
+        needed, what = model.memory.stream, f"one more stream of {model.name}"
+        reason = self.room.lacks(needed, what, spare=RESERVE_BYTES)
+        if reason is None or not detached:
+            return reason
+        if free:
+            return self.room.lacks(needed, what, spare=RESERVE_BYTES) if self.caches.free(detached) else reason
+        kept = sum(pipeline.held_bytes for pipeline in detached)
+        return self.room.lacks(max(0, needed - kept), what, spare=RESERVE_BYTES)
 
     def _free(self, stream: Stream) -> None:
         if stream.lane is not None:

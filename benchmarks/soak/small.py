@@ -48,6 +48,7 @@ CORES = 1.0
 COLD_S = 1800.0
 FPS = 15.0
 MANY = 100
+BODY_BYTES = 8 << 20
 SIDE = 8000
 """Of a square image of 64 megapixels."""
 SETTINGS: dict[str, Any] = {
@@ -220,7 +221,35 @@ async def _images(server: ServerProcess) -> Asked:
 
 async def _bodies(server: ServerProcess) -> Asked:
     """A hundred bodies as large as may be, at once, that are no images."""
-    return await _post(server, "/v1/detect", MANY, content=bytes(8 << 20), headers={"content-type": "image/jpeg"})
+    asked = Asked()
+
+    async def one() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        head = (
+            f"POST /v1/detect HTTP/1.1\r\nhost: box\r\ncontent-type: image/jpeg\r\ncontent-length: {BODY_BYTES}\r\n\r\n"
+        )
+        writer.write(head.encode())
+        answer = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
+        await asyncio.wait([answer], timeout=5.0)  # a client that is refused need not send it
+        if not answer.done():
+            writer.write(bytes(BODY_BYTES))
+        lines = (await answer).decode("latin-1").lower().splitlines()
+        length = next(int(line.partition(":")[2]) for line in lines if line.startswith("content-length:"))
+        status, told = int(lines[0].split()[1]), json.loads(await reader.readexactly(length))
+        asked.outcomes[status] += 1
+        if status == 503:
+            asked.reasons.append(told["detail"])
+        writer.transport.abort()
+
+    async def safely() -> None:
+        try:
+            async with asyncio.timeout(120):
+                await one()
+        except (OSError, EOFError, TimeoutError):
+            asked.outcomes[0] += 1
+
+    await asyncio.gather(*(safely() for _ in range(MANY)))
+    return asked
 
 
 async def _messages(server: ServerProcess) -> Asked:

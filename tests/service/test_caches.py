@@ -160,3 +160,29 @@ def test_from_many_threads() -> None:
         thread.join(20)
     assert failures == []
     assert caches.evictions > 0
+
+
+def test_sessions_of_some_are_freed_unless_they_are_used() -> None:
+    caches = Caches()
+    kept, left, busy, unknown = (Kept(MIB) for _ in range(4))
+    use(caches, kept)
+    use(caches, left)
+    with caches.hold(busy):
+        assert caches.free([left, busy, unknown]) == MIB
+    assert [holder.evicted for holder in (kept, left, busy, unknown)] == [0, 1, 0, 0]
+    assert (caches.held_bytes, caches.evictions) == (2 * MIB, 1)
+
+
+def test_what_no_frame_has_been_computed_in_is_not_seen_yet() -> None:
+    caches, holder = Caches(), Kept(MIB)
+    with caches.hold(holder, fills=False):
+        assert caches.unfilled_bytes == MIB
+    assert caches.unfilled_bytes == MIB
+    with caches.hold(holder):
+        assert caches.unfilled_bytes == MIB, "the frame is not computed yet"
+    assert caches.unfilled_bytes == 0
+    with caches.hold(holder, fills=False):
+        assert caches.unfilled_bytes == 0, "what is filled stays so"
+    caches.free([holder])
+    with caches.hold(holder, fills=False):
+        assert caches.unfilled_bytes == MIB, "it is another one now"
