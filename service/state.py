@@ -36,6 +36,7 @@ from service.limits import Watch as LimitsWatch
 from service.limits import default_cache_bytes
 from service.machine_cpus import cores
 from service.machine_memory import limit_bytes
+from service.malloc import give_back
 from service.metrics import Metrics
 from service.mqtt.bridge import Bridge
 from service.mqtt.link import Link
@@ -298,13 +299,12 @@ class Service:
         if reason is not None:
             return reason
         needed, what = model.memory.stream, f"one more stream of {model.name}"
-        reason = self.room.lacks(needed, what, spare=RESERVE_BYTES)
-        if reason is None or not detached:
-            return reason
-        if free:
-            return self.room.lacks(needed, what, spare=RESERVE_BYTES) if self.caches.free(detached) else reason
-        kept = sum(pipeline.held_bytes for pipeline in detached)
-        return self.room.lacks(max(0, needed - kept), what, spare=RESERVE_BYTES)
+        kept = 0 if free else sum(pipeline.held_bytes for pipeline in detached)
+        reason = self.room.lacks(needed, what, spare=RESERVE_BYTES, beside=kept)
+        while free and reason is not None and self.caches.free_one(detached):
+            give_back()
+            reason = self.room.lacks(needed, what, spare=RESERVE_BYTES)
+        return reason
 
     def _free(self, stream: Stream) -> None:
         if stream.lane is not None:

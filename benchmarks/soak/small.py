@@ -136,7 +136,7 @@ def _overask(
 ) -> None:  # fmt: skip
     """Ask for more of each kind than there is."""
     loads: dict[str, Any] = {
-        "messages": lambda: _messages(server), "bodies": lambda: _bodies(server), "images": lambda: _images(server),
+        "images": lambda: _images(server), "bodies": lambda: _bodies(server), "messages": lambda: _messages(server),
         "streams": lambda: _streams(server, frames[0], group, figures),
         "images_beside": lambda: _images(server), "bodies_beside": lambda: _bodies(server),
         "messages_beside": lambda: _messages(server), "models": lambda: _models(server),
@@ -226,9 +226,12 @@ async def _bodies(server: ServerProcess) -> Asked:
     async def one() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         head = (
-            f"POST /v1/detect HTTP/1.1\r\nhost: box\r\ncontent-type: image/jpeg\r\ncontent-length: {BODY_BYTES}\r\n\r\n"
+            "POST /v1/detect HTTP/1.1",
+            "host: 127.0.0.1",
+            "content-type: image/jpeg",
+            f"content-length: {BODY_BYTES}",
         )
-        writer.write(head.encode())
+        writer.write("".join(f"{line}\r\n" for line in (*head, "")).encode())
         answer = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
         await asyncio.wait([answer], timeout=5.0)  # a client that is refused need not send it
         if not answer.done():
