@@ -292,7 +292,7 @@ async def _models(server: ServerProcess) -> Asked:
     async with httpx.AsyncClient(base_url=server.url, timeout=600) as http:
         for number, size in enumerate(PLANS):
             wanted = {"model": "people", "name": f"larger-{number}", "size": size}
-            answer = await http.post("/v1/models", content=json.dumps(wanted))
+            answer = await http.post("/v1/models", json=wanted)
             asked.outcomes[answer.status_code] += 1
             if answer.status_code != 201:
                 asked.reasons.append(answer.json()["detail"])
