@@ -296,6 +296,11 @@ def test_a_good_client_sees_none_of_this() -> None:
         assert caught.value.rcvd.code == 1000
 
 
+def send_and_wait(peer, message: bytes) -> None:
+    peer.send(message)
+    peer.recv(5)
+
+
 def test_large_messages_end_the_connection_while_memory_is_short() -> None:
     """Frames of cameras are small: they pass."""
     with server() as running:
@@ -309,8 +314,7 @@ def test_large_messages_end_the_connection_while_memory_is_short() -> None:
             peer.send(frame(1))
             assert '"seq":1' in peer.recv(5)
             with pytest.raises(ConnectionClosed) as closed:
-                peer.send(bytes(3 << 20))
-                peer.recv(5)
+                send_and_wait(peer, bytes(3 << 20))
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1013
         assert closed.value.rcvd.reason == "expected 24 MiB of memory free for messages, 0 MiB are left"
