@@ -47,6 +47,7 @@ image-test: setup
 	$(BIN)/python tests/docker/image.py --opencv $(IMAGE_OPENCV) $(IMAGE_ARCHS)
 
 # Bounded loads on servers of their own on loopback, about 25 minutes; SOAK=overload for one of them, SOAK_SCALE=0.1 for less.
+# SOAK=small wants root: it makes control groups of one core and 512 MiB. SOAK=small-warm leaves out the compilation.
 # Then requests and messages that nobody should send, drawn at random for a minute.
 SOAK ?=
 SOAK_SCALE ?= 1

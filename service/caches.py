@@ -89,6 +89,19 @@ class Caches:
         with self._lock:
             return self._total()
 
+    def free_one(self, holders: Collection[Holder]) -> bool:
+        """Free the session of some holders that was used longest ago, of those not used now; whether there was one."""
+        with self._lock:
+            known = [(self._entries[holder].used, holder) for holder in holders if holder in self._entries]
+            unused = [pair for pair in known if self._entries[pair[1]].nbytes and not self._entries[pair[1]].held]
+            if not unused:
+                return False
+            _, holder = min(unused, key=lambda pair: pair[0])
+            holder.evict()
+            del self._entries[holder]
+            self.evictions += 1
+            return True
+
     @property
     def unfilled_bytes(self) -> int:
         """What sessions will take beside what the machine sees of them."""

@@ -256,13 +256,18 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         """Take what comes, while there is memory for it."""
         self._message_bytes += len(data)
-        if self._message_bytes > LARGE_BYTES and self.handshake_complete and not self.close_sent:
+        if self._message_bytes > LARGE_BYTES and self.handshake_complete:
             reason = self.gate.refuse_more(len(data))
             if reason is not None:
-                self.frames = []
-                self.conn.fail(1013, reason)
-                return self.handle_parser_exception()
+                return self._cut(reason)
         super().data_received(data)
+
+    def _cut(self, reason: str) -> None:
+        self.frames = []
+        if self.close_sent:  # and the peer goes on all the same
+            return self.transport.abort()
+        self.conn.fail(1013, reason)
+        self.handle_parser_exception()
 
     def send_receive_event_to_app(self) -> None:
         """A message is whole."""
@@ -270,7 +275,10 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         super().send_receive_event_to_app()
 
     def handle_cont(self, event: Frame) -> None:
-        """Take a further piece of a message."""
+        """Take a further piece of a message; after a close nobody wants it, though it may come for some seconds."""
+        if self.close_sent and not event.fin:
+            self.frames = self.frames[:1]
+            return
         if len(self.frames) >= MAX_FRAGMENTS:
             self.conn.fail(1009, f"expected at most {MAX_FRAGMENTS} fragments")
             return self.handle_parser_exception()

@@ -41,7 +41,7 @@ class Room:
     def __init__(
         self, available: Callable[[], int | None] | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._available = (lambda: available_bytes()) if available is None else available
+        self._available = _ask_machine if available is None else available
         self._clock = clock
         self.beside: Callable[[], int] = lambda: 0
         """Bytes that somebody else has granted and that are not taken yet."""
@@ -75,22 +75,26 @@ class Room:
             left = self._left(LAST_BYTES, fresh=True)
         if left is None or left >= LAST_BYTES:
             return None
-        return f"expected {LAST_BYTES >> 20} MiB of memory free for messages, {left >> 20} MiB are left"
+        return f"expected {LAST_BYTES >> 20} MiB of memory free for messages, {max(0, left) >> 20} MiB are left"
 
-    def lacks(self, nbytes: int, what: str, *, spare: int = LEFT_BYTES) -> str | None:
+    def lacks(self, nbytes: int, what: str, *, spare: int = LEFT_BYTES, beside: int = 0) -> str | None:
         """Why so many bytes should not be taken now, with figures; None if they may.
 
-        spare : bytes that are to stay free.
+        spare : bytes that are to stay free. beside : bytes that would be freed for it.
         """
         with self._lock:
-            return self._lacks(nbytes, what, spare, fresh=True)
+            return self._lacks(nbytes, what, spare, beside, fresh=True)
 
-    def _lacks(self, nbytes: int, what: str, spare: int, *, fresh: bool) -> str | None:
-        left = self._left(nbytes + spare, fresh=fresh)
-        return None if left is None or nbytes + spare <= left else _words(nbytes, spare, what, left)
+    def _lacks(self, nbytes: int, what: str, spare: int, beside: int = 0, *, fresh: bool) -> str | None:
+        left = self._left(nbytes + spare - beside, fresh=fresh)
+        if left is None or nbytes + spare <= left + beside:
+            return None
+        needed = f"{-(-nbytes >> 20)} MiB of memory for {what} and {spare >> 20} MiB to spare"
+        return f"expected {needed}, {max(0, left + beside) >> 20} MiB are left"
 
     def _left(self, needed: int, *, fresh: bool) -> int | None:
-        """What is left; where that is less than is needed, after what was freed has been given back."""
+        """What is left, less than nothing where too much was granted; where that is less than is needed, after what
+        was freed has been given back."""
         at, left = self._looked
         now, promised = self._clock(), self._promised + self.beside()
         if fresh or now - at >= FRESH_S:
@@ -100,9 +104,8 @@ class Room:
                 give_back()
                 left = self._available()
             self._looked = now, left
-        return None if left is None else max(0, left - promised)
+        return None if left is None else left - promised
 
 
-def _words(nbytes: int, spare: int, what: str, left: int) -> str:
-    needed = f"{-(-nbytes >> 20)} MiB of memory for {what} and {spare >> 20} MiB to spare"
-    return f"expected {needed}, {left >> 20} MiB are left"
+def _ask_machine() -> int | None:
+    return available_bytes()

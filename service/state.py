@@ -37,6 +37,7 @@ from service.limits import Watch as LimitsWatch
 from service.limits import default_cache_bytes
 from service.machine_cpus import cores
 from service.machine_memory import limit_bytes
+from service.malloc import give_back
 from service.metrics import Metrics
 from service.mqtt.bridge import Bridge
 from service.mqtt.link import Link
@@ -283,7 +284,7 @@ class Service:
         model = self.registry.get(model_name)
         model.ready()
         with self._opening:  # what one was granted the next one must see
-            if (reason := self._lacks_memory(model)) is not None:
+            if (reason := self._lacks_memory(model, free=True)) is not None:
                 raise Overloaded(reason)
             audits_of = self.auditor.stream if audited else (lambda model: None)
             pipeline = FramePipeline(model, None, self.limits, audits_of(model), self.caches, audits_of)
@@ -358,8 +359,11 @@ class Service:
     def _models_bytes(self) -> int:
         return sum(model.memory.shared for model in self.registry.loaded() if model.memory is not None)
 
-    def _lacks_memory(self, model: Model) -> str | None:
-        """Why there is no memory for one more session of a compiled model, without freeing what is in use."""
+    def _lacks_memory(self, model: Model, *, free: bool = False) -> str | None:
+        """Why there is no memory for one more session of a compiled model, without freeing what is in use.
+
+        free : free what streams without a connection keep, where it helps; else only see whether it would.
+        """
         if not self.settings.admission or model.memory is None:
             return None
         detached = [s.pipeline for s in self.streams.all() if s.attachment is None and s.pipeline is not None]
@@ -368,7 +372,13 @@ class Service:
         reason = self.caches.refuse(model.memory.stream, quiet_s=QUIET_S, spare=spare)
         if reason is not None:
             return reason
-        return self.room.lacks(model.memory.stream, f"one more stream of {model.name}", spare=RESERVE_BYTES)
+        needed, what = model.memory.stream, f"one more stream of {model.name}"
+        kept = 0 if free else sum(pipeline.held_bytes for pipeline in detached)
+        reason = self.room.lacks(needed, what, spare=RESERVE_BYTES, beside=kept)
+        while free and reason is not None and self.caches.free_one(detached):
+            give_back()
+            reason = self.room.lacks(needed, what, spare=RESERVE_BYTES)
+        return reason
 
     def _free(self, stream: Stream) -> None:
         if stream.lane is not None:

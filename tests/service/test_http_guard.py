@@ -294,3 +294,34 @@ def test_a_good_client_sees_none_of_this() -> None:
             peer.recv(5)
         assert caught.value.rcvd is not None
         assert caught.value.rcvd.code == 1000
+
+
+def send_and_wait(peer, message: bytes) -> None:
+    peer.send(message)
+    peer.recv(5)
+
+
+def test_large_messages_end_the_connection_while_memory_is_short() -> None:
+    """Frames of cameras are small: they pass."""
+    with server() as running:
+        left = [1 << 40]
+        room = running.server.config.app.state.room
+        room._available = lambda: left[0]
+        with open_socket(running.port) as peer:
+            peer.send('{"type":"hello"}')
+            peer.recv(5)
+            left[0] = 0
+            peer.send(frame(1))
+            assert '"seq":1' in peer.recv(5)
+            with pytest.raises(ConnectionClosed) as closed:
+                send_and_wait(peer, bytes(3 << 20))
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1013
+        assert closed.value.rcvd.reason == "expected 24 MiB of memory free for messages, 0 MiB are left"
+        left[0] = 1 << 40
+        with open_socket(running.port, "other") as peer:
+            peer.send('{"type":"hello"}')
+            assert '"ready"' in peer.recv(5)
+            peer.send([bytes(300 << 10), bytes(800 << 10)])  # a message in two pieces
+            assert '"error"' in peer.recv(5)
+            assert alive(running)

@@ -113,6 +113,21 @@ def test_no_session_is_made_where_the_machine_has_no_memory_left(make_client, mo
             assert client.post("/v1/streams").status_code == 503
 
 
+def test_streams_without_a_connection_are_freed_for_a_new_one(make_client, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine(stream_bytes=100 << 20)
+    service = make_client(engine.model()).app.state.service
+    kept, _ = service.streams.create("fake")
+    kept.pipeline = service.make_pipeline("fake")
+    left = [113 << 20]
+    monkeypatch.setattr("service.room.available_bytes", lambda: left[0])
+    monkeypatch.setattr(kept.pipeline, "evict", lambda: left.append(left.pop() + (100 << 20)))
+    service.room.beside = lambda: 0
+    assert service.refuse_stream("fake", 5.0) is None
+    assert left == [113 << 20], "asking frees nothing"
+    assert service.make_pipeline("fake").held_bytes == 100 << 20
+    assert left == [213 << 20]
+
+
 def test_what_a_stream_is_promised(make_client) -> None:
     for settings, promised in (({}, 5.0), ({"max_fps": 2}, 2.0), ({"useful_fps": 8}, 8.0)):
         service = make_client(**settings).app.state.service
