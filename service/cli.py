@@ -10,7 +10,7 @@ import typer
 
 from service.startup import pause_collector, resume_collector
 
-GROUPS = ("models", "bench", "config", "keys")
+GROUPS = ("models", "bench", "config", "keys", "cluster")
 """Commands with commands of their own: an `app` in their module, in place of a `command`."""
 COMMANDS = ("serve", "stream", "detect", "verify", "calibrate", *GROUPS)
 

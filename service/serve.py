@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from service.app import create_app
 from service.http_guard import Gate, guarded
 from service.lan.door import open_doors
+from service.placement import Placement
 from service.registry import ModelRegistry
 from service.settings import EVERYWHERE, Settings, is_loopback
 from service.state import Service
@@ -140,9 +141,11 @@ def bind(host: str, port: int, *, ipv6_only: bool = False) -> socket.socket:
     return listener
 
 
-def make_server(settings: Settings, registry: ModelRegistry | None = None) -> Server:
-    """A server that is not running yet."""
-    return Server(make_config(create_app(settings, registry), settings))
+def make_server(
+    settings: Settings, registry: ModelRegistry | None = None, placement: Placement | None = None
+) -> Server:
+    """A server that is not running yet. placement : of a cluster's member"""
+    return Server(make_config(create_app(settings, registry, placement), settings))
 
 
 def serve(settings: Settings, registry: ModelRegistry | None = None, *, try_next: str = "") -> None:

@@ -9,8 +9,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -45,12 +45,13 @@ from service.startup import resume_collector
 from service.streams import Stream, StreamManager
 from service.threads import in_thread
 from service.tickets import Tickets
-from service.token_store import TokenStore
+from service.token_store import KeptStream, TokenStore
 from service.traces import Traces
 from service.viewing import Viewing
 from service.watch import Watch
 
 log = logging.getLogger("afterimage.service")
+T = TypeVar("T")
 
 SWEEP_S = 1.0
 CACHE_SHARE = 0.5
@@ -59,12 +60,16 @@ QUIET_S = 10.0
 """A stream that was used within so many seconds is not freed for a new one."""
 RESERVE_BYTES = 64 << 20
 """Left free when a session is made: for images under way, and for what ONNX Runtime takes."""
+ASK_S = 3.0
+"""For an answer of the cluster about one stream."""
 FLUSH_S = 2.0
 """For sending the spans that wait when the service stops."""
 
 
 class Connection(Protocol):
-    """A WebSocket connection that can be drained."""
+    """A WebSocket connection that can be drained, and whose stream can be sent elsewhere."""
+
+    stream_id: str
 
     @property
     def greeted(self) -> bool:
@@ -72,6 +77,9 @@ class Connection(Protocol):
 
     async def drain(self, deadline: float) -> None:
         """Finish frames under way until `deadline` (loop time), say goodbye, close with 1012."""
+
+    async def move(self, address: str, deadline: float) -> None:
+        """Finish frames under way until `deadline`, name the stream's server, close with 1012, forget the stream."""
 
 
 class Service:
@@ -93,7 +101,7 @@ class Service:
         self.settings = settings
         self.placement: Placement = Alone() if placement is None else placement
         self.registry = registry
-        self.access = Access(settings)
+        self.access = Access(settings, lambda: self.placement.members)
         self.auditor = Auditor(settings.audit_share, settings.audit_confidence)
         self.scheduler = Scheduler(settings.workers, self.auditor.spare)
         self.streams = StreamManager(
@@ -168,6 +176,60 @@ class Service:
             self.viewing.close()
             self._drained = asyncio.create_task(self._drain(), name="afterimage-drain")
         await asyncio.shield(self._drained)
+
+    async def move_away(self) -> None:
+        """Send every stream that belongs to another member there: its frames under way are finished first.
+
+        What such a stream has cached is freed, whether or not it has a connection. Cameras of the server stay.
+        """
+        deadline = asyncio.get_running_loop().time() + self.settings.drain_s
+        places = [(one, self.placement.address(one.stream_id)) for one in self.connections if one.greeted]
+        moves = [one.move(address, deadline) for one, address in places if address is not None]
+        await asyncio.gather(*moves, return_exceptions=True)
+        for stream in self.streams.all():
+            alone = stream.attachment is None and stream.source is None
+            if alone and self.placement.address(stream.id) is not None:
+                self.streams.remove(stream, None)
+
+    async def sought(self, stream_id: str) -> KeptStream | None:
+        """What other members know of a stream that is not here. Raises Overloaded where they do not answer."""
+        return None if self.streams.get(stream_id) is not None else await self.ask(self.placement.find(stream_id))
+
+    async def ask(self, answer: Awaitable[T]) -> T:
+        """What the placement answers. Raises Overloaded where that takes too long, and as it does."""
+        try:
+            async with asyncio.timeout(ASK_S):
+                return await answer
+        except TimeoutError:
+            raise Overloaded("the other members of the cluster do not answer") from None
+
+    @contextlib.asynccontextmanager
+    async def claimed(self, stream_id: str, owner: str | None, kept: KeptStream | None) -> AsyncIterator[None]:
+        """Within it a stream may be opened here; if it is not there afterwards, the cluster counts it no longer.
+
+        kept : what others know of it, where it is not here
+        Raises as `Placement.claim`; a stream that is here does not need an answer.
+        """
+        known = self.streams.get(stream_id)
+        stream = Stream.of(kept) if known is None and kept is not None else known
+        try:
+            if stream is None:
+                await self.ask(self.placement.claim(stream_id, owner, None))
+            else:
+                await self.ask(self.placement.claim(stream_id, stream.owner, stream.kept()))
+        except Overloaded:
+            if known is None:
+                raise
+        try:
+            yield
+        finally:
+            if kept is None and self.streams.get(stream_id) is None:
+                self.placement.release(stream_id)
+
+    @property
+    def allowed_origins(self) -> Collection[str]:
+        """Origins whose pages may use the server, beside its own: of the settings, and of the cluster."""
+        return (*self.settings.allowed_origins, *self.placement.origins)
 
     async def stop(self) -> None:
         """Drain, then stop tasks and workers."""
@@ -282,6 +344,10 @@ class Service:
             self.watch.dropped(stream, len(self.scheduler.clear(stream.lane, close=True)), "left")
         stream.pipeline = None
         self.viewing.forget(stream)
+        if stream.ending == "moved":
+            self.placement.leave(stream.id)
+        else:
+            self.placement.release(stream.id)
         self.watch.stream_ended(stream.ending)
 
     async def _warm(self) -> None:

@@ -20,6 +20,7 @@ from .messages import (
     Draining,
     ErrorMessage,
     Hello,
+    Moved,
     Ready,
     Result,
     ServerMessage,
@@ -39,14 +40,16 @@ class Phase(Enum):
     GREETING = auto()  # hello said, ready awaited
     OPEN = auto()  # frames and results
     DRAINING = auto()  # results may still come, frames may not be sent
+    MOVED = auto()  # nothing comes any more: the stream is elsewhere
     CLOSED = auto()
 
 
 _TRANSITIONS: dict[Phase, frozenset[Phase]] = {
     Phase.NEW: frozenset({Phase.GREETING, Phase.CLOSED}),
-    Phase.GREETING: frozenset({Phase.OPEN, Phase.DRAINING, Phase.CLOSED}),
-    Phase.OPEN: frozenset({Phase.DRAINING, Phase.CLOSED}),
-    Phase.DRAINING: frozenset({Phase.DRAINING, Phase.CLOSED}),
+    Phase.GREETING: frozenset({Phase.OPEN, Phase.DRAINING, Phase.MOVED, Phase.CLOSED}),
+    Phase.OPEN: frozenset({Phase.DRAINING, Phase.MOVED, Phase.CLOSED}),
+    Phase.DRAINING: frozenset({Phase.DRAINING, Phase.MOVED, Phase.CLOSED}),
+    Phase.MOVED: frozenset({Phase.CLOSED}),
     Phase.CLOSED: frozenset({Phase.NEW, Phase.CLOSED}),
 }
 
@@ -140,6 +143,8 @@ class ClientProtocol:
             self.resume_token = message.resume
         elif isinstance(message, Draining):
             self._go(Phase.DRAINING)
+        elif isinstance(message, Moved):
+            self._go(Phase.MOVED)
         elif isinstance(message, ErrorMessage):
             if message.seq is not None:
                 self._answer(message.seq)

@@ -36,7 +36,7 @@ EXPECTED_ERRORS = {
     "service.recorder": ("RecorderError",), "service.registry": ("ModelFailed", "UnknownModel"), "service.sources":
     ("SourceError",), "service.traces": ("TracesError",), "service.keys": ("KeysError",),
     "service.mqtt.link": ("MqttError",),
-    "service.lan.certificate": ("CertificateError",),
+    "service.lan.certificate": ("CertificateError",), "service.cluster.plan": ("ClusterError",),
 }  # fmt: skip
 """By module, so that a command imports only those that it can run into: a server needs no video decoder."""
 

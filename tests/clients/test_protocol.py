@@ -20,6 +20,7 @@ from clients.wire import (
     FrameMessage,
     Hello,
     Limits,
+    Moved,
     Op,
     Phase,
     Policy,
@@ -166,6 +167,37 @@ def test_client_sends_nothing_before_ready_after_bye_or_when_draining() -> None:
     drained = open_client()
     drained.receive(encode_message(Draining(retry_after_ms=5), Encoding.JSON))
     assert drained.credits == 0
+
+
+MOVED = encode_message(Moved(ws_url="ws://b.example/v1/streams/s/ws"), Encoding.JSON)
+
+
+@pytest.mark.parametrize("before", ["greeting", "open", "draining", "bye"])
+def test_nothing_comes_after_moved(before: str) -> None:
+    client = open_client()
+    if before == "greeting":
+        client = ClientProtocol(Hello())
+        client.hello()
+    else:
+        client.frame(JPEG, 0)
+    if before == "draining":
+        client.receive(encode_message(Draining(retry_after_ms=5), Encoding.JSON))
+    if before == "bye":
+        client.bye()
+    assert client.receive(MOVED) == Moved(ws_url="ws://b.example/v1/streams/s/ws")
+    assert (client.phase, client.credits) == (Phase.MOVED, 0)
+    for late in (MOVED, encode_message(make_ready(), Encoding.JSON), encode_message(result(1, 1), Encoding.JSON)):
+        with pytest.raises(WireError):
+            client.receive(late)
+    assert client.connection_lost() == (() if before == "greeting" else (1,))
+    client.hello()
+    client.receive(encode_message(make_ready(), Encoding.JSON))
+    assert client.credits == 2
+
+
+def test_client_takes_no_move_before_its_hello() -> None:
+    with pytest.raises(WireError, match="MOVED does not follow NEW"):
+        ClientProtocol(Hello()).receive(MOVED)
 
 
 def test_client_refuses_ready_out_of_turn() -> None:
