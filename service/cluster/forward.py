@@ -57,7 +57,7 @@ class Forward:
         if path == "/v1/streams" and scope["method"] == "GET" and HEADER not in headers:
             return await self._list(scope, receive, send)
         found = _STREAM.match(path)
-        if found is None:
+        if found is None or (scope["method"] == "POST" and not found[2]):  # one that is to be made is made by anybody
             return await self._app(scope, receive, send)
         service = scope["app"].state.service
         assert isinstance(service, Service)

@@ -113,7 +113,7 @@ async def _create(request: Request, wanted: NewStream | None, stream_id: str | N
 async def _settle(service: Service, kept: KeptStream, model: str) -> str | None:
     """Have a new stream counted, and keep it where it belongs: the address of another member, or None for here.
 
-    Raises TooManyStreams, or Overloaded with figures.
+    Raises TooManyStreams, StreamTaken, or Overloaded with figures.
     """
     await service.ask(service.placement.make(kept))
     address = service.placement.address(kept.id)
@@ -123,7 +123,10 @@ async def _settle(service: Service, kept: KeptStream, model: str) -> str | None:
             too_much = service.refuse_stream(model, promised_fps)
             if too_much is not None:
                 raise Overloaded(too_much)
-            service.streams.adopt(kept).demand.promised_fps = promised_fps
+            stream = service.streams.adopt(kept)
+            if stream.token is None or stream.token.newest != kept.token:
+                raise StreamTaken(f"there is a stream {kept.id!r} by now; use another id")
+            stream.demand.promised_fps = promised_fps
         except (TooManyStreams, Overloaded):
             service.placement.release(kept.id)
             raise

@@ -107,6 +107,25 @@ def test_a_members_own_address_opens_its_streams_and_sends_others_on() -> None:
     asyncio.run(run())
 
 
+def test_an_id_of_the_callers_choice_is_taken_at_every_door() -> None:
+    async def run() -> None:
+        async with village(2) as town:
+            doors = [town.url, *(member.membership.own_address for member in town.members)]
+            for number, door in enumerate(doors):
+                made = await ask("POST", f"{door}/v1/streams/mine-{number}")
+                assert made.status_code == 201
+                home = town.home(f"mine-{number}").membership.own_address
+                assert made.json()["ws_url"] == f"ws{home[4:]}/v1/streams/mine-{number}/ws"
+                stream = Stream(door, f"mine-{number}", 3, made.json()["token"])
+                async with stream.client:
+                    assert await stream.frame() == made.json()["ws_url"]
+                for other in doors:
+                    taken = await ask("POST", f"{other}/v1/streams/mine-{number}")
+                    assert (taken.status_code, taken.json()["code"]) == (409, "stream_exists")
+
+    asyncio.run(run())
+
+
 def test_what_is_asked_about_a_stream_reaches_it_by_every_door() -> None:
     async def run() -> None:
         async with village(2) as town:
