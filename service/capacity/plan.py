@@ -13,9 +13,8 @@ from typing import Any
 from cache.policy import Policy
 from service.capacity.box import Box, BoxError, ModelCost, pixels
 from service.capacity.queues import mean_wait_s, passed_over, quantile
+from service.limits import default_cache_bytes
 
-CACHE_SHARE = 0.5
-"""Of a box's memory, for models and what streams have cached: `cache_bytes` of a server that is told nothing."""
 LINK_SHARE = 0.8
 """Of a link's rate that is used."""
 
@@ -197,7 +196,7 @@ def per_stream(box: Box, cost: ModelCost, demand: Demand) -> PerStream:
 
 def rooms(box: Box, cost: ModelCost, stream: PerStream, terms: Terms) -> dict[str, int]:
     """How many streams each bound allows a box."""
-    usable = int(box.memory_bytes * CACHE_SHARE) - cost.memory.shared
+    usable = default_cache_bytes(box.memory_bytes) - cost.memory.shared
     deviations = quantile(terms.quantile) * stream.deviation
     root = (math.sqrt(deviations**2 + 4 * stream.wanted * box.workers) - deviations) / (2 * stream.wanted)
     return {

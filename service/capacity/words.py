@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from cache.policy import Policy
-from service.capacity.plan import CACHE_SHARE, LINK_SHARE, Plan
+from service.capacity.plan import LINK_SHARE, Plan
+from service.limits import default_cache_bytes
 
 BOUNDS = {
     "admission": "workers (admission)",
@@ -96,6 +97,7 @@ def _of_streams(found: Plan) -> list[str]:
 def _of_boxes(found: Plan) -> list[str]:
     terms, box = found.terms, found.box
     gib, mbit = box.memory_bytes / (1 << 30), terms.link_bits_s / 1e6
+    cache_gib = default_cache_bytes(box.memory_bytes) / (1 << 30)
     return [
         f"With {box.workers} workers busy a frame takes {found.cost.slowdown(box.workers):.2f} times its time alone.",
         f"Admission, as the server's: beyond {1 - terms.headroom:.0%} of {box.workers} workers' time, on average,"
@@ -107,7 +109,7 @@ def _of_boxes(found: Plan) -> list[str]:
         " day.",
         f"Streams of lost boxes find room on the others, for up to {terms.spare} lost at once.",
         "Waiting is as if frames came at random (Allen and Cunneen); cameras are steadier, so that it is less.",
-        f"{CACHE_SHARE:.0%} of {gib:.1f} GiB for models and streams, as the server keeps it; {LINK_SHARE:.0%} of"
+        f"{cache_gib:.1f} of {gib:.1f} GiB for models and streams, as the server keeps it; {LINK_SHARE:.0%} of"
         f" {mbit:g} Mbit/s.",
     ]
 

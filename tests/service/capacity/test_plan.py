@@ -9,12 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from measured_box import MIB, make_box, model_row
 
-from service import state
 from service.admission import KNOWN_ITEMS, Admission
 from service.caches import Caches
-from service.capacity import plan as subject
 from service.capacity.box import BoxError
 from service.capacity.plan import Demand, Terms, admitted, plan
+from service.limits import default_cache_bytes
 
 STEADY = Demand(streams=100, fps=10.0, activity=0.1, peak=1.0, keyframe_every_s=1e9)
 TERMS = Terms(headroom=0.15, spare=0)
@@ -76,7 +75,7 @@ def test_tiles_cost_less() -> None:
 @pytest.mark.parametrize(
     ("fields", "terms", "binds", "full"),
     [
-        ({"memory_bytes": 400 * MIB}, {}, "memory", 10),  # half of it, less 100 MiB of weights, 10 MiB each
+        ({"memory_bytes": 400 * MIB}, {}, "memory", 4),  # 256 MiB are kept free; 100 MiB of weights, 10 MiB each
         ({}, {"link_bits_s": 40e6}, "network", 10),  # 3.2 Mbit/s each of 32
         ({"models": [model_row(outside_ms=4.0)]}, {}, "cores", 24),
     ],
@@ -167,9 +166,8 @@ class Session:
 
 
 def test_the_cap_on_memory_is_the_server_s() -> None:
-    assert subject.CACHE_SHARE == state.CACHE_SHARE
     box = make_box(memory_bytes=400 * MIB)
-    caches = Caches(int(400 * MIB * state.CACHE_SHARE), fixed=lambda: 100 * MIB, clock=lambda: 0.0)
+    caches = Caches(default_cache_bytes(400 * MIB), fixed=lambda: 100 * MIB, clock=lambda: 0.0)
     kept = []
     while caches.refuse(Session.nbytes, quiet_s=60.0) is None:
         kept.append(Session())
