@@ -26,7 +26,7 @@ def test_every_assumption_is_told() -> None:
         "Measured on 2026-01-02", "busiest hour: 10.0%", "busy 33% of the time, with 30.0% of its tiles",
         "Once in 10 s",
         "beyond 85% of 2 workers' time", "99% of the time", f"AFTERIMAGE_MAX_STREAMS={found.full}", "up to 1 lost",
-        "50% of 8.0 GiB", "80% of 1000 Mbit/s", "whole JPEGs of 640x384", "were not measured and are not counted",
+        "4.0 of 8.0 GiB", "80% of 1000 Mbit/s", "whole JPEGs of 640x384", "were not measured and are not counted",
     ):  # fmt: skip
         assert part in said
 
