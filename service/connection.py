@@ -29,6 +29,7 @@ from clients.wire import (
     Offer,
     Op,
     Output,
+    Phase,
     Policy,
     Ready,
     ResumeReason,
@@ -94,7 +95,7 @@ class StreamConnection:
         self._settled.set()
         self._taken = asyncio.Event()
         self._taken.set()
-        self._last_said = False  # nothing follows `moved`
+        self._moved = False  # the client was told to leave
         self._ending: asyncio.Future[Closing] = self._loop.create_future()
         self._gone = asyncio.Event()
         self._stream: Stream | None = None
@@ -139,16 +140,22 @@ class StreamConnection:
         await self._gone.wait()
 
     async def move(self, address: str, deadline: float) -> None:
-        """Finish frames under way until `deadline` (loop time), say where the stream is now, close with 1012, forget
-        the stream; returns when closed. address : of the server that it belongs to
+        """Say where the stream is now, and answer frames until the client leaves, or `deadline` (loop time): then close
+        with 1012, and forget the stream. Returns when closed. address : of the server that it belongs to
         """
-        self._deadline = deadline
-        self._end(self._moving(address, finish=True))
+        closing = self._moving(address)
+        if self._protocol.phase is not Phase.OPEN:  # no ready yet, or it has said bye
+            self._end(closing)
+        elif not self._moved and not self._ending.done():
+            self._moved = True
+            self._put(Moved(ws_url=ws_url(address, self.stream_id)))
+        too_late = self._loop.call_at(deadline, self._end, closing)
         await self._gone.wait()
+        too_late.cancel()
 
-    def _moving(self, address: str, *, finish: bool = False) -> Closing:
+    def _moving(self, address: str) -> Closing:
         to = ws_url(address, self.stream_id)
-        return Closing(CloseCode.DRAINING, "the stream belongs to another server", finish=finish, moved_to=to)
+        return Closing(CloseCode.DRAINING, "the stream belongs to another server", moved_to=to)
 
     def _end(self, closing: Closing) -> None:
         if not self._ending.done():
@@ -181,7 +188,8 @@ class StreamConnection:
                     await self._settled.wait()
         reader.cancel()
         if closing.moved_to is not None:
-            self._put(Moved(ws_url=closing.moved_to))
+            if not self._moved:
+                self._put(Moved(ws_url=closing.moved_to))
         elif closing.code == CloseCode.DRAINING:
             self._put(Draining(retry_after_ms=self._service.settings.retry_after_ms))
         with contextlib.suppress(TimeoutError):
@@ -221,9 +229,7 @@ class StreamConnection:
             self._outbox.sent()
 
     def _put(self, message: Ready | ErrorMessage | Ack | Draining | Moved) -> None:
-        if not self._last_said:
-            self._outbox.put(self._protocol.encode(message))
-            self._last_said = isinstance(message, Moved)
+        self._outbox.put(self._protocol.encode(message))
 
     async def _receive(self) -> Bye | Hello | FrameMessage:
         """The next message that keeps to the protocol; the others are answered with an error here."""
@@ -501,7 +507,7 @@ class StreamConnection:
 
     def _answer(self, job: FrameJob, answer: Answer) -> None:
         stream = self._stream
-        if stream is None or self._gone.is_set() or self._last_said:
+        if stream is None or self._gone.is_set():
             return
         if isinstance(answer, Refused):
             return self._answer_refused(stream, job.frame.seq, answer)

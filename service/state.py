@@ -79,7 +79,7 @@ class Connection(Protocol):
         """Finish frames under way until `deadline` (loop time), say goodbye, close with 1012."""
 
     async def move(self, address: str, deadline: float) -> None:
-        """Finish frames under way until `deadline`, name the stream's server, close with 1012, forget the stream."""
+        """Name the stream's server, answer frames until the client leaves or `deadline` (loop time), then close."""
 
 
 class Service:
@@ -178,18 +178,28 @@ class Service:
         await asyncio.shield(self._drained)
 
     async def move_away(self) -> None:
-        """Send every stream that belongs to another member there: its frames under way are finished first.
+        """Send every stream that belongs to another member there; returns when they are gone, within the time to drain.
 
-        What such a stream has cached is freed, whether or not it has a connection. Cameras of the server stay.
+        What their clients sent before they heard of it is answered here. What such a stream has cached is freed,
+        whether or not it has a connection. Cameras of the server stay.
         """
         deadline = asyncio.get_running_loop().time() + self.settings.drain_s
+
+        async def move(connection: Connection, address: str) -> None:
+            await connection.move(address, deadline)
+            self._let_go(self.streams.get(connection.stream_id))
+
         places = [(one, self.placement.address(one.stream_id)) for one in self.connections if one.greeted]
-        moves = [one.move(address, deadline) for one, address in places if address is not None]
+        moves = [move(one, address) for one, address in places if address is not None]
         await asyncio.gather(*moves, return_exceptions=True)
         for stream in self.streams.all():
-            alone = stream.attachment is None and stream.source is None
-            if alone and self.placement.address(stream.id) is not None:
-                self.streams.remove(stream, None)
+            self._let_go(stream)
+
+    def _let_go(self, stream: Stream | None) -> None:
+        """Free a stream that belongs to another member, where no connection has it."""
+        alone = stream is not None and stream.attachment is None and stream.source is None
+        if stream is not None and alone and self.placement.address(stream.id) is not None:
+            self.streams.remove(stream, None)
 
     async def sought(self, stream_id: str) -> KeptStream | None:
         """What other members know of a stream that is not here. Raises Overloaded where they do not answer."""

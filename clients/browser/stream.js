@@ -27,6 +27,8 @@ const BYE_MS = 2000;
 /** Errors about no frame that a server may send while it settles none. */
 const MOST_NOISE = 64;
 const SLEPT_MS = 1000;
+/** How long frames that are under way when the stream moves are waited for. */
+const LEAVE_MS = 10_000;
 /** A connection that was open for so long ends a row of moves, as a frame that is settled does. */
 const STEADY_MS = 10_000;
 
@@ -87,8 +89,9 @@ export class StreamClient extends EventTarget {
   #firstUrl;
   #url;
   #lastUrl = null;
-  /** Moves in a row. */
+  /** Moves in a row, and where to go once nothing is under way here. */
   #moves = 0;
+  #nextUrl = null;
   #options;
   #state = "new";
   /** @type {WebSocket | null} */
@@ -154,7 +157,7 @@ export class StreamClient extends EventTarget {
 
   /** How many frames may be sent now: the window's room, and none while the line is behind. */
   get credits() {
-    if (this.#state !== "open" || !this.#socket) return 0;
+    if (this.#state !== "open" || !this.#socket || this.#nextUrl) return 0;
     if (this.#socket.bufferedAmount > this.#options.maxBufferedBytes) return 0;
     return Math.max(0, this.#ready.window - this.#unacked.size);
   }
@@ -329,12 +332,14 @@ export class StreamClient extends EventTarget {
       if (!(error instanceof WireError)) throw error;
       this.#complain(socket, error.message);
     }
+    if (this.#nextUrl && !this.#unacked.size && !this.#waitingResult) this.#move();
     this.#watch();
   }
 
   /** The server does what no server should: it would do so again. */
   #complain(socket, what) {
     socket.close();
+    this.#nextUrl = null;
     this.#lost(socket, { code: CloseCode.PROTOCOL_ERROR, reason: `the server broke the protocol: ${what}` });
   }
 
@@ -355,7 +360,7 @@ export class StreamClient extends EventTarget {
 
   #receive(message) {
     this.#check(message);
-    if (message.type === "moved") return this.#move(follow(message.ws_url, this.#url));
+    if (message.type === "moved") return this.#leave(follow(message.ws_url, this.#url));
     if (message.ack != null) this.#settle(message.ack);
     if (message.type === "ready") {
       clearTimeout(this.#timer);
@@ -423,9 +428,18 @@ export class StreamClient extends EventTarget {
     }
   }
 
-  /** Nothing comes any more from this server: go on at another one. */
-  #move(url) {
-    const socket = this.#socket;
+  /** The stream is to go on at another server: send nothing more here, and go when what is under way is answered. */
+  #leave(url) {
+    if (this.#nextUrl) throw new WireError("bad_message", "expected one move, got another");
+    this.#nextUrl = url;
+    const due = this.#unacked.size > 0 || this.#waitingResult;
+    if (due && !blocked(url) && this.#options.moves > 0) this.#after(LEAVE_MS, () => this.#move());
+    else this.#move();
+  }
+
+  #move() {
+    const [socket, url] = [this.#socket, this.#nextUrl];
+    this.#nextUrl = null;
     if (performance.now() - this.#openedMs > STEADY_MS) this.#moves = 0;
     socket.close();
     const why = this.#options.moves ? blocked(url) : "the option moves is 0";
@@ -447,7 +461,7 @@ export class StreamClient extends EventTarget {
   #drop() {
     clearTimeout(this.#timer);
     clearTimeout(this.#watchTimer);
-    this.#socket = null;
+    this.#socket = this.#nextUrl = null;
     const seqs = [...this.#unacked.keys()];
     this.#unacked.clear();
     this.#sentMs.clear();
@@ -469,6 +483,7 @@ export class StreamClient extends EventTarget {
   /** The connection is gone, by whichever side: tell what is lost, then come back or end. */
   #lost(socket, { code, reason }) {
     if (socket !== this.#socket) return;
+    if (this.#nextUrl && !this.#closed) return this.#move();
     this.#drop();
     const ending = { code, reason, said: this.#said };
     // One that was silent for long is no success, however long it took to find that out.

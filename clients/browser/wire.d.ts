@@ -230,7 +230,7 @@ export interface Draining {
   retry_after_ms: number;
 }
 
-/** The stream belongs to another server: the last message of a connection. */
+/** The stream belongs to another server; what is under way is answered still. */
 export interface Moved {
   type: "moved";
   /** Where it is now. */

@@ -17,7 +17,6 @@ from .core import CLOSE_S, LISTEN_S, ClientCore, Event, FrameResult, StreamOptio
 from .errors import ClientClosed, ClientError, ConnectionFailed, Stalled
 from .figures import StreamFigures
 from .reconnect import CONNECTION_ERRORS, Backoff, as_refusal, asked_wait_s, end_if_closing, stay
-from .route import MovedAway
 
 if TYPE_CHECKING:
     from .tiles import Image
@@ -214,7 +213,7 @@ class AsyncStreamClient(StreamFigures):
                 try:
                     await self._one_connection(backoff)
                 except CONNECTION_ERRORS as error:
-                    if isinstance(error, MovedAway) and self._core.route.goes(error):
+                    if self._core.follows(error):
                         continue
                     refusal = as_refusal(error, self._core.last_error)
                     if refusal is not None:
@@ -266,6 +265,7 @@ class AsyncStreamClient(StreamFigures):
     async def _receive(self, socket: ClientConnection) -> str | bytes:
         """The next message; Stalled when what is due does not come."""
         while not self._core.stalled():
+            self._core.leave()
             pause_s = self._core.pause_s()
             with suppress(TimeoutError):
                 async with asyncio.timeout(LISTEN_S if pause_s is None else min(pause_s, LISTEN_S)):

@@ -31,7 +31,7 @@ from ..wire.moves import MAX_MOVES
 from .errors import Refused, ServerMisbehaved
 from .patience import Patience
 from .reconnect import Reconnect
-from .route import Route
+from .route import MovedAway, Route
 from .tiles import TileEncoder
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ MAX_NOISE = 64
 """Errors about no frame that a server may send while it settles none."""
 CLOSE_S = 2.0
 """How long a good-bye may take, seconds."""
+LEAVE_S = 10.0
+"""How long frames that are under way when the stream moves are waited for, seconds."""
 LISTEN_S = 1.0
 """How long to wait for a message before looking whether the connection is closing, seconds."""
 
@@ -208,6 +210,8 @@ class ClientCore:
         self._sent_ns: dict[int, int] = {}
         self._waiting: Result | None = None  # a result whose annotated frame is still to come
         self._resume: tuple[str, str] | None = None  # a token, and the address of the server that gave it
+        self._leaving: MovedAway | None = None  # once nothing is under way, or at `_leave_by`
+        self._leave_by = 0.0
 
     @property
     def ready(self) -> Ready | None:
@@ -228,7 +232,7 @@ class ClientCore:
 
     def hello(self) -> str | bytes:
         """The message to open a fresh connection with."""
-        self.last_error = None
+        self.last_error = self._leaving = None
         self.retry_after_s = 0.0
         self.settled = self._noise = 0
         given_at, token = self._resume or ("", None)
@@ -268,7 +272,7 @@ class ClientCore:
         return seq, data
 
     def receive(self, data: str | bytes) -> Event | None:
-        """Take a message of the server; returns what the user should see of it. Raises MovedAway after `moved`."""
+        """Take a message of the server; returns what the user should see of it. Raises MovedAway as `leave`."""
         due = self.protocol.unacked
         try:
             message = self.protocol.receive(data)
@@ -295,12 +299,24 @@ class ClientCore:
         elif isinstance(message, Draining):
             self.retry_after_s = message.retry_after_ms / 1000
         elif isinstance(message, Moved):
-            raise self.route.check(message.ws_url)
+            self._leaving, self._leave_by = self.route.check(message.ws_url), time.monotonic() + LEAVE_S
+            self.leave()
         elif isinstance(message, Ready):
             self.route.opened()
             self._resume = self.route.here, message.resume
         self._forget()
         return None
+
+    def leave(self) -> None:
+        """Raise MovedAway where the stream has moved and nothing is under way here any more, or not for much longer."""
+        if self._leaving is not None and (self.idle or time.monotonic() >= self._leave_by):
+            raise self._leaving
+
+    def follows(self, error: BaseException) -> bool:
+        """Whether this end of a connection is a move, which is followed at once."""
+        moved = error if isinstance(error, MovedAway) else self._leaving
+        self._leaving = None
+        return moved is not None and self.route.goes(moved)
 
     def pause_s(self) -> float | None:
         """How long to wait for a message before asking `stalled`, seconds; None: for ever."""

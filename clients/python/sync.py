@@ -217,6 +217,7 @@ class StreamClient(StreamFigures):
             pause_s, late = self._core.pause_s(), self._core.late
             remaining = LISTEN_S if deadline is None or late else max(0.0, deadline - time.monotonic())
             try:
+                self._core.leave()
                 if self._core.stalled():
                     raise Stalled(f"frames are under way, and none was settled for {self._options.ack_timeout_s:g} s")
                 self._take(socket.recv(min(remaining, LISTEN_S if pause_s is None else pause_s, LISTEN_S)))
@@ -259,7 +260,7 @@ class StreamClient(StreamFigures):
     def _lost(self, error: Exception) -> None:
         """The connection or an attempt at it failed: wait for the next one, or raise for good. A move is no failure."""
         self._drop()
-        if isinstance(error, MovedAway) and self._core.route.goes(error):
+        if self._core.follows(error):
             return
         refusal = as_refusal(error, self._core.last_error)
         asked_s = max(self._core.retry_after_s, asked_wait_s(error))

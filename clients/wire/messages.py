@@ -263,7 +263,7 @@ class Draining(Struct, frozen=True, kw_only=True, tag="draining"):
 
 
 class Moved(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="moved"):
-    """The stream belongs to another server: the last message of a connection, in the place of `ready` or after it.
+    """The stream belongs to another server. In the place of `ready`, or after it: then frames under way are answered.
 
     `ws_url`: where to connect; `clients.wire.moves.follow` says what a client takes for one. `detail` is for people.
     """

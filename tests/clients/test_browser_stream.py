@@ -287,7 +287,7 @@ def test_addresses(server: RunningServer, connect, base: str, expected: str | No
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[TwoServers]:
-    with two_servers() as running:
+    with two_servers(drain_s=30.0) as running:
         running.town.origins = (running.a.url,)
         yield running
 
@@ -331,8 +331,7 @@ def test_a_stream_moves_to_another_server(pair: TwoServers, connect, tiles: bool
     ]
     seqs = [found["result"]["seq"] for found in stream.heard("result")]
     lost = [seq for told in stream.heard("lost") for seq in told["seqs"]]
-    assert seqs == sorted(set(seqs))
-    assert sorted(seqs + lost) == list(range(1, 81)), "each frame is told of once"
+    assert (seqs, lost) == (list(range(1, 81)), []), "each frame has its result"
     decisions = [found["result"]["decision"] for found in stream.heard("result")]
     assert decisions.count("keyframe") == 3
     assert stream.heard("refused") == [], "the first frame at each server was a whole one"

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from clients.python import FrameRefused, FrameResult, FramesLost, Refused, ServerMisbehaved, StreamOptions
-from clients.python.core import MAX_NOISE, ClientCore, now_us, stream_url
+from clients.python.core import LEAVE_S, MAX_NOISE, ClientCore, now_us, stream_url
 from clients.python.route import MovedAway
 from clients.wire import (
     Encoding,
@@ -109,10 +109,11 @@ def test_what_one_server_gave_is_not_offered_to_another() -> None:
     there = "ws://b.example/v1/streams/door/ws"
     moved = encode_message(Moved(ws_url=there), Encoding.JSON)
     core.frame(JPEG, None, False)
-    with pytest.raises(MovedAway) as caught:
-        core.receive(moved)
+    assert core.receive(moved) is None
+    core.leave()  # not yet
     assert core.connection_lost() == FramesLost((1,))
-    assert core.route.goes(caught.value)
+    assert core.follows(OSError("the connection broke")), "whatever ended it"
+    assert not core.follows(OSError("another one"))
     assert '"resume":null' in core.hello()
     core.receive(encode_message(replace(vectors.SERVER_MESSAGES["ready"], resume="of-b"), Encoding.JSON))
     core.connection_lost()
@@ -121,8 +122,31 @@ def test_what_one_server_gave_is_not_offered_to_another() -> None:
     with pytest.raises(MovedAway) as caught:
         core.receive(moved)
     core.connection_lost()
-    assert core.route.goes(caught.value)
+    assert core.follows(caught.value)
     assert '"resume":"of-b"' in core.hello(), "it is back"
+
+
+def test_what_is_under_way_is_waited_for_before_a_move_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = opened()
+    core.frame(JPEG, None, False)
+    core.frame(JPEG, None, False)
+    assert core.receive(encode_message(Moved(ws_url=URL), Encoding.JSON)) is None
+    assert core.receive(result(1, 1)).seq == 1
+    core.leave()
+    assert core.receive(result(2, 2)).seq == 2, "it is given out first"
+    with pytest.raises(MovedAway):
+        core.leave()
+    core.connection_lost()
+    core.hello()
+    core.receive(encode_message(vectors.SERVER_MESSAGES["ready"], Encoding.JSON))
+    core.leave()
+    core.frame(JPEG, None, False)
+    core.receive(encode_message(Moved(ws_url=URL), Encoding.JSON))
+    later = time.monotonic() + LEAVE_S
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    with pytest.raises(MovedAway):
+        core.leave()
+    assert core.connection_lost() == FramesLost((3,))
 
 
 @pytest.mark.parametrize("data", ["{}", b"\x01", "[1]", b""])

@@ -173,7 +173,7 @@ MOVED = encode_message(Moved(ws_url="ws://b.example/v1/streams/s/ws"), Encoding.
 
 
 @pytest.mark.parametrize("before", ["greeting", "open", "draining", "bye"])
-def test_nothing_comes_after_moved(before: str) -> None:
+def test_after_moved_there_are_answers_and_no_frames(before: str) -> None:
     client = open_client()
     if before == "greeting":
         client = ClientProtocol(Hello())
@@ -186,10 +186,16 @@ def test_nothing_comes_after_moved(before: str) -> None:
         client.bye()
     assert client.receive(MOVED) == Moved(ws_url="ws://b.example/v1/streams/s/ws")
     assert (client.phase, client.credits) == (Phase.MOVED, 0)
-    for late in (MOVED, encode_message(make_ready(), Encoding.JSON), encode_message(result(1, 1), Encoding.JSON)):
+    for late in (MOVED, encode_message(make_ready(), Encoding.JSON), encode_message(result(2, 0), Encoding.JSON)):
         with pytest.raises(WireError):
             client.receive(late)
-    assert client.connection_lost() == (() if before == "greeting" else (1,))
+    client.receive(encode_message(Draining(retry_after_ms=5), Encoding.JSON))
+    assert client.phase is Phase.MOVED
+    with pytest.raises(WireError, match="MOVED"):
+        client.frame(JPEG, 0)
+    if before != "greeting":
+        client.receive(encode_message(result(1, 1), Encoding.JSON))
+    assert client.connection_lost() == ()
     client.hello()
     client.receive(encode_message(make_ready(), Encoding.JSON))
     assert client.credits == 2

@@ -603,7 +603,7 @@ async def moves_and_stays(peer: Any) -> None:
 
 @scenario("follows")
 async def moves_under_a_frame(peer: Any) -> None:
-    """Says moved with a frame under way, the first time, and closes as if that were for good."""
+    """Says moved with a frame under way, the first time, and closes as if that were for good, without a result."""
     await peer.open()
     if peer.nth == 1:
         await peer.frame()
@@ -613,14 +613,35 @@ async def moves_under_a_frame(peer: Any) -> None:
 
 @scenario("follows")
 async def moves_and_goes_on(peer: Any) -> None:
-    """Says results after moved, the first time: they are nobody's any more."""
+    """Answers a frame after moved, the first time, as it should: then the client goes."""
     await peer.open()
     if peer.nth == 1:
         seq = await peer.frame()
         await peer.say(type="moved", ws_url=_to(peer))
         await peer.say(**result(seq))
-        return await peer.close(1012)
+        await peer.until_gone()
     await peer.serve()
+
+
+@scenario("follows", slow=True)
+async def moves_and_settles_nothing(peer: Any) -> None:
+    """Says moved with a frame under way, the first time, and nothing more: the client goes when that takes too long."""
+    await peer.open()
+    if peer.nth == 1:
+        await peer.frame()
+        await peer.say(type="moved", ws_url=_to(peer))
+        await peer.until_gone()
+    await peer.serve()
+
+
+@scenario("misbehaved")
+async def moves_twice(peer: Any) -> None:
+    """Says moved with a frame under way, and then that it has moved again."""
+    await peer.open()
+    await peer.frame()
+    await peer.say(type="moved", ws_url=_to(peer))
+    await peer.say(type="moved", ws_url=_to(peer))
+    await peer.until_gone()
 
 
 @scenario("follows")
