@@ -163,7 +163,9 @@ class Cluster:
             now = before
             with suppress(RuntimeError):  # it is away
                 now = self.status()
-            if now["directory_s"] < before["directory_s"] and now["streams"] == before["streams"]:
+            whole = all(now[what] == before[what] for what in ("streams", "waiting"))
+            whole &= len(now["members"]) == len(before["members"])
+            if now["directory_s"] < before["directory_s"] and whole:
                 slots = [{m["slot"]: m["address"] for m in told["members"]} for told in (before, now)]
                 if slots[0] != slots[1]:
                     raise AssertionError(f"members have other slots: {slots}")

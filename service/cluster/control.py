@@ -39,7 +39,8 @@ STORE_BYTES = 80 << 20
 """Of Ray's object store, which is not used."""
 START_S = 120.0
 ANSWER_S = 10.0
-STARTED = "Ray runtime started"
+STARTED, SLOW = "Ray runtime started", "timed out during startup"
+STARTS = 3
 
 
 def start_ray(plan: Plan, node: str, folder: Path) -> Note:
@@ -58,6 +59,17 @@ def start_ray(plan: Plan, node: str, folder: Path) -> Note:
         "--node-ip-address", node, "--port", str(GCS_PORT), "--num-cpus", str(PLACES), "--include-dashboard", "false",
         "--object-store-memory", str(STORE_BYTES), "--temp-dir", str(folder),
     ]  # fmt: skip
+    for _ in range(STARTS - 1):
+        with contextlib.suppress(_SlowStart):
+            return _start_head(command, node, folder)
+    return _start_head(command, node, folder)
+
+
+class _SlowStart(ClusterError):
+    """Ray gave up on itself: it allows its processes half a minute, which a busy machine may not have."""
+
+
+def _start_head(command: list[str], node: str, folder: Path) -> Note:
     path = folder / "ray.log"
     with path.open("w") as log:
         own = os.environ | {"TMPDIR": str(folder)}  # what killed members leave goes with the rest
@@ -68,10 +80,12 @@ def start_ray(plan: Plan, node: str, folder: Path) -> Note:
     note.write()
     until = time.monotonic() + START_S
     while STARTED not in path.read_text():
-        if head.poll() is not None or time.monotonic() > until:
-            said = _line(path.read_text())
+        if head.poll() is not None:
+            said = path.read_text()
+            raise (_SlowStart if SLOW in said else ClusterError)(f"Ray does not start: {_line(said) or 'it is silent'}")
+        if time.monotonic() > until:
             note.end()
-            raise ClusterError(f"Ray does not start: {said or 'it says nothing'}")
+            raise ClusterError(f"Ray does not start within {START_S:g} s")
         time.sleep(0.1)
     return note
 

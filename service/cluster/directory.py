@@ -32,7 +32,7 @@ from service.cluster.rendezvous import owner
 
 LOST_S = 5.0
 """A member that has not beaten for so long is given up; one whose process is gone is found out sooner, by a knock."""
-SETTLE_S = 1.5
+SETTLE_S = 2.0
 """A directory that was started again hears for so long who is there, and what they have, before it says anything."""
 SLEPT_S = 1.0
 _EARLY = Refused(Refusal.NO_MEMBER, "the directory has only just been started")

@@ -245,8 +245,10 @@ class Membership:
             log.warning("the directory was not told that this member leaves: %s", error)
 
     def _take(self, host: Host, told: Told) -> None:
-        moved = told.slot != self._slot
-        self._slot = told.slot
+        slot = (
+            self._slot if told.slot is None else told.slot
+        )  # one that was given up keeps its own until it has another
+        moved, self._slot = slot != self._slot, slot
         if told.table is not None:
             moved |= self._use(told.table)
         if told.keys is not None:

@@ -241,6 +241,23 @@ def test_while_nobody_answers_members_go_on_with_what_they_know() -> None:
     asyncio.run(run())
 
 
+def test_one_that_was_given_up_sends_nobody_to_itself_and_comes_back() -> None:
+    async def run() -> None:
+        office = Office()
+        async with member(office, "a") as (a, house), member(office, "b") as (b, _):
+            await come(lambda: a.members == b.members == 2)
+            mine, before = of((a, b), a), house.changes
+            await a.claim(mine, None, None)
+            house.there.add(mine)
+            office.directory.leave(a.instance)
+            await come(lambda: len(office.directory) == 2 and not office.directory.status()["waiting"])
+            await come(lambda: b.members == 2)
+            assert a.address(mine) is None
+            assert house.changes == before, "nothing that it has belongs elsewhere"
+
+    asyncio.run(run())
+
+
 def test_streams_of_a_new_directory_are_those_that_members_have() -> None:
     async def run() -> None:
         office = Office()
