@@ -87,8 +87,8 @@ def compiled_only() -> Iterator[None]:
 def run_compiled(recipe: Recipe | None, work: Callable[[], None]) -> None:
     """Do what needs a model's kernels; where some are not compiled yet, have that done first, and do it again.
 
-    recipe : None compiles here. Not for the event loop: that takes a minute or more. Raises CompilerFailed,
-    TooLittleMemory, or what `work` raises.
+    recipe : None compiles here; so does what goes wrong there. Not for the event loop: that takes a minute or more.
+    Raises TooLittleMemory, or what `work` raises.
     """
     if recipe is None:
         return work()
@@ -96,13 +96,19 @@ def run_compiled(recipe: Recipe | None, work: Callable[[], None]) -> None:
         with compiled_only():
             return work()
     except KernelsMissing:
-        with _turn:  # what another model has had compiled meanwhile is not compiled again
-            compile_apart(recipe)
+        try:
+            with _turn:  # what another model has had compiled meanwhile is not compiled again
+                compile_apart(recipe)
+        except CompilerFailed as error:
+            log.warning("%s; going on in this process", error)
     return work()
 
 
 def compile_apart(recipe: Recipe) -> None:
-    """Compile all kernels of a model, in as many processes one after the other as the memory asks for."""
+    """Compile all kernels of a model, in as many processes one after the other as the memory asks for.
+
+    Raises CompilerFailed or TooLittleMemory.
+    """
     begun, goes = time.monotonic(), 0
     log.info("compiling kernels for this CPU: model %s needs some that are not there yet", recipe["name"])
     while True:
@@ -140,12 +146,14 @@ def _go(recipe: Recipe, bound: int) -> tuple[int, str]:
     environment = {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-P", "-m", "service.compiler_process", json.dumps(order)]
     # It ends when its standard input does: with this process, however that ends.
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
-    ) as process:
-        assert process.stderr is not None
-        said = process.stderr.read().decode(errors="replace")[-TAIL_CHARS:]
-        return process.wait(), said
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+    try:
+        with subprocess.Popen(command, stdin=pipe, stdout=nowhere, stderr=pipe, env=environment) as process:
+            assert process.stderr is not None
+            said = process.stderr.read().decode(errors="replace")[-TAIL_CHARS:]
+            return process.wait(), said
+    except OSError as error:
+        raise CompilerFailed(f"no process can be started to compile kernels: {error.strerror}") from error
 
 
 def _judge(status: int, said: str, bound: int, *, progress: bool, goes: int) -> None:

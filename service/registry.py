@@ -26,7 +26,7 @@ from cache.session import Session
 from cache.tail import TailError
 from cache.together import push_together
 from service.catalogue import BUILT_IN, CatalogueError, built_in, find_model
-from service.compiling import CompilerFailed, Recipe, TooLittleMemory, run_compiled
+from service.compiling import Recipe, TooLittleMemory, run_compiled
 from service.entry import Entry, ModelState, describe
 from service.families import Family, FamilyError, Size
 from service.model_spec import ModelSpec, SpecError
@@ -263,9 +263,6 @@ class Model:
         except TooLittleMemory as error:
             self.error = f"{self.name}: {error}"
             raise NoMemory(self.error) from None
-        except CompilerFailed as error:
-            self.error = f"{self.name}: {error}"
-            raise ModelFailed(self.error) from None
 
     def warm(self) -> None:
         """Compile, then run a grey and a changed frame: the first real one is then as fast as the rest."""

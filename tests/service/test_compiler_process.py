@@ -23,13 +23,6 @@ def order(folder: Path, model: Path, bound: int) -> list[str]:
     return [sys.executable, "-m", "service.compiler_process", json.dumps(wanted)]
 
 
-def test_it_ends_where_it_has_taken_what_it_may(tmp_path: Path) -> None:
-    """In an empty folder the first kernel is one too many for a process of a byte."""
-    command = order(tmp_path / "kernels", write_model(tmp_path / "own.onnx"), 1)
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.wait(120) == GO_ON
-
-
 def test_it_ends_with_its_standard_input(tmp_path: Path) -> None:
     """So that none is left where the server was killed."""
     command = order(tmp_path, write_model(tmp_path / "own.onnx"), 1 << 40)

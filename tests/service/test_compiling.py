@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numba
 import pytest
+from own_model import write_model
 
 from service import compiling
 from service.compiling import (
@@ -23,6 +24,8 @@ from service.compiling import (
     compiled_only,
     run_compiled,
 )
+from service.registry import Engine, recipe
+from service.settings import ModelSource
 
 RECIPE = {"name": "people"}
 MIB = 1 << 20
@@ -121,6 +124,23 @@ def test_one_that_fails_has_the_last_word(stand_in) -> None:
         compile_apart(RECIPE)
 
 
+def test_what_goes_wrong_there_is_done_here(stand_in, caplog: pytest.LogCaptureFixture) -> None:
+    """A machine that allows no further process, or a model that fails: this process finds out which, and says so."""
+    stand_in(Goes((1, 0), said="OSError: no\n"))
+    kernel = fresh_kernel()
+    run_compiled(RECIPE, lambda: kernel(1))
+    assert "kernels cannot be compiled: OSError: no; going on in this process" in caplog.messages
+    stand_in(Goes((-9, 0)))
+    with pytest.raises(TooLittleMemory):
+        run_compiled(RECIPE, lambda: fresh_kernel()(1))
+
+
+def test_a_process_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling.sys, "executable", "/nowhere/python")
+    with pytest.raises(CompilerFailed, match="no process can be started to compile kernels: No such file"):
+        compile_apart({**RECIPE, "source": {}, "engine": {}})
+
+
 def test_what_a_process_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
     assert allowed_bytes(1 << 40) == MOST_BYTES
     assert allowed_bytes(LEAST_BYTES + SPARE_BYTES) == LEAST_BYTES
@@ -130,8 +150,9 @@ def test_what_a_process_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
     assert allowed_bytes() == MOST_BYTES
 
 
-def test_a_real_process_that_cannot_load_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiling.kernels, "FOLDER", tmp_path)
-    recipe = {"name": "gone", "source": {"path": str(tmp_path / "gone.onnx")}, "engine": {}}
-    with pytest.raises(CompilerFailed, match=r"kernels cannot be compiled: .*gone\.onnx"):
-        compile_apart(recipe)
+def test_a_real_process_ends_where_it_has_taken_what_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an empty folder the first kernel is one too many for a process of a byte."""
+    monkeypatch.setattr(compiling.kernels, "FOLDER", tmp_path / "kernels")
+    model = write_model(tmp_path / "own.onnx")
+    status, said = compiling._go(recipe("own", ModelSource(path=model), Engine()), 1)
+    assert (status, said) == (GO_ON, "")

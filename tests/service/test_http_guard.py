@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from service_fakes import FakeEngine, RunningServer, frame, make_registry, make_settings, running_server, wait_until
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
 
 from service import http_guard
 from service.http_guard import Gate
@@ -325,3 +326,14 @@ def test_large_messages_end_the_connection_while_memory_is_short() -> None:
             peer.send([bytes(300 << 10), bytes(800 << 10)])  # a message in two pieces
             assert '"error"' in peer.recv(5)
             assert alive(running)
+
+
+def test_pieces_of_a_message_that_come_after_a_close_are_not_kept() -> None:
+    protocol = object.__new__(http_guard.GuardedWebSocket)
+    protocol.close_sent, protocol.frames = True, [b"first"]
+    for _ in range(5):
+        protocol.handle_cont(Frame(Opcode.CONT, b"more", fin=False))
+    assert protocol.frames == [b"first"]
+    protocol.close_sent = False
+    protocol.handle_cont(Frame(Opcode.CONT, b"more", fin=False))
+    assert protocol.frames == [b"first", b"more"]

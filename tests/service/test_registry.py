@@ -9,7 +9,7 @@ import pytest
 from own_model import write_model
 from service_fakes import SIZE, FakeEngine, make_registry
 
-from service.compiling import CompilerFailed, TooLittleMemory
+from service.compiling import TooLittleMemory
 from service.entry import ModelState
 from service.registry import Model, ModelFailed, ModelRegistry, NoMemory, UnknownModel, load
 from service.settings import ModelSource, Settings
@@ -175,21 +175,14 @@ def test_a_model_for_which_there_is_no_memory_is_refused_with_figures(
     assert model.compiled
 
 
-@pytest.mark.parametrize(
-    ("raised", "told"),
-    [
-        (TooLittleMemory("expected 240 MiB"), NoMemory),
-        (CompilerFailed("kernels cannot be compiled"), ModelFailed),
-    ],
-)
-def test_kernels_that_cannot_be_compiled_fail_their_model(
-    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, raised: Exception, told: type[Exception]
+def test_kernels_that_there_is_no_memory_to_compile_fail_their_model(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def compile_none(recipe: object, work: object) -> None:
-        raise raised
+        raise TooLittleMemory("expected 240 MiB")
 
     monkeypatch.setattr("service.registry.run_compiled", compile_none)
     registry = make_registry(engine.model("own"))
-    with pytest.raises(told, match=f"own: {raised}"):
+    with pytest.raises(NoMemory, match="own: expected 240 MiB"):
         registry.warm("own")
     assert registry.state("own") is ModelState.FAILED
