@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "docker/image")]
+sys.path.insert(0, str(ROOT / "docker/image"))
+sys.path.insert(0, str(ROOT / "tests/support"))
 
 from service_fakes import FakeEngine
 
