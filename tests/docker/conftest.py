@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "docker/image"))
-sys.path.insert(0, str(ROOT / "tests/support"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "docker/image"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from service_fakes import FakeEngine
 
