@@ -361,7 +361,7 @@ export function follow(wsUrl, url) {
     const got = `got ${wsUrl.length} other characters`;
     throw new WireError("bad_message", `expected moved.ws_url such as ws://10.0.0.7:8000/v1/streams/ID/ws, ${got}`);
   }
-  if (url.startsWith("wss:") && scheme !== "wss") {
+  if (!/^(ws|http):/i.test(url) && scheme !== "wss") {  // WSS, https and what a browser makes of them are TLS as well
     throw new WireError("bad_message", "expected a move from wss to wss, got one to ws: the token would be sent in the clear");
   }
   const last = (/** @type {string} */ text) => text.split("/").slice(-2).join("/");

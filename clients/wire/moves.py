@@ -25,7 +25,7 @@ _WS_URL = re.compile(
 def follow(ws_url: str, url: str) -> str:
     """`ws_url` of a `moved` that came from `url`, if a client may go there.
 
-    That is ws or wss, and wss where `url` is; a name or an address, perhaps a port, and a path that ends in the same
+    That is ws or wss, and wss unless `url` is plainly ws or http; a name or an address, perhaps a port, and a path that ends in the same
     two parts as the path of `url` (the stream's id and ws): no user, no query, no fragment, nothing quoted.
     Raises WireError.
     """
@@ -35,7 +35,7 @@ def follow(ws_url: str, url: str) -> str:
             ErrorCode.BAD_MESSAGE,
             f"expected moved.ws_url such as ws://10.0.0.7:8000/v1/streams/ID/ws, got {len(ws_url)} other characters",
         )
-    if url.startswith("wss:") and match["scheme"] != "wss":
+    if match["scheme"] != "wss" and not url.lower().startswith(("ws:", "http:")):
         raise WireError(
             ErrorCode.BAD_MESSAGE,
             "expected a move from wss to wss, got one to ws: the token would be sent in the clear",

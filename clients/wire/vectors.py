@@ -385,6 +385,10 @@ MOVES: dict[str, tuple[str, str, bool]] = {
     "tab_within": (_HERE, "ws://10.0.0.7:80\t01/v1/streams/door/ws", False),
     "other_letters": (_HERE, "ws://b\u00e4.example/v1/streams/door/ws", False),
     "nothing": (_HERE, "", False),
+    "from_tls_in_capitals": ("WSS://a.example/v1/streams/door/ws", "ws://b.example/v1/streams/door/ws", False),
+    "from_https": ("https://a.example/v1/streams/door/ws", "ws://b.example/v1/streams/door/ws", False),
+    "from_tls_after_a_space": (" wss://a.example/v1/streams/door/ws", "ws://b.example/v1/streams/door/ws", False),
+    "from_plain_in_capitals": ("WS://a.example/v1/streams/door/ws", "ws://b.example/v1/streams/door/ws", True),
 }
 """Where a client is, where a `moved` sends it, and whether it may go there."""
 
