@@ -203,7 +203,7 @@ def test_the_server_takes_what_it_is_given(base: list[Manifest], settings: Setti
     assert f" --from-file={settings.keys_file.name}\n" in (FOLDER.parents[1] / "docs/kubernetes.md").read_text()
     assert settings.port == container["ports"][0]["containerPort"]
     assert settings.host == "0.0.0.0"
-    assert settings.workers == settings.threads == int(container["resources"]["limits"]["cpu"])
+    assert not settings.model_fields_set & {"workers", "threads", "cache_bytes"}, "they follow the pod's limits"
     assert settings.drain_s < pod["terminationGracePeriodSeconds"]
     assert not settings.sources, "each pod would watch each camera"
     for path in (settings.state_folder, Path(os.environ["AFTERIMAGE_CACHE_DIR"])):
@@ -329,6 +329,9 @@ def test_members_of_ray_take_what_they_are_given(ray: Manifest) -> None:
     assert head["rayStartParams"]["num-cpus"] == "0", "none there"
     cores = members["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"]
     assert settings.workers == settings.threads == int(cores) == int(members["rayStartParams"]["num-cpus"]), "one a pod"
+    assert "trusted_proxies" not in settings.model_fields_set, (
+        "whoever reaches members would choose the address that they are counted under"
+    )
 
 
 def test_rays_own_ports_are_for_the_cluster_alone(ray: Manifest) -> None:

@@ -77,6 +77,10 @@ def test_it_is_confined(tmp_path: Path) -> None:
     assert opened.returncode != 0, "and the threshold says so where that is taken back"
 
 
+def test_where_memory_ends_the_server_stays() -> None:
+    assert Unit(UNIT)["Service"]["OOMPolicy"] == "continue", "the compiler's or a camera's process is what goes"
+
+
 def test_times_fit_the_service() -> None:
     service = Unit(UNIT)["Service"]
     assert service["Type"] == "notify"
