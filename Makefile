@@ -9,7 +9,7 @@ PORT ?= 8000
 # Of the tests; 0: all in the process that `make` starts.
 PROCESSES ?= 2
 
-.PHONY: setup run test test-aarch64 image-test soak lint format bench lock lock-image clean
+.PHONY: setup run test test-aarch64 image-test soak lint format bench scale lock lock-image clean
 
 setup: $(READY)
 
@@ -47,6 +47,7 @@ image-test: setup
 	$(BIN)/python tests/docker/image.py --opencv $(IMAGE_OPENCV) $(IMAGE_ARCHS)
 
 # Bounded loads on servers of their own on loopback, about 25 minutes; SOAK=overload for one of them, SOAK_SCALE=0.1 for less.
+# SOAK=small wants root: it makes control groups of one core and 512 MiB. SOAK=small-warm leaves out the compilation.
 # Then requests and messages that nobody should send, drawn at random for a minute.
 SOAK ?=
 SOAK_SCALE ?= 1
@@ -86,12 +87,32 @@ bench: setup
 	done
 	$(BIN)/python -m service.bench.document docs/performance.md $(BENCH)/dense-*.json $(BENCH)/video-*.json
 
+# Measures this machine as a kind of box, checks `afterimage plan` against cameras that it really serves, lives through the days of
+# benchmarks/scale, and writes SCALE_BOX, docs/scale.svg and the measured sections of docs/scale.md. Takes about fifteen minutes
+# of a machine that does nothing else; SCALE_BOX=benchmarks/scale/boxes/NAME.json for another kind of box.
+SCALE := build/scale
+SCALE_BOX ?= benchmarks/scale/boxes/amd-epyc-25-1-2-cores.json
+SCALE_SIZE := 640x384
+SCALE_MODELS := people $(wildcard $(BENCH_DATA)/models/yolox_nano.onnx)
+SCALE_CLIPS := scene $(wildcard $(foreach clip,intel_one-by-one-person-detection.mp4 intel_bottle-detection.mp4 \
+	intel_asl_walk.mkv,$(BENCH_DATA)/videos/$(clip)))
+scale: setup
+	mkdir -p $(SCALE)
+	rm -f $(SCALE)/check-*.json
+	$(BIN)/afterimage bench box $(SCALE_MODELS) --size $(SCALE_SIZE) --cold --json $(SCALE_BOX)
+	for fps in 5 15; do for clip in $(SCALE_CLIPS); do \
+		$(BIN)/afterimage bench streams people $$clip --size $(SCALE_SIZE) --start 100 --fps $$fps \
+			--json $(SCALE)/check-$$fps-$$(basename $$clip).json || exit 1; \
+	done; done
+	$(BIN)/python -m benchmarks.scale $(SCALE_BOX) --size $(SCALE_SIZE) --json $(SCALE)/days.json \
+		--svg docs/scale.svg --doc docs/scale.md $$(for file in $(SCALE)/check-*.json; do echo --check $$file; done)
+
 # Refresh the lock file from pyproject.toml (the only target that resolves versions). Left out is the build of OpenCV that
 # `trackers` asks for: it needs a graphical desktop's libraries, and lies where the headless one does.
 lock: setup
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --generate-hashes --unsafe-package opencv-python --strip-extras \
-		--extra bench --extra dev --extra tracking --extra telemetry --extra mqtt \
+		--extra bench --extra dev --extra tracking --extra telemetry --extra mqtt --extra cluster \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 		--output-file requirements.lock pyproject.toml
 

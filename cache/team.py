@@ -8,7 +8,6 @@ not scheduled, and nothing has to be set up for the number of streams.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,11 +18,6 @@ from kernels.program import WAITING, close, help_out, next_ticket
 
 Task = tuple[Words, Words]
 """jobs and ticket of a frame (see `kernels.program`)."""
-
-
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Crew:

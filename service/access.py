@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -54,18 +55,21 @@ def peer_name(host: str) -> str:
 
 
 class Access:
-    """Asked for each request and each WebSocket, on the event loop. Raises KeysError where the key file is unusable."""
+    """Asked for each request and each WebSocket, on the event loop. Raises KeysError where the key file is unusable.
 
-    def __init__(self, settings: Settings) -> None:
+    members : servers that share the rates, this one included
+    """
+
+    def __init__(self, settings: Settings, members: Callable[[], int] = lambda: 1) -> None:
         self._settings = settings
         self._loopback = is_loopback(settings.host)
         self.joins = open_joins(settings) if settings.lan else None
         rings = [] if settings.keys_file is None else [KeyRing(settings.keys_file)]
         rings += [] if self.joins is None else [self.joins.ring]
         self.keys = KeyRings(*rings) if rings else None
-        self._requests = Buckets(settings.max_request_rate, settings.max_request_rate)
+        self._requests = Buckets(settings.max_request_rate, settings.max_request_rate, sharers=members)
         failures_per_s = settings.max_auth_failures_per_min / 60
-        self._failures = Buckets(failures_per_s, settings.max_auth_failures_per_min)
+        self._failures = Buckets(failures_per_s, settings.max_auth_failures_per_min, sharers=members)
 
     @property
     def anonymous(self) -> bool:

@@ -15,6 +15,7 @@ from service.headers import SecurityHeaders
 from service.mqtt.link import open_link
 from service.placement import Placement
 from service.registry import ModelRegistry
+from service.room import Room
 from service.routes import deepstack, detect, health, join, metrics, models, open_inference, page, streams, views
 from service.settings import Settings
 from service.state import Service
@@ -46,10 +47,11 @@ def create_app(
     known = registry if registry is not None else ModelRegistry.from_settings(chosen)
     traces = open_traces(chosen)
     link = open_link(chosen)
+    room = Room()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = Service(chosen, known, traces, link=link, placement=placement)
+        service = Service(chosen, known, traces, link=link, placement=placement, room=room)
         app.state.service = service
         await service.start()
         await _build_routes(app)
@@ -61,10 +63,11 @@ def create_app(
     summary = "Video inference that computes only what changed"
     # Swagger's and ReDoc's pages run scripts of a foreign host; /openapi.json is there for tools that one trusts.
     app = _App(title=TITLE, summary=summary, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.room = room
     # A certificate of our own making is for today's network; the host's name, localhost too, has plain ports as well.
     app.strict_transport = not chosen.lan or chosen.tls_certificate is not None
     errors.install(app)
-    app.add_middleware(BodyGuard, limits=BodyLimits.of(chosen))
+    app.add_middleware(BodyGuard, limits=BodyLimits.of(chosen), room=room)
     if chosen.allowed_origins:
         app.add_middleware(
             CORSMiddleware,

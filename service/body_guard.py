@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import Problem, shaped
+from service.room import NoRoom, Room
 from service.settings import Settings
 
+COPIES = 2
+"""Of a body, while it is put together."""
 UNPACKING = "/v2/models/"
 """Below it bodies may be packed: the route unpacks them, no further than a body may be long."""
 
@@ -18,8 +22,9 @@ UNPACKING = "/v2/models/"
 class BodyRefused(HTTPException):
     """A body that is not read on. An HTTPException, since FastAPI turns others into 400 while it reads."""
 
-    def __init__(self, status: int, code: str, detail: str) -> None:
-        super().__init__(status, detail, {"Connection": "close"})
+    def __init__(self, status: int, code: str, detail: str, retry_after: str | None = None) -> None:
+        retry = {} if retry_after is None else {"Retry-After": retry_after}
+        super().__init__(status, detail, {"Connection": "close", **retry})
         self.code = code
 
     def problem(self) -> Problem:
@@ -48,18 +53,33 @@ class BodyLimits:
 class BodyGuard:
     """ASGI middleware. What is counted is the time that the app waits, not the time it takes for other things."""
 
-    def __init__(self, app: ASGIApp, limits: BodyLimits) -> None:
+    def __init__(self, app: ASGIApp, limits: BodyLimits, room: Room | None = None) -> None:
         self._app = app
         self._limits = limits
+        self._room = Room() if room is None else room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse by the head alone what can be; else pass on and watch the body."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        refused = self._refusal(scope["path"], dict(scope["headers"]))
-        if refused is not None:
-            return await shaped(scope["path"], refused.problem())(scope, receive, send)
-        await self._app(scope, _Watch(receive, self._limits), send)
+        headers = dict(scope["headers"])
+        refused = self._refusal(scope["path"], headers)
+        with ExitStack() as held:
+            try:
+                if refused is None:
+                    held.enter_context(self._room.hold(self._most_bytes(headers), "the body of a request"))
+            except NoRoom as error:
+                refused = BodyRefused(503, "overloaded", str(error), retry_after="1")
+            if refused is not None:
+                return await shaped(scope["path"], refused.problem())(scope, receive, send)
+            await self._app(scope, _Watch(receive, self._limits, held), send)
+
+    def _most_bytes(self, headers: dict[bytes, bytes]) -> int:
+        """What the body takes while it comes, by the head alone."""
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit():
+            return COPIES * int(declared[:20])
+        return COPIES * self._limits.max_bytes if b"transfer-encoding" in headers else 0
 
     def _refusal(self, path: str, headers: dict[bytes, bytes]) -> BodyRefused | None:
         encoding = headers.get(b"content-encoding", b"identity").strip().lower()
@@ -72,11 +92,12 @@ class BodyGuard:
 
 
 class _Watch:
-    """`receive` of one request."""
+    """`receive` of one request. held : what is given back once the body is there: then it is seen to be taken."""
 
-    def __init__(self, receive: Receive, limits: BodyLimits) -> None:
+    def __init__(self, receive: Receive, limits: BodyLimits, held: ExitStack) -> None:
         self._receive = receive
         self._limits = limits
+        self._held = held
         self._bytes = 0
         self._waited_s = 0.0
         self._more = True
@@ -99,4 +120,6 @@ class _Watch:
             self._more = message.get("more_body", False)
             if self._bytes > limits.max_bytes:
                 raise limits.too_large()
+            if not self._more:
+                self._held.close()
         return message

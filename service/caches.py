@@ -35,6 +35,7 @@ class _Entry:
     nbytes: int
     used: float
     held: bool = False
+    filled: bool = False
 
 
 class Caches:
@@ -58,8 +59,10 @@ class Caches:
         self._lock = threading.Lock()
 
     @contextmanager
-    def hold(self, holder: Holder) -> Iterator[None]:
+    def hold(self, holder: Holder, *, fills: bool = True) -> Iterator[None]:
         """Keep room for a holder's session, and keep it from being freed, while it is used.
+
+        fills : whether a frame is computed in it: until then the machine does not see what it takes.
 
         One thread at a time for each holder. Frees sessions that were used longest ago and are not used now, where that
         makes the room. Raises CacheFull where it does not.
@@ -73,7 +76,7 @@ class Caches:
             yield
         finally:
             with self._lock:
-                entry.held, entry.used = False, self._clock()
+                entry.held, entry.used, entry.filled = False, self._clock(), entry.filled or fills
 
     def forget(self, holder: Holder) -> None:
         """A holder has given its session up, and is not held: its next one may take another room."""
@@ -85,6 +88,25 @@ class Caches:
         """What all sessions take."""
         with self._lock:
             return self._total()
+
+    def free_one(self, holders: Collection[Holder]) -> bool:
+        """Free the session of some holders that was used longest ago, of those not used now; whether there was one."""
+        with self._lock:
+            known = [(self._entries[holder].used, holder) for holder in holders if holder in self._entries]
+            unused = [pair for pair in known if self._entries[pair[1]].nbytes and not self._entries[pair[1]].held]
+            if not unused:
+                return False
+            _, holder = min(unused, key=lambda pair: pair[0])
+            holder.evict()
+            del self._entries[holder]
+            self.evictions += 1
+            return True
+
+    @property
+    def unfilled_bytes(self) -> int:
+        """What sessions will take beside what the machine sees of them."""
+        with self._lock:
+            return sum(entry.nbytes for entry in list(self._entries.values()) if not entry.filled)
 
     def refuse(self, nbytes: int, *, quiet_s: float, spare: Collection[Holder] = ()) -> str | None:
         """Why one more session of so many bytes would not fit, with figures; None if it would.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterable
 
@@ -10,9 +11,9 @@ import typer
 
 from service.startup import pause_collector, resume_collector
 
-GROUPS = ("models", "bench", "config", "keys")
+GROUPS = ("models", "bench", "config", "keys", "cluster")
 """Commands with commands of their own: an `app` in their module, in place of a `command`."""
-COMMANDS = ("serve", "stream", "detect", "verify", "calibrate", *GROUPS)
+COMMANDS = ("serve", "stream", "detect", "verify", "calibrate", "plan", *GROUPS)
 
 
 def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
@@ -37,6 +38,8 @@ def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
 def main() -> None:
     """Entry point of the `afterimage` script."""
     pause_collector()
+    # NumPy's library starts a thread for each core of the host as it is imported; none of its products is large.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     asked = sys.argv[1:2]
     app = make_app(asked if asked and asked[0] in COMMANDS else COMMANDS)
     if asked != ["serve"]:  # which has it paused until its model is ready

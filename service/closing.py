@@ -6,13 +6,17 @@ import asyncio
 
 
 class Closing(Exception):
-    """Raised inside a connection's own tasks to end it; `finish` answers the frames under way first."""
+    """Raised inside a connection's own tasks to end it; `finish` answers the frames under way first.
 
-    def __init__(self, code: int, reason: str, *, finish: bool = False) -> None:
+    moved_to : the address that the client is sent to; None: nowhere
+    """
+
+    def __init__(self, code: int, reason: str, *, finish: bool = False, moved_to: str | None = None) -> None:
         super().__init__(reason)
         self.code = code
         self.reason = reason
         self.finish = finish
+        self.moved_to = moved_to
 
 
 async def cancel(*tasks: asyncio.Task[None]) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Literal
 
 import cv2
@@ -49,6 +51,7 @@ Buffer = bytes | bytearray | memoryview
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _BARE_MARKERS = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})  # these have no length
 _NO_FILL = re.compile(rb"[^\xff]")
 _MAX_SEGMENTS = 1024  # a colour profile takes 255 at most
@@ -57,10 +60,14 @@ _SHORTEST = 12  # bytes that tell the three formats apart
 
 @dataclass(frozen=True)
 class Limits:
-    """What an image may cost: encoded size in bytes, decoded size in pixels (width * height)."""
+    """What an image may cost: encoded size in bytes, decoded size in pixels (width * height).
+
+    room : held while it is decoded, of bytes and what they are for; raises where there is not the memory.
+    """
 
     max_bytes: int = 16 << 20
     max_pixels: int = 4096 * 4096
+    room: Callable[[int, str], AbstractContextManager[None]] = lambda nbytes, what: nullcontext()
 
 
 DEFAULT_LIMITS = Limits()
@@ -68,11 +75,18 @@ DEFAULT_LIMITS = Limits()
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """Format and size in pixels, as the header states them."""
+    """Format and size in pixels, as the header states them. progressive : of a JPEG that comes in several scans."""
 
     format: Literal["jpeg", "png", "webp"]
     width: int
     height: int
+    progressive: bool = field(default=False, compare=False)
+
+    @property
+    def decoding_bytes(self) -> int:
+        """Memory that decoding takes, of the pixels, of a copy of them, and of what the decoder keeps meanwhile."""
+        kept = 6 if self.progressive else 0 if self.format == "jpeg" else 4
+        return self.width * self.height * (2 * 3 + kept)
 
     @property
     def content_type(self) -> str:
@@ -114,7 +128,8 @@ def decode(data: Buffer, limits: Limits = DEFAULT_LIMITS, *, apart: bool = False
     if header.width * header.height > limits.max_pixels:
         got = f"{header.width}x{header.height}, {header.width * header.height} pixels"
         raise TooManyPixels(f"expected at most {limits.max_pixels} pixels, got {got}")
-    image = _decode_jpeg(data, apart) if header.format == "jpeg" else _decode_other(data, header)
+    with limits.room(header.decoding_bytes, f"an image of {header.width}x{header.height} pixels"):
+        image = _decode_jpeg(data, apart) if header.format == "jpeg" else _decode_other(data, header)
     if image.shape != (header.height, header.width, 3):
         got = f"{image.shape[1]}x{image.shape[0]}"
         raise CorruptImage(f"expected {header.width}x{header.height} pixels as the header says, got {got}")
@@ -157,7 +172,7 @@ def _jpeg_header(data: Buffer) -> ImageHeader:
     height, width = struct.unpack(">HH", view[at + 3 : at + 7])
     if not width or not height:
         raise CorruptImage(f"not a valid JPEG image: its header says {width}x{height}")
-    return ImageHeader("jpeg", width, height)
+    return ImageHeader("jpeg", width, height, progressive=marker in _PROGRESSIVE)
 
 
 def _decode_jpeg(data: Buffer, apart: bool) -> Image:

@@ -30,6 +30,7 @@ OTHER_VARIABLES = MappingProxyType({
     "AFTERIMAGE_CACHE_DIR": "folder of kernels, pulled models and `--lan`; default: `~/.cache/afterimage`",
     "AFTERIMAGE_MODELS_DIR": "folder of pulled models; default: `models` in the folder above",
     "AFTERIMAGE_CATALOGUE": "a catalogue of models in place of the built-in one, TOML",
+    "AFTERIMAGE_CLUSTER": "where `afterimage cluster up` notes what it started; default: `cluster.json` in that folder",
     "AFTERIMAGE_TOKEN": "token that `afterimage stream` shows to a server",
     "AFTERIMAGE_MQTT_PASSWORD": "password for the MQTT broker, where `mqtt_password_file` names no file",
     "AFTERIMAGE_AARCH64": "folder of the emulated machine that tests run on",

@@ -25,9 +25,11 @@ from clients.wire import (
     FrameMessage,
     Hello,
     Limits,
+    Moved,
     Offer,
     Op,
     Output,
+    Phase,
     Policy,
     Ready,
     ResumeReason,
@@ -44,8 +46,9 @@ from service.jobs import Answer, Computed, FrameJob, Refused, check_header, comp
 from service.metrics import Cause
 from service.outbox import Outbox
 from service.pacing import Pace, slower
+from service.placement import ws_url
 from service.reference import TILE_PX, Reference
-from service.registry import ModelFailed, UnknownModel
+from service.registry import ModelFailed, NoMemory, UnknownModel
 from service.state import Service
 from service.streams import NotAuthorised, Stream, StreamBusy, TooManyStreams
 from service.threads import in_thread
@@ -57,7 +60,11 @@ FLUSH_S = 2.0
 
 
 class StreamConnection:
-    """One client on one stream. Everything but `_deliver` runs on the event loop."""
+    """One client on one stream. Everything but `_deliver` runs on the event loop.
+
+    token : as offered, if it is no key. owner : the name of the key that was. refused : why it gets no stream, if that
+    is known from its handshake
+    """
 
     def __init__(
         self,
@@ -67,13 +74,15 @@ class StreamConnection:
         offer: Offer,
         token: str | None,
         owner: str | None = None,
+        refused: NotAuthorised | None = None,
     ) -> None:
         self._websocket = websocket
         self._service = service
         self._watch = service.watch
-        self._stream_id = stream_id
+        self.stream_id = stream_id
         self._token = token
         self._owner = owner
+        self._refused = refused
         self._anonymous = service.access.anonymous
         settings = service.settings
         self._protocol = ServerProtocol(
@@ -84,6 +93,9 @@ class StreamConnection:
         self._space = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
+        self._taken = asyncio.Event()
+        self._taken.set()
+        self._moved = False  # the client was told to leave
         self._ending: asyncio.Future[Closing] = self._loop.create_future()
         self._gone = asyncio.Event()
         self._stream: Stream | None = None
@@ -110,7 +122,7 @@ class StreamConnection:
             if closing is not None and not sender.done():
                 await self._finish(reader, closing)
         except (WebSocketDisconnect, RuntimeError) as error:
-            log.debug("stream %s: the connection was gone at its end: %s", self._stream_id, error)
+            log.debug("stream %s: the connection was gone at its end: %s", self.stream_id, error)
         finally:
             self._leave()
             self._gone.set()
@@ -126,6 +138,24 @@ class StreamConnection:
         retry_ms = self._service.settings.retry_after_ms
         self._end(Closing(CloseCode.DRAINING, f"server shutting down; retry in {retry_ms} ms", finish=True))
         await self._gone.wait()
+
+    async def move(self, address: str, deadline: float) -> None:
+        """Say where the stream is now, and answer frames until the client leaves, or `deadline` (loop time): then close
+        with 1012, and forget the stream. Returns when closed. address : of the server that it belongs to
+        """
+        closing = self._moving(address)
+        if self._protocol.phase is not Phase.OPEN:  # no ready yet, or it has said bye
+            self._end(closing)
+        elif not self._moved and not self._ending.done():
+            self._moved = True
+            self._put(Moved(ws_url=ws_url(address, self.stream_id)))
+        too_late = self._loop.call_at(deadline, self._end, closing)
+        await self._gone.wait()
+        too_late.cancel()
+
+    def _moving(self, address: str) -> Closing:
+        to = ws_url(address, self.stream_id)
+        return Closing(CloseCode.DRAINING, "the stream belongs to another server", moved_to=to)
 
     def _end(self, closing: Closing) -> None:
         if not self._ending.done():
@@ -143,19 +173,24 @@ class StreamConnection:
         if isinstance(error, Closing):
             return error
         error_id = new_error_id()
-        about = {"stream_id": self._stream_id, "error_id": error_id}
+        about = {"stream_id": self.stream_id, "error_id": error_id}
         log.error("stream %s: connection failed, error_id=%s", *about.values(), exc_info=error, extra=about)
         return Closing(CloseCode.INTERNAL, f"server error {error_id}")
 
     async def _finish(self, reader: asyncio.Task[None], closing: Closing) -> None:
         """Answer what is under way where that is promised, flush, close."""
-        reader.cancel()
         with contextlib.suppress(TimeoutError):
             if closing.finish:
                 fallback = self._loop.time() + self._service.settings.drain_s
                 async with asyncio.timeout_at(self._deadline or fallback):
+                    await self._taken.wait()  # a frame that was read and waits for room
+                    reader.cancel()
                     await self._settled.wait()
-        if closing.code == CloseCode.DRAINING:
+        reader.cancel()
+        if closing.moved_to is not None:
+            if not self._moved:
+                self._put(Moved(ws_url=closing.moved_to))
+        elif closing.code == CloseCode.DRAINING:
             self._put(Draining(retry_after_ms=self._service.settings.retry_after_ms))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_S):
@@ -170,6 +205,8 @@ class StreamConnection:
             and stream.attachment is self
         ):
             self._service.streams.remove(stream)  # the client said bye: nobody will resume
+        elif closing.moved_to is not None and stream is not None and stream.attachment is self:
+            self._service.streams.remove(stream, None)
 
     def _leave(self) -> None:
         stream = self._stream
@@ -191,7 +228,7 @@ class StreamConnection:
                     await self._websocket.send_bytes(message)
             self._outbox.sent()
 
-    def _put(self, message: Ready | ErrorMessage | Ack | Draining) -> None:
+    def _put(self, message: Ready | ErrorMessage | Ack | Draining | Moved) -> None:
         self._outbox.put(self._protocol.encode(message))
 
     async def _receive(self) -> Bye | Hello | FrameMessage:
@@ -214,12 +251,16 @@ class StreamConnection:
     async def _read(self) -> None:
         """Hello, then frames until bye or the connection's end."""
         stream = await self._greet()
-        while True:
+        while not self._ending.done():
             message = await self._receive()
             if isinstance(message, Bye):
                 raise Closing(CloseCode.NORMAL, "bye", finish=True)
             if isinstance(message, FrameMessage):
-                await self._take_frame(stream, message)
+                self._taken.clear()
+                try:
+                    await self._take_frame(stream, message)
+                finally:
+                    self._taken.set()
 
     async def _greet(self) -> Stream:
         """Authorise, read hello, open the stream and say ready; Closing with the reason otherwise."""
@@ -227,19 +268,38 @@ class StreamConnection:
         if service.draining:
             raise Closing(CloseCode.DRAINING, "server shutting down")
         try:
-            service.streams.authorise(self._stream_id, token=self._token, anonymous=self._anonymous, owner=self._owner)
+            if self._refused is not None:
+                raise self._refused
             self._hello = await self._receive_hello(settings.hello_timeout_s)
-            return await self._open(self._hello)
+            self._check_place()
+            kept = await service.sought(self.stream_id)
+            service.streams.authorise(
+                self.stream_id, token=self._token, anonymous=self._anonymous, owner=self._owner, kept=kept
+            )
+            async with service.claimed(self.stream_id, self._owner, kept):
+                self._check_place()
+                if kept is not None:
+                    service.streams.adopt(kept)
+                return await self._open(self._hello)
         except NotAuthorised as error:
             raise self._refuse(ErrorCode.UNAUTHORIZED, str(error), CloseCode.UNAUTHORIZED) from None
         except UnknownModel as error:
             raise self._refuse(ErrorCode.UNKNOWN_MODEL, str(error), CloseCode.UNAUTHORIZED) from None
+        except NoMemory as error:
+            raise self._refuse(ErrorCode.OVERLOADED, str(error), CloseCode.OVERLOADED) from None
         except ModelFailed as error:
             raise self._refuse(ErrorCode.MODEL_FAILED, str(error), CloseCode.UNAUTHORIZED) from None
         except TrackingUnavailable as error:
             raise self._refuse(ErrorCode.UNSUPPORTED_OUTPUT, str(error), CloseCode.UNAUTHORIZED) from None
         except (StreamBusy, TooManyStreams, Overloaded, CacheFull) as error:
             raise self._refuse(ErrorCode.OVERLOADED, str(error), CloseCode.OVERLOADED) from None
+
+    def _check_place(self) -> None:
+        """Raise Closing where the stream belongs to another member of the cluster."""
+        address = self._service.placement.address(self.stream_id)
+        if address is not None:
+            self._watch.connection_refused("moved")
+            raise self._moving(address)
 
     async def _receive_hello(self, timeout_s: float) -> Hello:
         try:
@@ -258,7 +318,7 @@ class StreamConnection:
 
     async def _open(self, hello: Hello) -> Stream:
         service, settings = self._service, self._service.settings
-        known = service.streams.get(self._stream_id)
+        known = service.streams.get(self.stream_id)
         model = service.registry.resolve(hello.model or (known.model if known else None))
         promised_fps = service.promised_fps(hello.max_fps)
         if known is None or known.pipeline is None:
@@ -268,7 +328,7 @@ class StreamConnection:
         if Output.TRACKS in hello.outputs and not is_available():
             raise TrackingUnavailable(MISSING)
         stream, resumes = service.streams.open(
-            self._stream_id,
+            self.stream_id,
             token=self._token,
             resume=hello.resume,
             anonymous=self._anonymous,

@@ -19,6 +19,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 
 from service.access import peer_name
+from service.room import Room
 from service.settings import Settings
 
 log = logging.getLogger("afterimage.http")
@@ -32,15 +33,22 @@ MAX_HEADER_BYTES = 4096
 MAX_HEAD_BYTES = 32 << 10
 MAX_FRAGMENTS = 1024
 """Of one WebSocket message: empty ones take memory, and no limit on bytes counts them."""
+LARGE_BYTES = 32 << 10
+"""Of a WebSocket message that is not whole yet, from which what follows is counted."""
+LOOK_BYTES = 1 << 20
+"""Of large messages, of all connections together, after which it is asked whether there is memory for more."""
 ABORT_S = 5.0
 """A peer that takes no data is cut off so long after its connection was closed."""
 
 
 class Gate:
-    """Counts the connections of a server, in all and by address."""
+    """Counts the connections of a server, in all and by address. room : for large messages; None: one of its own."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, room: Room | None = None) -> None:
         self.header_timeout_s = settings.header_timeout_s
+        self._room = Room() if room is None else room
+        self._unlooked_bytes = 0
+        self._short: str | None = None
         self._most = settings.max_connections
         self._most_per_peer = settings.max_connections_per_peer
         self._proxies = [ipaddress.ip_network(proxy) for proxy in settings.trusted_proxies]
@@ -58,6 +66,13 @@ class Gate:
         if len(self) > self._most:
             return f"expected at most {self._most} connections"
         return None
+
+    def refuse_more(self, nbytes: int) -> str | None:
+        """Why so many bytes more of a large message are too many, with figures; None if they may come."""
+        self._unlooked_bytes += nbytes
+        if self._unlooked_bytes > LOOK_BYTES or self._short is not None:
+            self._unlooked_bytes, self._short = 0, self._room.short()
+        return self._short
 
     def _is_proxy(self, host: str) -> bool:
         try:
@@ -219,10 +234,14 @@ class GuardedHttp(HttpToolsProtocol):
 
 
 class GuardedWebSocket(WebSocketsSansIOProtocol):
-    """uvicorn's protocol, counted, with a bound on fragments and on what a peer that does not read makes us keep."""
+    """uvicorn's protocol, counted, with a bound on fragments and on what a peer that does not read makes us keep.
+
+    A message that is large, and comes while memory is short, ends the connection with 1013.
+    """
 
     gate: Gate
     _host = ""
+    _message_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Remember whose it is: a transport of TLS does not tell any more once it was aborted."""
@@ -234,8 +253,32 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
         self.gate.leave(self._host)
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Take what comes, while there is memory for it."""
+        self._message_bytes += len(data)
+        if self._message_bytes > LARGE_BYTES and self.handshake_complete:
+            reason = self.gate.refuse_more(len(data))
+            if reason is not None:
+                return self._cut(reason)
+        super().data_received(data)
+
+    def _cut(self, reason: str) -> None:
+        self.frames = []
+        if self.close_sent:  # and the peer goes on all the same
+            return self.transport.abort()
+        self.conn.fail(1013, reason)
+        self.handle_parser_exception()
+
+    def send_receive_event_to_app(self) -> None:
+        """A message is whole."""
+        self._message_bytes = 0
+        super().send_receive_event_to_app()
+
     def handle_cont(self, event: Frame) -> None:
-        """Take a further piece of a message."""
+        """Take a further piece of a message; after a close nobody wants it, though it may come for some seconds."""
+        if self.close_sent and not event.fin:
+            self.frames = self.frames[:1]
+            return
         if len(self.frames) >= MAX_FRAGMENTS:
             self.conn.fail(1009, f"expected at most {MAX_FRAGMENTS} fragments")
             return self.handle_parser_exception()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from clients.wire import Audit, ErrorCode, Flags, FrameMessage, Op, Result, Timing, encode_frame
 from service import codec
+from service.admission import Overloaded
 from service.annotate import annotate
 from service.audits.stream import Report, rounded
 from service.caches import CacheFull
@@ -142,7 +143,7 @@ def _told(job: FrameJob, found: Outcome | Exception, queue_ns: int) -> Answer:
         return Computed(outcome, queue_ns, _annotated(job, outcome))
     except codec.CodecError as error:
         return Refused(code_of(error), str(error))
-    except CacheFull as error:
+    except (CacheFull, Overloaded) as error:
         return Refused(ErrorCode.OVERLOADED, str(error))
     except Exception:
         error_id = new_error_id()

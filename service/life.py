@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from clients.wire import CloseCode
 from service.entry import ModelState
 from service.library import Library
-from service.registry import Engine, Model, ModelFailed, UnknownModel
+from service.registry import Engine, Model, ModelFailed, NoMemory, UnknownModel
 from service.settings import ModelSource
 from service.threads import in_thread
 
@@ -50,8 +50,9 @@ class ModelLife:
         """Load a model of the library, compile it, and serve it under a name (None: its own).
 
         size : of the network's input, (W, H); None: the model's own.
-        Raises UnknownModel, ModelFailed (the name then stays, as failed, and may be loaded again), ModelInUse where the
-        name is taken or there are too many, TooManyLoads.
+        Raises UnknownModel, ModelFailed (the name then stays, as failed, and may be loaded again; of NoMemory it goes,
+        where the model is too much beside what is served), ModelInUse where the name is taken or there are too many,
+        TooManyLoads.
         """
         own, source = await asyncio.to_thread(self.library.find, reference)
         if size is not None:
@@ -126,7 +127,11 @@ class ModelLife:
             self._registry.register_source(name, source, Engine.of(self._service.settings))
         except ValueError as error:
             raise ModelInUse(str(error)) from None
-        return await self._warm(name)
+        model = await self._warm(name)
+        if (reason := self._service.refuse_model(model)) is not None:
+            self._registry.remove(name)
+            raise NoMemory(f"{name}: {reason}")
+        return model
 
     async def _warm(self, name: str) -> Model:
         model = await self._in_thread(lambda: self._registry.warm(name), name)

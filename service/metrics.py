@@ -20,11 +20,11 @@ Cause = Literal["replaced", "paced", "full", "left"]
 """Why a frame was dropped: a newer one took its place, it came sooner than the stream's pace, it found no room, the
 client left."""
 
-Ending = Literal["expired", "removed"]
-"""Why a stream is no more."""
+Ending = Literal["expired", "removed", "moved"]
+"""Why a stream is no more. moved : it goes on at another member of the cluster"""
 
-REFUSALS = ("unauthorized", "unknown_model", "model_failed", "unsupported_output", "overloaded")
-"""Codes of the errors with which a connection is given no stream."""
+REFUSALS = ("unauthorized", "unknown_model", "model_failed", "unsupported_output", "overloaded", "moved")
+"""Codes of the errors with which a connection is given no stream; moved : it was sent to another member."""
 
 Since = Literal["receipt", "capture"]
 

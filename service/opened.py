@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,14 +39,15 @@ class OpenedModel:
         policy, profile = Policy().scaled(self.spec.tolerance), self.profile
         return policy if profile is None else replace(policy, factors=profile.factors, blocks=profile.blocks)
 
-    def compile(self, policy: Policy | None = None) -> Plan:
+    def compile(self, policy: Policy | None = None, admit: Callable[[Plan], None] = lambda plan: None) -> Plan:
         """The plan, tuned to this machine; takes a moment. Raises ModelError or GraphError with the reason.
 
-        policy : None takes `self.policy`.
+        policy : None takes `self.policy`. admit : sees the plan before anything is computed in it, and may raise.
         """
         policy = policy or self.policy
         shape = (1, self.spec.channels, self.size[1], self.size[0])
         plan = Plan.compile(self.model, shape, self.outputs, self.spec.normalisation(), policy)
+        admit(plan)
         return tuned(plan, self.model.sha256)
 
 

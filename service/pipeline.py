@@ -143,18 +143,18 @@ class FramePipeline:
                 self.audits.renew()
         return self._session
 
-    def held(self) -> AbstractContextManager[None]:
+    def held(self, *, fills: bool = True) -> AbstractContextManager[None]:
         """While this is entered the session is not evicted. Raises CacheFull where there is no room for one.
 
-        A model that was reloaded is followed first.
+        fills : whether a frame is computed. A model that was reloaded is followed first.
         """
         self._follow()
-        return nullcontext() if self._caches is None else self._caches.hold(self)
+        return nullcontext() if self._caches is None else self._caches.hold(self, fills=fills)
 
     def open(self) -> None:
         """Open the session now. Raises CacheFull, or ModelFailed; not for the event loop."""
         self.model.ready()  # what it takes is known from here on
-        with self.held():
+        with self.held(fills=False):
             self.session  # noqa: B018
 
     def evict(self) -> None:

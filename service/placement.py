@@ -5,7 +5,9 @@ The service asks; who answers is given to it (`service.cluster`). A server that 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
+from urllib.parse import quote
 
 from service.token_store import KeptStream
 
@@ -17,27 +19,46 @@ class Placement(Protocol):
     def members(self) -> int:
         """Members that share the limits on rates, this one included; 1 or more."""
 
+    @property
+    def origins(self) -> Collection[str]:
+        """Of the cluster's pages, such as http://10.0.0.7:8001: every member's, and that of what stands before them."""
+
     def address(self, stream_id: str) -> str | None:
         """Where a stream belongs, such as http://10.0.0.7:8001; None: here. Answers at once, from what is known."""
 
     async def find(self, stream_id: str) -> KeptStream | None:
-        """A stream with a token that any member has made; None where there is none."""
+        """A stream with a token that any member has made; None where there is none. Raises Overloaded as `claim`."""
+
+    async def make(self, kept: KeptStream) -> None:
+        """Count a stream that was made here, and let others know of it; `address` then says where it is to be opened.
+
+        Raises StreamTaken where there is one of its id, TooManyOwned or TooManyStreams where the cluster has as many as
+        it may, Overloaded where nobody has room or nobody answers.
+        """
 
     async def claim(self, stream_id: str, owner: str | None, kept: KeptStream | None) -> None:
         """Count a stream that is to be opened here, once however often it is claimed, and keep what others must know.
 
-        owner : the name of its key. kept : where it has a token
-        Raises TooManyOwned or TooManyStreams where the cluster has as many as it may, Overloaded where nobody answers.
+        owner : the name of its key. kept : where it has a token. Afterwards `address` may name another member: one with
+        room, or where the cluster knows better.
+        Raises as `make`, and NotAuthorised where the stream is somebody else's.
         """
 
     def release(self, stream_id: str) -> None:
         """The stream is forgotten here for good: count and keep it no longer."""
+
+    def leave(self, stream_id: str) -> None:
+        """The stream was sent to the member that it belongs to: keep and count it until it is claimed there.
+
+        For as long as it would be kept without a connection; nothing where it has been claimed there by now.
+        """
 
 
 class Alone:
     """Of a server that is no member of anything."""
 
     members = 1
+    origins = ()
 
     def address(self, stream_id: str) -> str | None:
         """Here."""
@@ -47,8 +68,19 @@ class Alone:
         """None: what this server has made it knows."""
         return None
 
+    async def make(self, kept: KeptStream) -> None:
+        """Nobody else has to know."""
+
     async def claim(self, stream_id: str, owner: str | None, kept: KeptStream | None) -> None:
         """Nothing to count that the server does not count itself."""
 
     def release(self, stream_id: str) -> None:
         """Nothing was kept."""
+
+    def leave(self, stream_id: str) -> None:
+        """There is nowhere to go."""
+
+
+def ws_url(address: str, stream_id: str) -> str:
+    """Where clients connect to a stream. address : of its server, http or https."""
+    return f"ws{address.rstrip('/').removeprefix('http')}/v1/streams/{quote(stream_id, safe='')}/ws"

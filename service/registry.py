@@ -10,7 +10,7 @@ import difflib
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -26,10 +26,12 @@ from cache.session import Session
 from cache.tail import TailError
 from cache.together import push_together
 from service.catalogue import BUILT_IN, CatalogueError, built_in, find_model
+from service.compiling import Recipe, TooLittleMemory, run_compiled
 from service.entry import Entry, ModelState, describe
 from service.families import Family, FamilyError, Size
 from service.model_spec import ModelSpec, SpecError
 from service.opened import OpenedModel, open_model
+from service.room import Room
 from service.settings import ModelSource, Settings
 
 log = logging.getLogger("afterimage.registry")
@@ -168,6 +170,10 @@ class ModelFailed(RuntimeError):
     """A model that is registered cannot be loaded or compiled; the message says why."""
 
 
+class NoMemory(ModelFailed):
+    """There is not the memory to load or compile a model now; the message has the figures."""
+
+
 @dataclass(frozen=True)
 class TensorInfo:
     """A tensor that the network gives."""
@@ -183,6 +189,7 @@ class Model:
 
     size : of the plan, (W, H). compile : gives what makes sessions of it; slow, called once. budget : what its
     thresholds are to keep, as `service.calibration.budget.Budget` reads it. input_name : of the network's image.
+    recipe : what another process needs to compile its kernels; None: they are compiled here.
     version : 1, and one more with each reload. outputs : the tensors of its sessions, known once it is warm.
     successor : what has taken its place in a reload. error : why it could not be compiled, the last time.
     """
@@ -194,6 +201,7 @@ class Model:
     compile: Callable[[], SessionFactory]
     budget: str = "noise"
     input_name: str = "images"
+    recipe: Recipe | None = None
     version: int = 1
     outputs: tuple[TensorInfo, ...] = ()
     successor: Model | None = field(default=None, repr=False)
@@ -248,6 +256,14 @@ class Model:
             model = model.successor
         return model
 
+    def warm_apart(self) -> None:
+        """As `warm`; kernels that are not there yet are compiled in another process. Raises ModelFailed."""
+        try:
+            run_compiled(self.recipe, self.warm)
+        except TooLittleMemory as error:
+            self.error = f"{self.name}: {error}"
+            raise NoMemory(self.error) from None
+
     def warm(self) -> None:
         """Compile, then run a grey and a changed frame: the first real one is then as fast as the rest."""
         session = self.open_session()
@@ -270,24 +286,47 @@ class Model:
             self.compiling = False
 
 
+FILE_COPIES = 3
+"""Of a model's file, in memory while it is read: its bytes, its graph, and the weights as kernels read them."""
+
+
 def load(name: str, source: ModelSource, engine: Engine = FLOAT32) -> Model:
     """Load an ONNX file, or a model by its name, and its specification. Raises ModelFailed with the reason."""
     try:
-        opened = open_model(find_model(str(source.path)), source.size, source.spec)
+        path = find_model(str(source.path))
+        admit(name, FILE_COPIES * path.stat().st_size, "the model's file")
+        opened = open_model(path, source.size, source.spec)
     except CatalogueError as error:
         raise ModelFailed(str(error)) from error
     except (ModelError, SpecError, FamilyError, GraphError, OSError) as error:
         raise ModelFailed(f"{name}: {error}") from error
 
+    def admit_plan(plan: Plan) -> None:
+        memory = memory_of(plan, engine.exact)
+        admit(name, memory.stream + memory.thread, f"a stream of {name} and the work space of a thread")
+
     def compile_plan() -> SessionFactory:
         try:
-            plan = opened.compile(engine.policy(opened))
+            plan = opened.compile(engine.policy(opened), admit_plan)
         except (ModelError, FamilyError, GraphError, TailError) as error:
             raise ModelFailed(f"{name}: {error}") from error
         return PlanSessions(plan, engine, memory_of(plan, engine.exact))
 
-    image = opened.model.inputs[0].name
-    return Model(name, opened.spec, opened.family, opened.size, compile_plan, opened.budget, input_name=image)
+    image, how = opened.model.inputs[0].name, recipe(name, source, engine)
+    return Model(
+        name, opened.spec, opened.family, opened.size, compile_plan, opened.budget, input_name=image, recipe=how
+    )
+
+
+def admit(name: str, nbytes: int, what: str) -> None:
+    """Raise NoMemory where so many bytes are not left."""
+    if (reason := Room().lacks(nbytes, what)) is not None:
+        raise NoMemory(f"{name}: {reason}")
+
+
+def recipe(name: str, source: ModelSource, engine: Engine) -> Recipe:
+    """What `load` was given, as JSON."""
+    return {"name": name, "source": source.model_dump(mode="json"), "engine": asdict(engine)}
 
 
 def load_built_in(engine: Engine = FLOAT32) -> Model:
@@ -360,7 +399,7 @@ class ModelRegistry:
     def warm(self, name: str | None = None) -> Model:
         """Load, compile and run a model (None: the default). Raises UnknownModel or ModelFailed."""
         model = self.get(name)
-        model.warm()
+        model.warm_apart()
         return model
 
     def prepare(self, name: str) -> Model:
@@ -372,7 +411,7 @@ class ModelRegistry:
         fresh = entry.loader()
         if fresh is entry.model:
             raise ModelFailed(f"{name}: expected a model that was loaded from a file, this one was not")
-        fresh.warm()
+        fresh.warm_apart()
         return fresh
 
     def replace(self, name: str, fresh: Model) -> None:

@@ -17,9 +17,11 @@ from fastapi import FastAPI
 from service.app import create_app
 from service.http_guard import Gate, guarded
 from service.lan.door import open_doors
+from service.placement import Placement
 from service.registry import ModelRegistry
 from service.settings import EVERYWHERE, Settings, is_loopback
 from service.state import Service
+from service.supervisor import Supervisor
 from service.threads import in_thread
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     that stale frames pile up at the sender, who sees it, and not here; `ws_max_queue` says the same to the
     other implementation. Deflate would only burn CPU on JPEG, and let small messages become large ones.
     """
-    http, websocket = guarded(Gate(settings))
+    http, websocket = guarded(Gate(settings, app.state.room))
     return uvicorn.Config(
         app,
         host=settings.host,
@@ -68,14 +70,20 @@ class Server(uvicorn.Server):
 
     hint : what is printed on stderr once the default model is warm, in lines that can be copied
     reception : of a server that speaks https; None for plain http
+    supervisor : hears when the default model is warm, and of the end
     """
 
     hint = ""
     reception: Reception | None = None
     _looking: asyncio.Task[None] | None = None
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.supervisor = Supervisor()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the app, then listen: as uvicorn does, or through doors that speak TLS."""
+        self.supervisor.starting()
         if self.reception is None or sockets is None:
             return await super().startup(sockets)
         await super().startup([])
@@ -84,7 +92,9 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Say once that the server is ready to be tried; whether to stop, as uvicorn decides."""
         service = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]
+        self.supervisor.alive(time.monotonic())
         if isinstance(service, Service) and service.warm:
+            self.supervisor.ready()
             if self.hint:
                 print(self.hint, file=sys.stderr, flush=True)  # a log handler may wrap it
                 self.hint = ""
@@ -99,6 +109,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, drain, then shut down as uvicorn does."""
+        self.supervisor.stopping()
         for server in self.servers:
             server.close()
         service = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]
@@ -140,9 +151,11 @@ def bind(host: str, port: int, *, ipv6_only: bool = False) -> socket.socket:
     return listener
 
 
-def make_server(settings: Settings, registry: ModelRegistry | None = None) -> Server:
-    """A server that is not running yet."""
-    return Server(make_config(create_app(settings, registry), settings))
+def make_server(
+    settings: Settings, registry: ModelRegistry | None = None, placement: Placement | None = None
+) -> Server:
+    """A server that is not running yet. placement : of a cluster's member"""
+    return Server(make_config(create_app(settings, registry, placement), settings))
 
 
 def serve(settings: Settings, registry: ModelRegistry | None = None, *, try_next: str = "") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -21,8 +22,8 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from cache.team import available_cores
 from service.ingest.address import parse as parse_address
+from service.machine_cpus import default_threads
 
 ENV_PREFIX = "AFTERIMAGE_"
 EVERYWHERE = ("0.0.0.0", "::")
@@ -192,15 +193,15 @@ class Settings(BaseSettings):
     )
 
     workers: int = Field(
-        default_factory=lambda: min(8, available_cores()),
-        json_schema_extra={"shown_default": "as many as there are cores, 8 at most"},
+        default_factory=default_threads,
+        json_schema_extra={"shown_default": "as many as the machine or container has cores, 8 at most"},
         ge=1,
         le=64,
         description="inference threads: streams that are computed at the same time",
     )
     threads: int = Field(
-        default_factory=lambda: min(8, available_cores()),
-        json_schema_extra={"shown_default": "as many as there are cores, 8 at most"},
+        default_factory=default_threads,
+        json_schema_extra={"shown_default": "as many as the machine or container has cores, 8 at most"},
         ge=1,
         le=64,
         description="cores that one frame may use while no other frame is under way",
@@ -294,7 +295,8 @@ class Settings(BaseSettings):
     cache_bytes: Bytes | None = Field(
         default=None,
         ge=1 << 20,
-        description="models and what streams have cached, at most; None: half of the machine's or container's memory",
+        description="models and what streams have cached, at most; None: half of the machine's or container's memory,"
+        " and less where that would leave less than 256 MiB",
     )
 
     max_message_bytes: Bytes = Field(
@@ -492,6 +494,18 @@ class Settings(BaseSettings):
         default=None,
         description="folder of this server alone, in which streams that have a token outlive a restart; None: none do",
     )
+    cluster_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="first TCP port for members of a cluster, each listens on the first free one; None: any free one",
+    )
+    cluster_advertise: str | None = Field(
+        default=None,
+        max_length=2048,
+        description="how clients reach a member of a cluster, with {host} and {port} in the place of its own; "
+        "None: its machine's address",
+    )
     max_resume_s: float = Field(
         default=3600.0,
         ge=0,
@@ -621,6 +635,20 @@ class Settings(BaseSettings):
         if "@" in rest.partition("/")[0]:  # it would be written to the log with every failure
             raise ValueError("otlp_endpoint: expected no password in it; OTEL_EXPORTER_OTLP_HEADERS takes one")
         return endpoint
+
+    @field_validator("cluster_advertise")
+    @classmethod
+    def _members_have_addresses(cls, address: str | None) -> str | None:
+        example = 'expected an address such as "https://{host}:{port}"'
+        try:
+            parts = urlsplit("" if address is None else address.format(host="10.0.0.7", port=8100))
+        except (IndexError, KeyError, ValueError):
+            raise ValueError(f"{example}, got {address!r}") from None
+        if address is not None and (
+            parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/")
+        ):
+            raise ValueError(f"{example}, got {address!r}")
+        return address
 
     @field_validator("allowed_origins")
     @classmethod

@@ -14,7 +14,7 @@ from service.caches import CacheFull
 from service.errors import Problem, overloaded
 from service.jobs import Refused, check_header, code_of
 from service.pipeline import FramePipeline
-from service.registry import ModelFailed, UnknownModel
+from service.registry import ModelFailed, NoMemory, UnknownModel
 from service.scheduler import Lane
 from service.threads import settle
 
@@ -84,6 +84,8 @@ async def compute(
         raise refusal(Refused(code_of(error), str(error))) from None
     except UnknownModel as error:
         raise Problem(404, "unknown_model", str(error)) from None
+    except NoMemory as error:
+        raise overloaded(str(error), service.settings.retry_after_ms) from None
     except ModelFailed as error:
         raise Problem(503, "model_failed", str(error)) from None
     except (Overloaded, CacheFull) as error:

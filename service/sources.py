@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from service import codec
 from service.ingest.address import AddressError, is_address, parse
 from service.ingest.camera import Camera, CameraOptions, CameraState, Status
+from service.machine_cpus import default_threads
 from service.scene import FPS, Scene
 
 Image: TypeAlias = NDArray[np.uint8]
@@ -239,6 +240,7 @@ def _video(path: Path) -> _Opened:
         raise SourceError(f"{path}: expected a video stream, found none in this file")
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
+    stream.codec_context.thread_count = default_threads()  # FFmpeg starts one for each core of the host
     fps = float(stream.average_rate) if stream.average_rate else None
     length = int(stream.frames) or _length_from_duration(container, fps)
     return _decoded(path, container, fps), container.close, fps, length

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -31,7 +33,11 @@ from service.errors import Problem, overloaded
 from service.ingest.feeds import Feeds
 from service.jobs import FrameJob, compute_together
 from service.life import ModelLife
-from service.machine_memory import available_bytes, limit_bytes
+from service.limits import Watch as LimitsWatch
+from service.limits import default_cache_bytes
+from service.machine_cpus import cores
+from service.machine_memory import limit_bytes
+from service.malloc import give_back
 from service.metrics import Metrics
 from service.mqtt.bridge import Bridge
 from service.mqtt.link import Link
@@ -39,6 +45,7 @@ from service.pacing import slower
 from service.pipeline import FramePipeline
 from service.placement import Alone, Placement
 from service.registry import Model, ModelFailed, ModelRegistry, UnknownModel
+from service.room import Room
 from service.scheduler import Group, Lane, Scheduler
 from service.settings import Settings
 from service.single import Seat, compute
@@ -46,27 +53,34 @@ from service.startup import resume_collector
 from service.streams import Stream, StreamManager
 from service.threads import in_thread
 from service.tickets import Tickets
-from service.token_store import TokenStore
+from service.token_store import KeptStream, TokenStore
 from service.traces import Traces
 from service.viewing import Viewing
 from service.warming import progress_told
 from service.watch import Watch
 
 log = logging.getLogger("afterimage.service")
+T = TypeVar("T")
 
 SWEEP_S = 1.0
-CACHE_SHARE = 0.5
-"""Of the memory there is, for models and streams, where the settings do not say."""
 QUIET_S = 10.0
 """A stream that was used within so many seconds is not freed for a new one."""
 RESERVE_BYTES = 64 << 20
 """Left free when a session is made: for images under way, and for what ONNX Runtime takes."""
+LOOK_S = 10.0
+"""Between two looks at the limits of the container."""
+QUICK_THREADS = 4
+"""Beside one for each core, for what is quick and would hold up the event loop: files, annotated pictures."""
+ASK_S = 3.0
+"""For an answer of the cluster about one stream."""
 FLUSH_S = 2.0
 """For sending the spans that wait when the service stops."""
 
 
 class Connection(Protocol):
-    """A WebSocket connection that can be drained."""
+    """A WebSocket connection that can be drained, and whose stream can be sent elsewhere."""
+
+    stream_id: str
 
     @property
     def greeted(self) -> bool:
@@ -75,12 +89,15 @@ class Connection(Protocol):
     async def drain(self, deadline: float) -> None:
         """Finish frames under way until `deadline` (loop time), say goodbye, close with 1012."""
 
+    async def move(self, address: str, deadline: float) -> None:
+        """Name the stream's server, answer frames until the client leaves or `deadline` (loop time), then close."""
+
 
 class Service:
     """Started and stopped by the app's lifespan; reached as `app.state.service`.
 
     traces : None for none; closed with the service. meter : None for the machine's own. link : to an MQTT broker, not
-    started; None for none
+    started; None for none. room : for what is under way; None for one of its own.
     """
 
     def __init__(
@@ -91,11 +108,14 @@ class Service:
         meter: Meter | None = None,
         link: Link | None = None,
         placement: Placement | None = None,
+        room: Room | None = None,
     ) -> None:
         self.settings = settings
+        self.room = Room() if room is None else room
+        self.found = LimitsWatch(settings)
         self.placement: Placement = Alone() if placement is None else placement
         self.registry = registry
-        self.access = Access(settings)
+        self.access = Access(settings, lambda: self.placement.members)
         self.auditor = Auditor(settings.audit_share, settings.audit_confidence)
         self.scheduler = Scheduler(settings.workers, self.auditor.spare)
         self.streams = StreamManager(
@@ -109,6 +129,8 @@ class Service:
         )
         self.admission = Admission(settings.workers, settings.headroom)
         self.caches = Caches(cache_bytes(settings), self._models_bytes)
+        self.room.beside = lambda: self.caches.unfilled_bytes
+        self._opening = threading.Lock()
         self.connections: set[Connection] = set()
         self.seats: dict[str, Seat] = {}
         self.life = ModelLife(self)
@@ -121,13 +143,14 @@ class Service:
         self.tickets = Tickets()
         self.mqtt = None if link is None else Bridge(settings, link, self.viewing)
         self.feeds = Feeds(self)
-        self.limits = Limits(max_bytes=settings.max_message_bytes, max_pixels=settings.max_pixels)
+        self.limits = Limits(max_bytes=settings.max_message_bytes, max_pixels=settings.max_pixels, room=self.room.hold)
         self.watch = Watch(Metrics(), traces)
         self.meter = meter if meter is not None else Meter()
         register_machine(self.watch.metrics.registry, self.meter)
         self.draining = False
         self.warm = False
         self.warm_error: str | None = None
+        self._looked = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
         self._drained: asyncio.Task[None] | None = None
 
@@ -153,6 +176,9 @@ class Service:
     async def start(self) -> None:
         """Start the workers, and warm the default model in the background."""
         cv2.setNumThreads(1)  # the workers are as many as there are cores
+        threads = ThreadPoolExecutor(cores().threads + QUICK_THREADS, "afterimage-quick")
+        asyncio.get_running_loop().set_default_executor(threads)  # asyncio's own has a thread for each core of the host
+        await asyncio.to_thread(self.found.begin)
         self.scheduler.start()
         if self.mqtt is not None:
             self.mqtt.start()
@@ -170,6 +196,70 @@ class Service:
             self.viewing.close()
             self._drained = asyncio.create_task(self._drain(), name="afterimage-drain")
         await asyncio.shield(self._drained)
+
+    async def move_away(self) -> None:
+        """Send every stream that belongs to another member there; returns when they are gone, within the time to drain.
+
+        What their clients sent before they heard of it is answered here. What such a stream has cached is freed,
+        whether or not it has a connection. Cameras of the server stay.
+        """
+        deadline = asyncio.get_running_loop().time() + self.settings.drain_s
+
+        async def move(connection: Connection, address: str) -> None:
+            await connection.move(address, deadline)
+            self._let_go(self.streams.get(connection.stream_id))
+
+        places = [(one, self.placement.address(one.stream_id)) for one in self.connections if one.greeted]
+        moves = [move(one, address) for one, address in places if address is not None]
+        await asyncio.gather(*moves, return_exceptions=True)
+        for stream in self.streams.all():
+            self._let_go(stream)
+
+    def _let_go(self, stream: Stream | None) -> None:
+        """Free a stream that belongs to another member, where no connection has it."""
+        alone = stream is not None and stream.attachment is None and stream.source is None
+        if stream is not None and alone and self.placement.address(stream.id) is not None:
+            self.streams.remove(stream, None)
+
+    async def sought(self, stream_id: str) -> KeptStream | None:
+        """What other members know of a stream that is not here. Raises Overloaded where they do not answer."""
+        return None if self.streams.get(stream_id) is not None else await self.ask(self.placement.find(stream_id))
+
+    async def ask(self, answer: Awaitable[T]) -> T:
+        """What the placement answers. Raises Overloaded where that takes too long, and as it does."""
+        try:
+            async with asyncio.timeout(ASK_S):
+                return await answer
+        except TimeoutError:
+            raise Overloaded("the other members of the cluster do not answer") from None
+
+    @contextlib.asynccontextmanager
+    async def claimed(self, stream_id: str, owner: str | None, kept: KeptStream | None) -> AsyncIterator[None]:
+        """Within it a stream may be opened here; if it is not there afterwards, the cluster counts it no longer.
+
+        kept : what others know of it, where it is not here
+        Raises as `Placement.claim`; a stream that is here does not need an answer.
+        """
+        known = self.streams.get(stream_id)
+        stream = Stream.of(kept) if known is None and kept is not None else known
+        try:
+            if stream is None:
+                await self.ask(self.placement.claim(stream_id, owner, None))
+            else:
+                await self.ask(self.placement.claim(stream_id, stream.owner, stream.kept()))
+        except Overloaded:
+            if known is None:
+                raise
+        try:
+            yield
+        finally:
+            if kept is None and self.streams.get(stream_id) is None:
+                self.placement.release(stream_id)
+
+    @property
+    def allowed_origins(self) -> Collection[str]:
+        """Origins whose pages may use the server, beside its own: of the settings, and of the cluster."""
+        return (*self.settings.allowed_origins, *self.placement.origins)
 
     async def stop(self) -> None:
         """Drain, then stop tasks and workers."""
@@ -193,11 +283,12 @@ class Service:
         """
         model = self.registry.get(model_name)
         model.ready()
-        if (reason := self._lacks_memory(model)) is not None:
-            raise Overloaded(reason)
-        audits_of = self.auditor.stream if audited else (lambda model: None)
-        pipeline = FramePipeline(model, None, self.limits, audits_of(model), self.caches, audits_of)
-        pipeline.open()
+        with self._opening:  # what one was granted the next one must see
+            if (reason := self._lacks_memory(model, free=True)) is not None:
+                raise Overloaded(reason)
+            audits_of = self.auditor.stream if audited else (lambda model: None)
+            pipeline = FramePipeline(model, None, self.limits, audits_of(model), self.caches, audits_of)
+            pipeline.open()
         return pipeline
 
     def promised_fps(self, max_fps: float | None) -> float:
@@ -229,6 +320,10 @@ class Service:
         if reason is not None or pipeline is None or pipeline.held_bytes:
             return reason
         return self._lacks_memory(pipeline.model)
+
+    def refuse_model(self, model: Model) -> str | None:
+        """Why a model that was just loaded is too much beside what is served, with figures; None if it is not."""
+        return self._lacks_memory(model)
 
     def group(self, model: Model) -> Group[FrameJob] | None:
         """What lanes of streams of a model have in common; None where its frames are not computed together."""
@@ -264,8 +359,11 @@ class Service:
     def _models_bytes(self) -> int:
         return sum(model.memory.shared for model in self.registry.loaded() if model.memory is not None)
 
-    def _lacks_memory(self, model: Model) -> str | None:
-        """Why there is no memory for one more session of a compiled model, without freeing what is in use."""
+    def _lacks_memory(self, model: Model, *, free: bool = False) -> str | None:
+        """Why there is no memory for one more session of a compiled model, without freeing what is in use.
+
+        free : free what streams without a connection keep, where it helps; else only see whether it would.
+        """
         if not self.settings.admission or model.memory is None:
             return None
         detached = [s.pipeline for s in self.streams.all() if s.attachment is None and s.pipeline is not None]
@@ -274,16 +372,23 @@ class Service:
         reason = self.caches.refuse(model.memory.stream, quiet_s=QUIET_S, spare=spare)
         if reason is not None:
             return reason
-        left, needed = available_bytes(), model.memory.stream + RESERVE_BYTES
-        if left is None or needed <= left:
-            return None
-        return f"expected {needed >> 20} MiB of memory for one more stream of {model.name}, {left >> 20} MiB are left"
+        needed, what = model.memory.stream, f"one more stream of {model.name}"
+        kept = 0 if free else sum(pipeline.held_bytes for pipeline in detached)
+        reason = self.room.lacks(needed, what, spare=RESERVE_BYTES, beside=kept)
+        while free and reason is not None and self.caches.free_one(detached):
+            give_back()
+            reason = self.room.lacks(needed, what, spare=RESERVE_BYTES)
+        return reason
 
     def _free(self, stream: Stream) -> None:
         if stream.lane is not None:
             self.watch.dropped(stream, len(self.scheduler.clear(stream.lane, close=True)), "left")
         stream.pipeline = None
         self.viewing.forget(stream)
+        if stream.ending == "moved":
+            self.placement.leave(stream.id)
+        else:
+            self.placement.release(stream.id)
         self.watch.stream_ended(stream.ending)
 
     async def _warm(self) -> None:
@@ -324,6 +429,9 @@ class Service:
         self._end_orphans()
         self.auditor.sweep()
         self.admission.forget(self.registry.names())
+        if time.monotonic() - self._looked > LOOK_S:
+            self._looked = time.monotonic()
+            await asyncio.to_thread(self.found.look)
         if self.meter.known:
             await asyncio.to_thread(self.meter.read)  # often enough for a counter that goes round
         if self.mqtt is not None:
@@ -362,7 +470,7 @@ def cache_bytes(settings: Settings) -> int | None:
     if settings.cache_bytes is not None:
         return settings.cache_bytes
     limit = limit_bytes()
-    return None if limit is None else int(limit * CACHE_SHARE)
+    return None if limit is None else default_cache_bytes(limit)
 
 
 def service_of(connection: HTTPConnection) -> Service:

@@ -3,7 +3,7 @@
 A stream's life is a machine of four states; `LEGAL` is the whole of it:
 
     made  --connect-->  live  --connection lost-->  kept  --connect-->  live
-      any of them  --expired, deleted, bye-->  gone
+      any of them  --expired, deleted, bye, moved-->  gone
 
 Tokens are stored as SHA-256 hashes and compared in constant time. Lives on the event loop; only
 `Stream.pipeline` is touched by worker threads, one at a time, in the stream's lane.
@@ -49,7 +49,7 @@ class StreamState(StrEnum):
     MADE = "made"  # by POST /v1/streams; nobody has connected yet
     LIVE = "live"  # a connection has it
     KEPT = "kept"  # without a connection; what is cached waits for a resume, for `resume_s`
-    GONE = "gone"  # expired, deleted, or ended by bye; its id may be used again
+    GONE = "gone"  # expired, deleted, ended by bye, or sent to another server; its id may be used again
 
 
 LEGAL = MappingProxyType({
@@ -74,6 +74,10 @@ class TooManyOwned(TooManyStreams):
 
 class StreamBusy(RuntimeError):
     """Another connection has the stream."""
+
+
+class StreamTaken(RuntimeError):
+    """A stream was to be made under the id of one that is there."""
 
 
 class NotAuthorised(RuntimeError):
@@ -185,6 +189,23 @@ class Stream:
         """What it has cached and the buffers beside it; 0 where that was freed, and of an engine that does not say."""
         return 0 if self.pipeline is None else self.pipeline.held_bytes
 
+    @classmethod
+    def of(cls, kept: KeptStream) -> Stream:
+        """One that was made elsewhere, or earlier."""
+        return cls(
+            kept.id, kept.model, Secrets.of(kept.token), owner=kept.owner, created_at=kept.created_at,
+            resume_s=kept.resume_s,
+        )  # fmt: skip
+
+    def kept(self) -> KeptStream | None:
+        """What must be known of it to take it up elsewhere, or again; None where it has no token."""
+        if self.token is None:
+            return None
+        return KeptStream(
+            id=self.id, model=self.model, token=self.token.newest, created_at=self.created_at,
+            owner=self.owner, resume_s=self.resume_s,
+        )  # fmt: skip
+
     def brief(self) -> dict[str, Any]:
         """For GET /v1/streams."""
         counters = self.counters
@@ -271,14 +292,51 @@ class StreamManager:
         """Every stream, oldest first."""
         return list(self._streams.values())
 
-    def create(self, model: str | None, resume_s: float | None = None, owner: str | None = None) -> tuple[Stream, str]:
-        """A new stream under a random id, and its token; `resume_s` as in `keep_for`. Raises TooManyStreams."""
+    def create(
+        self,
+        model: str | None,
+        resume_s: float | None = None,
+        owner: str | None = None,
+        stream_id: str | None = None,
+    ) -> tuple[Stream, str]:
+        """A new stream and its token; as `draft`. Raises StreamTaken and TooManyStreams."""
+        kept, minted = self.draft(model, resume_s, owner, stream_id)
+        return self.adopt(kept), minted
+
+    def draft(
+        self,
+        model: str | None,
+        resume_s: float | None = None,
+        owner: str | None = None,
+        stream_id: str | None = None,
+    ) -> tuple[KeptStream, str]:
+        """What `create` would make, and its token: a stream that is nowhere yet. `resume_s` as in `keep_for`.
+
+        stream_id : None: a random one. Raises StreamTaken where it is a stream's or a camera's here already
+        """
+        if stream_id is not None and (stream_id in self._streams or stream_id in self._reserved):
+            raise StreamTaken(f"there is a stream {stream_id!r} already; use another id")
         token = Secrets(keep=1)
-        stream = self._add(Stream(secrets.token_urlsafe(9), model, token, owner=owner))
-        self.keep_for(stream, resume_s)
         minted = token.mint()
+        patience_s = self._resume_s if resume_s is None else min(resume_s, self._max_resume_s)
+        stream_id, now = stream_id or secrets.token_urlsafe(9), time.time()
+        kept = KeptStream(
+            id=stream_id, model=model, token=token.newest, created_at=now, owner=owner, resume_s=patience_s
+        )
+        return kept, minted
+
+    def adopt(self, kept: KeptStream) -> Stream:
+        """Take up a stream that was made elsewhere, or earlier; it has time to be connected to. Raises TooManyStreams.
+
+        One of that id that is here by now stays as it is.
+        """
+        known = self._streams.get(kept.id)
+        if known is not None:
+            return known
+        stream = self._add(Stream.of(kept))
+        self.keep_for(stream, kept.resume_s)
         self._save()
-        return stream, minted
+        return stream
 
     def create_own(self, stream_id: str, model: str | None, source: Source) -> Stream:
         """The stream of a camera of the configuration, under its reserved id, however many others there are."""
@@ -293,9 +351,20 @@ class StreamManager:
         """The stream of that id, if it is there."""
         return self._streams.get(stream_id)
 
-    def authorise(self, stream_id: str, *, token: str | None, anonymous: bool, owner: str | None = None) -> None:
-        """Raise NotAuthorised unless a connection with this token, or with the key `owner`, may ask for this stream."""
-        stream = self._streams.get(stream_id)
+    def authorise(
+        self,
+        stream_id: str,
+        *,
+        token: str | None,
+        anonymous: bool,
+        owner: str | None = None,
+        kept: KeptStream | None = None,
+    ) -> None:
+        """Raise NotAuthorised unless a connection with this token, or with the key `owner`, may ask for this stream.
+
+        kept : what others know of it, where it is not here
+        """
+        stream = self._streams.get(stream_id) or (None if kept is None else Stream.of(kept))
         if stream_id in self._reserved:
             raise NotAuthorised(f"stream {stream_id!r} is a camera of the server's configuration; use another id")
         if owner is not None:
@@ -356,18 +425,21 @@ class StreamManager:
             if stream.state is StreamState.LIVE:
                 stream.move(StreamState.KEPT)
 
-    def remove(self, stream: Stream, why: ResumeReason = ResumeReason.DELETED) -> None:
-        """Forget the stream and what it cached; for a while it is known why."""
+    def remove(self, stream: Stream, why: ResumeReason | None = ResumeReason.DELETED) -> None:
+        """Forget the stream and what it cached; for a while it is known why. why : None: it goes on elsewhere"""
+        if why is None:
+            stream.ending = "moved"
         self._remove(stream, why)
         if stream.token is not None:
             self._save()
 
-    def _remove(self, stream: Stream, why: ResumeReason) -> None:
+    def _remove(self, stream: Stream, why: ResumeReason | None) -> None:
         if self._streams.get(stream.id) is stream:
             del self._streams[stream.id]
             stream.move(StreamState.GONE)
             self._gone.pop(stream.id, None)
-            self._gone[stream.id] = (stream.resume, why)
+            if why is not None:
+                self._gone[stream.id] = (stream.resume, why)
             while len(self._gone) > GONE_KEPT:
                 del self._gone[next(iter(self._gone))]
             self._freed(stream)
@@ -410,10 +482,8 @@ class StreamManager:
     def _restore(self, store: TokenStore | None) -> None:
         """Take up the streams that an earlier process kept; each has time to be connected to."""
         for kept in () if store is None else store.load()[: self._max_streams]:
-            token = Secrets.of(kept.token)
-            stream = Stream(kept.id, kept.model, token, owner=kept.owner, created_at=kept.created_at)
             try:
-                self.keep_for(self._add(stream), kept.resume_s)
+                self.adopt(kept)
             except TooManyStreams as error:  # there may be fewer than there might be before
                 log.warning("stream %s is not taken up again: %s", kept.id, error)
         self._store = store
@@ -421,13 +491,5 @@ class StreamManager:
     def _save(self) -> None:
         if self._store is None:
             return
-        streams = [(stream, stream.token) for stream in self._streams.values() if stream.token is not None]
-        self._store.save(
-            tuple(
-                KeptStream(
-                    id=stream.id, model=stream.model, token=token.newest, created_at=stream.created_at,
-                    owner=stream.owner, resume_s=stream.resume_s,
-                )
-                for stream, token in streams
-            )
-        )  # fmt: skip
+        kept = (stream.kept() for stream in self._streams.values())
+        self._store.save(tuple(stream for stream in kept if stream is not None))

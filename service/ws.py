@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, WebSocket
 
 from clients.wire import WireError, parse_subprotocols
+from service.admission import Overloaded
 from service.connection import StreamConnection
 from service.errors import Problem, overloaded
 from service.origin import origin_allowed
@@ -22,7 +23,7 @@ async def stream_socket(websocket: WebSocket, stream_id: str) -> None:
     service = service_of(websocket)
     headers, settings = websocket.headers, service.settings
     loopback = is_loopback(settings.host)
-    if not origin_allowed(headers, websocket.url.scheme, settings.allowed_origins, loopback=loopback):
+    if not origin_allowed(headers, websocket.url.scheme, service.allowed_origins, loopback=loopback):
         detail = "this page's origin may not use the server; see the setting allowed_origins"
         return await _deny(websocket, Problem(403, "forbidden_origin", detail))
     if not STREAM_ID.match(stream_id):
@@ -34,11 +35,11 @@ async def stream_socket(websocket: WebSocket, stream_id: str) -> None:
     token = offer.token or offered_key(websocket)
     owner = service.access.owner(token)
     try:
-        _check_rates(websocket, service, stream_id, token, owner)
+        refused = await _check_rates(websocket, service, stream_id, token, owner)
     except Problem as problem:
         return await _deny(websocket, problem)
     await websocket.accept(subprotocol=offer.encoding.value)
-    connection = StreamConnection(websocket, service, stream_id, offer, None if owner else token, owner)
+    connection = StreamConnection(websocket, service, stream_id, offer, None if owner else token, owner, refused)
     service.connections.add(connection)
     try:
         await connection.run()
@@ -46,21 +47,29 @@ async def stream_socket(websocket: WebSocket, stream_id: str) -> None:
         service.connections.discard(connection)
 
 
-def _check_rates(websocket: WebSocket, service: Service, stream_id: str, token: str | None, owner: str | None) -> None:
+async def _check_rates(
+    websocket: WebSocket, service: Service, stream_id: str, token: str | None, owner: str | None
+) -> NotAuthorised | None:
     """Raise Problem for handshakes that come too fast, wait in too great a number, or are wrong too often.
 
-    Another wrong one passes: the connection is accepted and closed with 1008, which a browser can read.
+    Another wrong one is returned: the connection is accepted and closed with 1008, which a browser can read.
     """
     service.access.pace(websocket, owner)
     waiting = sum(not connection.greeted for connection in service.connections)
     if waiting >= service.settings.max_greeting:
         raise overloaded(f"expected at most {waiting} connections without a hello", service.settings.retry_after_ms)
     try:
-        service.streams.authorise(stream_id, token=token, anonymous=service.access.anonymous, owner=owner)
-    except NotAuthorised:
+        kept = await service.sought(stream_id)
+        anonymous = service.access.anonymous
+        service.streams.authorise(stream_id, token=token, anonymous=anonymous, owner=owner, kept=kept)
+    except Overloaded as error:
+        raise overloaded(str(error), service.settings.retry_after_ms) from None
+    except NotAuthorised as error:
         refused = service.access.failed(websocket, token)
         if refused.status == 429:
             raise refused from None
+        return error
+    return None
 
 
 async def _deny(websocket: WebSocket, problem: Problem) -> None:

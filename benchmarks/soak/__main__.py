@@ -21,6 +21,7 @@ from benchmarks.soak.overload import fairness, overload
 from benchmarks.soak.report import Report
 from benchmarks.soak.restart import restart
 from benchmarks.soak.server import ServerProcess
+from benchmarks.soak.small import small
 from service import codec
 from service.sources import open_source
 
@@ -37,7 +38,8 @@ def clip(source: str) -> list[bytes]:
 
 def main(
     scenarios: Annotated[
-        list[str] | None, typer.Argument(help="overload, fairness, crowd, restart; all without")
+        list[str] | None,
+        typer.Argument(help="overload, fairness, crowd, restart; all of these without. small: as root"),
     ] = None,
     source: Annotated[str, typer.Option(help="Clip that cameras send.")] = "scene",
     model: Annotated[str, typer.Option(help="Model of the clip.")] = "people",
@@ -65,6 +67,10 @@ def main(
             "restart": lambda: read(lambda server: restart(server, 3, max(5.0, 20.0 * scale))),
         }
         chosen = scenarios or list(known)
+        known |= {
+            "small": lambda: small(clip(source), max(5.0, 60.0 * scale)),
+            "small-warm": lambda: small(clip(source), max(5.0, 60.0 * scale), cold=False),
+        }
         unknown = [name for name in chosen if name not in known]
         if unknown:
             raise typer.BadParameter(f"expected {', '.join(known)}, got {unknown[0]}")

@@ -21,8 +21,8 @@ FLOOD_FPS, QUIET_FPS = 60.0, 5.0
 FAIR = 0.9
 
 
-async def capacity(server: ServerProcess, frames: Sequence[bytes], seconds: float) -> float:
-    """Results a second of `STREAMS` clients that keep to their credits and drop nothing."""
+async def capacity(server: ServerProcess, frames: Sequence[bytes], seconds: float, streams: int = STREAMS) -> float:
+    """Results a second of so many clients that keep to their credits and drop nothing."""
     count = 0
 
     async def client(number: int) -> None:
@@ -40,7 +40,7 @@ async def capacity(server: ServerProcess, frames: Sequence[bytes], seconds: floa
                 count += isinstance(event, FrameResult)
 
     begun = time.monotonic()
-    await asyncio.gather(*(client(number) for number in range(STREAMS)))
+    await asyncio.gather(*(client(number) for number in range(streams)))
     return count / (time.monotonic() - begun)
 
 

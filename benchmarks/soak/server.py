@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from benchmarks.soak.groups import ControlGroup
+
 READY_S = 400.0
 """Where the kernels are not compiled yet, the first start takes minutes."""
 
@@ -23,13 +25,25 @@ READY_S = 400.0
 class ServerProcess:
     """`afterimage serve` on 127.0.0.1, with settings given as in the environment; its log goes to a file.
 
-    port : 0 takes a free one at the first start, and keeps it.
+    port : 0 takes a free one at the first start, and keeps it. group : that it runs in; None: this process's own.
+    ready_s : that a start may take; None: `READY_S`.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], port: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, Any],
+        port: int = 0,
+        group: ControlGroup | None = None,
+        ready_s: float | None = None,
+    ) -> None:
         self._log = folder / "server.log"
         self._settings = {"state_folder": str(folder / "state"), **settings}
         self.port = port
+        self.started_s = 0.0
+        """That the last start took."""
+        self.group = group
+        self._ready_s = ready_s
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -52,15 +66,18 @@ class ServerProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "service.cli", "serve", "--port", str(self.port)],
                 env=environment, stdout=log, stderr=subprocess.PIPE, text=True,
+                preexec_fn=None if self.group is None else self.group.join,
             )  # fmt: skip
         assert self._process.stderr is not None
         listening = threading.Event()
         threading.Thread(target=self._copy, args=(self._process.stderr, listening), daemon=True).start()
+        limit_s = READY_S if self._ready_s is None else self._ready_s
         while not (listening.is_set() and self.status("/readyz") == 200):
-            if self._process.poll() is not None or time.monotonic() - begun > READY_S:
+            if self._process.poll() is not None or time.monotonic() - begun > limit_s:
                 raise RuntimeError(f"the server is not ready: {self._log.read_text()[-2000:]}")
             time.sleep(0.05)
-        return time.monotonic() - begun
+        self.started_s = time.monotonic() - begun
+        return self.started_s
 
     def kill(self) -> None:
         """End it at once, as a power cut would."""

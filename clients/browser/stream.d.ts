@@ -30,6 +30,11 @@ export interface StreamOptions {
    * longer, and twice as long each time until something comes; default 5000.
    */
   stallMs?: number;
+  /**
+   * How often in a row the stream may be sent to another server of a cluster, which is no failure; 0 ends it; default 4.
+   * The token goes with it, to whatever host the server names, but never from wss to ws.
+   */
+  moves?: number;
   /** No frame is sent while more than this waits in the socket; default 131 072. */
   maxBufferedBytes?: number;
 }
@@ -62,6 +67,11 @@ export interface LostDetail {
   seqs: number[];
 }
 
+export interface MovedDetail {
+  /** Where the stream is now. */
+  url: string;
+}
+
 export interface StreamEventMap {
   state: CustomEvent<StateDetail>;
   ready: CustomEvent<Ready>;
@@ -69,6 +79,7 @@ export interface StreamEventMap {
   /** Of a frame, where it has a `seq`. */
   refused: CustomEvent<ErrorMessage>;
   lost: CustomEvent<LostDetail>;
+  moved: CustomEvent<MovedDetail>;
 }
 
 type Listener<K extends keyof StreamEventMap> =
@@ -83,6 +94,8 @@ export declare class StreamClient extends EventTarget {
   get state(): StreamState;
   /** The server's last `ready`. */
   get ready(): Ready | null;
+  /** Where the stream is, as far as is known: its WebSocket address. */
+  get url(): string;
   /** Frames sent and not settled yet. */
   get unacked(): number;
   /** How many frames may be sent now: the window's room, and none while the line is behind. */

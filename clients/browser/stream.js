@@ -15,6 +15,7 @@ import {
   encodeBye,
   encodeFrame,
   encodeHello,
+  follow,
   isRetryable,
   parseMessage,
   subprotocols,
@@ -26,6 +27,10 @@ const BYE_MS = 2000;
 /** Errors about no frame that a server may send while it settles none. */
 const MOST_NOISE = 64;
 const SLEPT_MS = 1000;
+/** How long frames that are under way when the stream moves are waited for. */
+const LEAVE_MS = 10_000;
+/** A connection that was open for so long ends a row of moves, as a frame that is settled does. */
+const STEADY_MS = 10_000;
 
 /**
  * @typedef {object} StreamOptions
@@ -42,6 +47,8 @@ const SLEPT_MS = 1000;
  * @property {number} [readyTimeoutMs] from the handshake to `ready`; a model's first use compiles it
  * @property {number} [stallMs] a connection on which a frame is under way and nothing comes for so long is given up; four
  *   round trips where that is longer, and twice as long each time until something comes
+ * @property {number} [moves] how often in a row the stream may be sent to another server of a cluster, which is no failure; 0
+ *   ends it. The token goes with it, to whatever host the server names, but never from wss to ws
  * @property {number} [maxBufferedBytes] no frame is sent while more than this waits in the socket: the line is slow
  */
 
@@ -58,6 +65,7 @@ const DEFAULTS = {
   openTimeoutMs: 10_000,
   readyTimeoutMs: 120_000,
   stallMs: 5000,
+  moves: 4,
   maxBufferedBytes: 128 * 1024,
 };
 
@@ -73,15 +81,23 @@ const DEFAULTS = {
  * - `ready`: the server's `ready`.
  * - `result`: `{result, roundTripMs, annotated}`; annotated is the JPEG with boxes, where `outputs` has it, else null.
  * - `refused`: the server's `error`: of a frame, where it has a `seq`.
+ * - `moved`: `{url}`: the stream is at another server, and the client on its way there.
  * - `lost`: `{seqs}`: frames that were under way when the connection broke; they get no result.
  */
 export class StreamClient extends EventTarget {
+  /** Where it was told to connect, where it does now, and the last other address that has said ready. */
+  #firstUrl;
   #url;
+  #lastUrl = null;
+  /** Moves in a row, and where to go once nothing is under way here. */
+  #moves = 0;
+  #nextUrl = null;
   #options;
   #state = "new";
   /** @type {WebSocket | null} */
   #socket = null;
   #ready = null;
+  /** @type {{url: string, token: string} | null} of the last ready */
   #resume = null;
   #lastSeq = 0;
   /** When each frame that is not settled was sent, by seq, oldest first. */
@@ -115,7 +131,7 @@ export class StreamClient extends EventTarget {
    */
   constructor(url, options = {}) {
     super();
-    this.#url = String(url);
+    this.#url = this.#firstUrl = String(url);
     this.#options = { ...DEFAULTS, ...options };
   }
 
@@ -129,6 +145,11 @@ export class StreamClient extends EventTarget {
     return this.#ready;
   }
 
+  /** Where the stream is, as far as is known: its WebSocket address. */
+  get url() {
+    return this.#url;
+  }
+
   /** Frames sent and not settled yet. */
   get unacked() {
     return this.#unacked.size;
@@ -136,7 +157,7 @@ export class StreamClient extends EventTarget {
 
   /** How many frames may be sent now: the window's room, and none while the line is behind. */
   get credits() {
-    if (this.#state !== "open" || !this.#socket) return 0;
+    if (this.#state !== "open" || !this.#socket || this.#nextUrl) return 0;
     if (this.#socket.bufferedAmount > this.#options.maxBufferedBytes) return 0;
     return Math.max(0, this.#ready.window - this.#unacked.size);
   }
@@ -267,7 +288,8 @@ export class StreamClient extends EventTarget {
 
   #hello() {
     const { hello, tiles } = this.#options;
-    return { ...hello, ...(tiles && { tiles }), ...(this.#resume && { resume: this.#resume }) };
+    const resume = this.#resume?.url === this.#url ? this.#resume.token : null; // to another server it would mean nothing
+    return { ...hello, ...(tiles && { tiles }), ...(resume && { resume }) };
   }
 
   /** Give up a connection that the browser would wait for. */
@@ -310,12 +332,14 @@ export class StreamClient extends EventTarget {
       if (!(error instanceof WireError)) throw error;
       this.#complain(socket, error.message);
     }
+    if (this.#nextUrl && !this.#unacked.size && !this.#waitingResult) this.#move();
     this.#watch();
   }
 
   /** The server does what no server should: it would do so again. */
   #complain(socket, what) {
     socket.close();
+    this.#nextUrl = null;
     this.#lost(socket, { code: CloseCode.PROTOCOL_ERROR, reason: `the server broke the protocol: ${what}` });
   }
 
@@ -336,12 +360,14 @@ export class StreamClient extends EventTarget {
 
   #receive(message) {
     this.#check(message);
+    if (message.type === "moved") return this.#leave(follow(message.ws_url, this.#url));
     if (message.ack != null) this.#settle(message.ack);
     if (message.type === "ready") {
       clearTimeout(this.#timer);
       this.#openedMs = performance.now();
       this.#ready = message;
-      this.#resume = message.resume;
+      this.#resume = { url: this.#url, token: message.resume };
+      this.#lastUrl = this.#url === this.#firstUrl ? null : this.#url;
       this.#become("open");
       this.#tell("ready", message);
     } else if (message.type === "draining") {
@@ -390,7 +416,7 @@ export class StreamClient extends EventTarget {
     for (const [seq, sentMs] of this.#unacked) {
       if (seq > ack) break;
       this.#unacked.delete(seq);
-      this.#failures = this.#noise = this.#stalls = 0;
+      this.#failures = this.#noise = this.#stalls = this.#moves = 0;
       this.#tookMs = Math.max(performance.now() - sentMs, 0.9 * this.#tookMs); // a heavy frame may come again
     }
   }
@@ -402,18 +428,63 @@ export class StreamClient extends EventTarget {
     }
   }
 
-  /** The connection is gone, by whichever side: tell what is lost, then come back or end. */
-  #lost(socket, { code, reason }) {
-    if (socket !== this.#socket) return;
+  /** The stream is to go on at another server: send nothing more here, and go when what is under way is answered. */
+  #leave(url) {
+    if (this.#nextUrl) throw new WireError("bad_message", "expected one move, got another");
+    this.#nextUrl = url;
+    const due = this.#unacked.size > 0 || this.#waitingResult;
+    if (due && !blocked(url) && this.#options.moves > 0) this.#after(LEAVE_MS, () => this.#move());
+    else this.#move();
+  }
+
+  #move() {
+    const [socket, url] = [this.#socket, this.#nextUrl];
+    this.#nextUrl = null;
+    if (performance.now() - this.#openedMs > STEADY_MS) this.#moves = 0;
+    socket.close();
+    const why = this.#options.moves ? blocked(url) : "the option moves is 0";
+    if (why) {
+      this.#said = { code: "moved", detail: `the stream belongs to another server, and ${why}` };
+      return this.#lost(socket, { code: CloseCode.UNAUTHORIZED, reason: this.#said.detail });
+    }
+    if (this.#closed || this.#moves >= this.#options.moves) {
+      return this.#lost(socket, { code: CloseCode.DRAINING, reason: "sent to another server too often" });
+    }
+    this.#moves += 1;
+    this.#url = url;
+    this.#drop();
+    this.#tell("moved", { url });
+    if (!this.#closed) this.#connect();
+  }
+
+  /** Let go of a connection that is gone, and tell what is lost. */
+  #drop() {
     clearTimeout(this.#timer);
     clearTimeout(this.#watchTimer);
-    this.#socket = null;
+    this.#socket = this.#nextUrl = null;
     const seqs = [...this.#unacked.keys()];
     this.#unacked.clear();
     this.#sentMs.clear();
     this.#waitingResult = null;
     if (this.#lastSeq > MAX_SEQ / 2) this.#lastSeq = 0;
     if (seqs.length) this.#tell("lost", { seqs });
+  }
+
+  /** The first address again; where that fails, once the last other one: the server that is gone may be the first. */
+  #turnBack() {
+    this.#moves = 0;
+    if (this.#url === this.#firstUrl) this.#url = this.#lastUrl ?? this.#firstUrl;
+    else {
+      if (this.#openedMs === Infinity) this.#lastUrl = null;
+      this.#url = this.#firstUrl;
+    }
+  }
+
+  /** The connection is gone, by whichever side: tell what is lost, then come back or end. */
+  #lost(socket, { code, reason }) {
+    if (socket !== this.#socket) return;
+    if (this.#nextUrl && !this.#closed) return this.#move();
+    this.#drop();
     const ending = { code, reason, said: this.#said };
     // One that was silent for long is no success, however long it took to find that out.
     if (performance.now() - this.#openedMs > this.#options.maximumMs && !this.#stalled) this.#failures = 0;
@@ -423,6 +494,7 @@ export class StreamClient extends EventTarget {
     const full = Math.min(this.#options.maximumMs, this.#options.initialMs * 2 ** Math.min(this.#failures, 60));
     const waitMs = Math.min(this.#retryAfterMs, this.#options.askedMs) + full * (0.5 + 0.5 * Math.random());
     this.#failures += 1;
+    this.#turnBack();
     this.#notBeforeMs = performance.now() + Math.min(this.#retryAfterMs, this.#options.askedMs);
     this.#after(waitMs, () => this.#connect());
     this.#become("waiting", { waitMs, attempt: this.#failures, ...ending });
@@ -448,6 +520,13 @@ export class StreamClient extends EventTarget {
   #tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
+}
+
+/** Why a browser would not let this page connect there, where it says nothing itself; null if it may. */
+function blocked(/** @type {string} */ url) {
+  const clear = url.startsWith("ws:") && !/^ws:\/\/(localhost|127\.[0-9.]+|\[::1\])[:/]/.test(url);
+  if (!clear || globalThis.location?.protocol !== "https:") return null;
+  return "a page that came over https may not connect over ws: all servers of a cluster need certificates, or none";
 }
 
 /**

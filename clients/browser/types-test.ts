@@ -23,6 +23,7 @@ client.addEventListener("state", ({ detail }) => {
   same<typeof detail.final, boolean>(true);
   if (ending.code === CloseCode.OVERLOADED) console.log(ending.said?.detail);
 });
+client.addEventListener("moved", ({ detail }) => same<typeof detail.url, string>(true));
 client.addEventListener("lost", ({ detail }) => same<typeof detail.seqs, number[]>(true));
 client.addEventListener("ready", ({ detail }) => console.log(detail.limits.max_pixels, detail.tiles?.tile_px));
 client.addEventListener("refused", (event) => console.log(event.detail.seq ?? "no frame", event.detail.code));

@@ -230,7 +230,15 @@ export interface Draining {
   retry_after_ms: number;
 }
 
-export type ServerMessage = Ready | Result | ErrorMessage | Ack | Draining;
+/** The stream belongs to another server; what is under way is answered still. */
+export interface Moved {
+  type: "moved";
+  /** Where it is now. */
+  ws_url: string;
+  detail?: string | null;
+}
+
+export type ServerMessage = Ready | Result | ErrorMessage | Ack | Draining | Moved;
 
 /**
  * Header and payload as one message.
@@ -270,6 +278,11 @@ export declare function imageType(data: Uint8Array, seq?: number | null): Conten
  * @throws {WireError} for what is no JSON, of no known type, or lacks a field that a client needs
  */
 export declare function parseMessage(text: string): ServerMessage;
+/**
+ * Where a `moved` sends a client that is at `url`, if it may go there.
+ * @throws {WireError}
+ */
+export declare function follow(wsUrl: string, url: string): string;
 /** The first message of a connection. */
 export declare function encodeHello(fields?: HelloFields): string;
 /** No more frames: what is due comes, then close 1000. */

@@ -262,6 +262,7 @@ const REQUIRED = {
   error: { code: "string", detail: "string" },
   ack: { ack: "number", dropped: "number" },
   draining: { retry_after_ms: "number" },
+  moved: { ws_url: "string" },
 };
 
 /** Least and most of whole numbers, in whichever message they are. */
@@ -276,7 +277,7 @@ const LONGEST_TOKEN = 256;
 
 /**
  * A structured message of the server; fields as in PROTOCOL.md, `type` among them.
- * @typedef {{type: "ready" | "result" | "error" | "ack" | "draining"} & Record<string, any>} ServerMessage
+ * @typedef {{type: "ready" | "result" | "error" | "ack" | "draining" | "moved"} & Record<string, any>} ServerMessage
  */
 
 /**
@@ -337,6 +338,37 @@ export function encodeHello(fields = {}) {
 /** No more frames: what is due comes, then close 1000. */
 export function encodeBye() {
   return JSON.stringify({ type: "bye" });
+}
+
+const WS_URL = new RegExp(
+  "^(wss?)://" +
+    "(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\\[[0-9A-Fa-f:.]{2,45}\\])" +
+    "(?::([0-9]{1,5}))?" +
+    "((?:/[A-Za-z0-9._~-]+)*/ws)$",
+);
+const LONGEST_URL = 2048;
+
+/**
+ * Where a `moved` sends a client, if it may go there: PROTOCOL.md says what such an address is.
+ * @param {string} wsUrl of the message
+ * @param {string} url where it came from
+ * @returns {string}
+ * @throws {WireError}
+ */
+export function follow(wsUrl, url) {
+  const [, scheme, port = "1", path] = (wsUrl.length <= LONGEST_URL && WS_URL.exec(wsUrl)) || [];
+  if (!scheme || +port < 1 || +port > 65535) {
+    const got = `got ${wsUrl.length} other characters`;
+    throw new WireError("bad_message", `expected moved.ws_url such as ws://10.0.0.7:8000/v1/streams/ID/ws, ${got}`);
+  }
+  if (url.startsWith("wss:") && scheme !== "wss") {
+    throw new WireError("bad_message", "expected a move from wss to wss, got one to ws: the token would be sent in the clear");
+  }
+  const last = (/** @type {string} */ text) => text.split("/").slice(-2).join("/");
+  if (last(path) !== last(url.split("?")[0])) {
+    throw new WireError("bad_message", "expected a move of this stream, got one of another");
+  }
+  return wsUrl;
 }
 
 /**

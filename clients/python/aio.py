@@ -13,8 +13,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from ..wire import Phase, Policy, Ready
-from .core import CLOSE_S, LISTEN_S, ClientCore, Event, FrameResult, StreamFigures, StreamOptions, now_us, stream_url
+from .core import CLOSE_S, LISTEN_S, ClientCore, Event, FrameResult, StreamOptions, now_us, stream_url
 from .errors import ClientClosed, ClientError, ConnectionFailed, Stalled
+from .figures import StreamFigures
 from .reconnect import CONNECTION_ERRORS, Backoff, as_refusal, asked_wait_s, end_if_closing, stay
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ class AsyncStreamClient(StreamFigures):
 
     def __init__(self, url: str, stream_id: str | None = None, options: StreamOptions | None = None) -> None:
         self._options = options or StreamOptions()
-        self._url = stream_url(url, stream_id)
-        self._core = ClientCore(self._options)
+        self._core = ClientCore(self._options, stream_url(url, stream_id))
         self._socket: ClientConnection | None = None
         self._events: deque[Event] = deque()
         self._changed = asyncio.Condition()
@@ -213,6 +213,8 @@ class AsyncStreamClient(StreamFigures):
                 try:
                     await self._one_connection(backoff)
                 except CONNECTION_ERRORS as error:
+                    if self._core.follows(error):
+                        continue
                     refusal = as_refusal(error, self._core.last_error)
                     if refusal is not None:
                         raise refusal from error
@@ -221,9 +223,10 @@ class AsyncStreamClient(StreamFigures):
                     )
                     if wait_s is None:
                         raise ConnectionFailed(
-                            f"no connection to {self._url} after {backoff.failures + 1} attempts: {error}"
+                            f"no connection to {self.url} after {backoff.failures + 1} attempts: {error}"
                         ) from error
                     self._core.retry_after_s = 0.0
+                    self._core.route.lost()
                     self.reconnections += 1
                     await asyncio.sleep(wait_s)
         except ClientError as error:
@@ -236,7 +239,7 @@ class AsyncStreamClient(StreamFigures):
     async def _one_connection(self, backoff: Backoff) -> None:
         """Open, say hello and read until the connection ends, which always raises."""
         options = self._options
-        async with connect(self._url, create_connection=_Connection, **options.connection()) as socket:
+        async with connect(self.url, create_connection=_Connection, **options.connection()) as socket:
             try:
                 self._core.accepted(socket.subprotocol)
                 with suppress(ConnectionClosed):  # what the server said before it closed is still to be read
@@ -262,6 +265,7 @@ class AsyncStreamClient(StreamFigures):
     async def _receive(self, socket: ClientConnection) -> str | bytes:
         """The next message; Stalled when what is due does not come."""
         while not self._core.stalled():
+            self._core.leave()
             pause_s = self._core.pause_s()
             with suppress(TimeoutError):
                 async with asyncio.timeout(LISTEN_S if pause_s is None else min(pause_s, LISTEN_S)):

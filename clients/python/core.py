@@ -18,6 +18,7 @@ from ..wire import (
     ErrorMessage,
     FrameMessage,
     Hello,
+    Moved,
     Op,
     Output,
     Policy,
@@ -26,9 +27,11 @@ from ..wire import (
     WireError,
     offer_subprotocols,
 )
+from ..wire.moves import MAX_MOVES
 from .errors import Refused, ServerMisbehaved
 from .patience import Patience
 from .reconnect import Reconnect
+from .route import MovedAway, Route
 from .tiles import TileEncoder
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ MAX_NOISE = 64
 """Errors about no frame that a server may send while it settles none."""
 CLOSE_S = 2.0
 """How long a good-bye may take, seconds."""
+LEAVE_S = 10.0
+"""How long frames that are under way when the stream moves are waited for, seconds."""
 LISTEN_S = 1.0
 """How long to wait for a message before looking whether the connection is closing, seconds."""
 
@@ -57,6 +62,8 @@ class StreamOptions:
     ready_timeout_s : seconds from the handshake to `ready`; a model's first use compiles it
     ack_timeout_s : when frames are under way and none is settled for so long, seconds, the connection is given up for
         another one: networks change without a word. More than a frame takes to send and to compute; None: never
+    moves : how often in a row the stream may be sent to another server of a cluster, which is no failure; 0: that ends
+        the client. The token goes with it to whatever host the server names, but never from wss to ws
     ping_s : seconds between pings, and for each answer; finds out that an idle connection is gone. None: no pings
     tiles : have `send_image` send only the tiles that changed, where the server takes them
     quality : of the JPEGs of `send_image`, 1 to 100
@@ -81,6 +88,7 @@ class StreamOptions:
     open_timeout_s: float = 10.0
     ready_timeout_s: float = 120.0
     ack_timeout_s: float | None = 10.0
+    moves: int = MAX_MOVES
     ping_s: float | None = 10.0
     proxy: str | bool | None = None
     tls: ssl.SSLContext | None = field(default=None, repr=False)
@@ -123,7 +131,7 @@ class StreamOptions:
             "max_size": MAX_SERVER_MESSAGE_BYTES,
             "max_queue": MAX_UNREAD,
             "proxy": True if self.proxy is True else (self.proxy or None),
-            "ssl": self.tls,
+            **({} if self.tls is None else {"ssl": self.tls}),
         }
 
 
@@ -183,7 +191,8 @@ def stream_url(url: str, stream_id: str | None) -> str:
 class ClientCore:
     """Feeds a ClientProtocol and turns its messages into events."""
 
-    def __init__(self, options: StreamOptions) -> None:
+    def __init__(self, options: StreamOptions, url: str) -> None:
+        self.route = Route(url, options.moves)
         self.protocol = ClientProtocol(options.hello(), options.encoding)
         self.last_error: ErrorMessage | None = None
         self.retry_after_s = 0.0
@@ -200,6 +209,9 @@ class ClientCore:
         self._annotated = options.annotated
         self._sent_ns: dict[int, int] = {}
         self._waiting: Result | None = None  # a result whose annotated frame is still to come
+        self._resume: tuple[str, str] | None = None  # a token, and the address of the server that gave it
+        self._leaving: MovedAway | None = None  # once nothing is under way, or at `_leave_by`
+        self._leave_by = 0.0
 
     @property
     def ready(self) -> Ready | None:
@@ -220,9 +232,11 @@ class ClientCore:
 
     def hello(self) -> str | bytes:
         """The message to open a fresh connection with."""
-        self.last_error = None
+        self.last_error = self._leaving = None
         self.retry_after_s = 0.0
         self.settled = self._noise = 0
+        given_at, token = self._resume or ("", None)
+        self.protocol.resume_token = token if given_at == self.route.here else None  # elsewhere it would mean nothing
         return self.protocol.hello()
 
     def frame(self, image: bytes, capture_ts_us: int | None, reset: bool) -> tuple[int, bytes]:
@@ -258,7 +272,7 @@ class ClientCore:
         return seq, data
 
     def receive(self, data: str | bytes) -> Event | None:
-        """Take a message of the server; returns what the user should see of it."""
+        """Take a message of the server; returns what the user should see of it. Raises MovedAway as `leave`."""
         due = self.protocol.unacked
         try:
             message = self.protocol.receive(data)
@@ -268,6 +282,7 @@ class ClientCore:
             self.settled += due - self.protocol.unacked
             self._noise = 0
             self._patience.settled()
+            self.route.settled()
         if isinstance(message, FrameMessage):
             return self._pair(message)
         if isinstance(message, Result) and self._waiting is not None:
@@ -283,8 +298,25 @@ class ClientCore:
             self.server_dropped = message.dropped
         elif isinstance(message, Draining):
             self.retry_after_s = message.retry_after_ms / 1000
+        elif isinstance(message, Moved):
+            self._leaving, self._leave_by = self.route.check(message.ws_url), time.monotonic() + LEAVE_S
+            self.leave()
+        elif isinstance(message, Ready):
+            self.route.opened()
+            self._resume = self.route.here, message.resume
         self._forget()
         return None
+
+    def leave(self) -> None:
+        """Raise MovedAway where the stream has moved and nothing is under way here any more, or not for much longer."""
+        if self._leaving is not None and (self.idle or time.monotonic() >= self._leave_by):
+            raise self._leaving
+
+    def follows(self, error: BaseException) -> bool:
+        """Whether this end of a connection is a move, which is followed at once."""
+        moved = error if isinstance(error, MovedAway) else self._leaving
+        self._leaving = None
+        return moved is not None and self.route.goes(moved)
 
     def pause_s(self) -> float | None:
         """How long to wait for a message before asking `stalled`, seconds; None: for ever."""
@@ -342,44 +374,3 @@ class ClientCore:
         keep = self.protocol.unacked + (1 if self._waiting is not None else 0)
         while len(self._sent_ns) > keep:
             del self._sent_ns[next(iter(self._sent_ns))]
-
-
-class StreamFigures:
-    """What both clients tell of their stream, as of the last message read."""
-
-    _core: ClientCore
-
-    @property
-    def ready(self) -> Ready | None:
-        """What the server said when the stream was last opened."""
-        return self._core.ready
-
-    @property
-    def credits(self) -> int:
-        """How many frames can be sent at once without waiting."""
-        return self._core.protocol.credits
-
-    @property
-    def unacked(self) -> int:
-        """Frames sent that the server has not settled yet."""
-        return self._core.protocol.unacked
-
-    @property
-    def bytes_sent(self) -> int:
-        """Bytes of all frames sent, with their headers."""
-        return self._core.bytes_sent
-
-    @property
-    def server_dropped(self) -> int:
-        """Frames that the server has settled without a result, as of the last message that says so."""
-        return self._core.server_dropped
-
-    @property
-    def refused(self) -> int:
-        """Frames that the server has refused."""
-        return self._core.refused
-
-    @property
-    def lost(self) -> int:
-        """Frames that were under way when a connection broke."""
-        return self._core.lost

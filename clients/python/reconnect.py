@@ -19,8 +19,9 @@ from websockets.exceptions import (
 
 from ..wire import ErrorMessage, is_retryable
 from .errors import ClientError, Refused, ServerMisbehaved, Stalled
+from .route import MovedAway
 
-CONNECTION_ERRORS = (OSError, TimeoutError, ConnectionClosed, InvalidHandshake, InvalidURI, Stalled)
+CONNECTION_ERRORS = (OSError, TimeoutError, ConnectionClosed, InvalidHandshake, InvalidURI, Stalled, MovedAway)
 """What ends a connection or an attempt at one; `as_refusal` says after which there is no other."""
 
 _RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})

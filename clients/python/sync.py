@@ -14,9 +14,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from ..wire import Phase, Policy, Ready
-from .core import CLOSE_S, LISTEN_S, ClientCore, Event, FrameResult, StreamFigures, StreamOptions, now_us, stream_url
+from .core import CLOSE_S, LISTEN_S, ClientCore, Event, FrameResult, StreamOptions, now_us, stream_url
 from .errors import ClientClosed, ClientError, ConnectionFailed, Stalled
+from .figures import StreamFigures
 from .reconnect import CONNECTION_ERRORS, Backoff, as_refusal, asked_wait_s, end_if_closing, stay
+from .route import MovedAway
 
 if TYPE_CHECKING:
     from .tiles import Image
@@ -45,8 +47,7 @@ class StreamClient(StreamFigures):
 
     def __init__(self, url: str, stream_id: str | None = None, options: StreamOptions | None = None) -> None:
         self._options = options or StreamOptions()
-        self._url = stream_url(url, stream_id)
-        self._core = ClientCore(self._options)
+        self._core = ClientCore(self._options, stream_url(url, stream_id))
         self._backoff = Backoff(self._options.reconnect)
         self._socket: ClientConnection | None = None
         self._events: deque[Event] = deque()
@@ -187,7 +188,7 @@ class StreamClient(StreamFigures):
 
     def _open(self) -> None:
         options = self._options
-        opening = connect(self._url, create_connection=_Connection, **options.connection())
+        opening = connect(self.url, create_connection=_Connection, **options.connection())
         socket = opening.__enter__()  # its lifetime is that of this object; `close` ends it
         try:
             self._core.accepted(socket.subprotocol)
@@ -203,7 +204,7 @@ class StreamClient(StreamFigures):
         except BaseException as error:
             self._keep(self._core.connection_lost())
             _abandon(socket)
-            if isinstance(error, ClientError):
+            if isinstance(error, ClientError) and not isinstance(error, MovedAway):
                 self._failure = error
             raise
         self._socket = socket
@@ -216,6 +217,7 @@ class StreamClient(StreamFigures):
             pause_s, late = self._core.pause_s(), self._core.late
             remaining = LISTEN_S if deadline is None or late else max(0.0, deadline - time.monotonic())
             try:
+                self._core.leave()
                 if self._core.stalled():
                     raise Stalled(f"frames are under way, and none was settled for {self._options.ack_timeout_s:g} s")
                 self._take(socket.recv(min(remaining, LISTEN_S if pause_s is None else pause_s, LISTEN_S)))
@@ -228,13 +230,15 @@ class StreamClient(StreamFigures):
                     return False
                 if deadline is not None and not late and time.monotonic() >= deadline:
                     return False
-            except (ConnectionClosed, Stalled) as error:
+            except (ConnectionClosed, Stalled, MovedAway) as error:
                 self._lost(error)
         return False
 
     def _take(self, data: str | bytes) -> None:
         try:
             self._keep(self._core.receive(data))
+        except MovedAway:
+            raise
         except ClientError as error:
             self._failure = error
             self._drop()
@@ -254,17 +258,20 @@ class StreamClient(StreamFigures):
             _abandon(socket)
 
     def _lost(self, error: Exception) -> None:
-        """The connection or an attempt at it failed: wait for the next one, or raise for good."""
+        """The connection or an attempt at it failed: wait for the next one, or raise for good. A move is no failure."""
         self._drop()
+        if self._core.follows(error):
+            return
         refusal = as_refusal(error, self._core.last_error)
         asked_s = max(self._core.retry_after_s, asked_wait_s(error))
         wait_s = None if refusal is not None else self._backoff.next_wait_s(asked_s, stalled=isinstance(error, Stalled))
         if wait_s is None:
             self._failure = refusal or ConnectionFailed(
-                f"no connection to {self._url} after {self._backoff.failures + 1} attempts: {error}"
+                f"no connection to {self.url} after {self._backoff.failures + 1} attempts: {error}"
             )
             raise self._failure from error
         self._core.retry_after_s = 0.0
+        self._core.route.lost()
         self.reconnections += 1
         time.sleep(wait_s)
 

@@ -28,6 +28,7 @@ from .messages import (
     Hello,
     Limits,
     Mask,
+    Moved,
     Output,
     Policy,
     Ready,
@@ -41,6 +42,7 @@ from .messages import (
     decode_server_message,
     encode_message,
 )
+from .moves import follow
 from .protocol import ClientProtocol, Phase, ServerProtocol
 from .tiles import TilesPayload, encode_tiles, grid_of, parse_tiles, reference_of
 
@@ -65,6 +67,7 @@ __all__ = [
     "Hello",
     "Limits",
     "Mask",
+    "Moved",
     "Offer",
     "Op",
     "Output",
@@ -87,6 +90,7 @@ __all__ = [
     "encode_frame",
     "encode_message",
     "encode_tiles",
+    "follow",
     "grid_of",
     "image_type",
     "is_retryable",

@@ -262,9 +262,19 @@ class Draining(Struct, frozen=True, kw_only=True, tag="draining"):
     retry_after_ms: Count
 
 
+class Moved(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="moved"):
+    """The stream belongs to another server. In the place of `ready`, or after it: then frames under way are answered.
+
+    `ws_url`: where to connect; `clients.wire.moves.follow` says what a client takes for one. `detail` is for people.
+    """
+
+    ws_url: Annotated[str, Meta(min_length=1, max_length=2048)]
+    detail: str | None = None
+
+
 ClientMessage: TypeAlias = Hello | Bye
 MessageT = TypeVar("MessageT", covariant=True)
-ServerMessage: TypeAlias = Ready | Result | ErrorMessage | Ack | Draining
+ServerMessage: TypeAlias = Ready | Result | ErrorMessage | Ack | Draining | Moved
 
 _JSON_ENCODER = msgspec.json.Encoder()
 _MSGPACK_ENCODER = msgspec.msgpack.Encoder()

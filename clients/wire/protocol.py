@@ -20,6 +20,7 @@ from .messages import (
     Draining,
     ErrorMessage,
     Hello,
+    Moved,
     Ready,
     Result,
     ServerMessage,
@@ -39,14 +40,16 @@ class Phase(Enum):
     GREETING = auto()  # hello said, ready awaited
     OPEN = auto()  # frames and results
     DRAINING = auto()  # results may still come, frames may not be sent
+    MOVED = auto()  # the same; the stream goes on elsewhere
     CLOSED = auto()
 
 
 _TRANSITIONS: dict[Phase, frozenset[Phase]] = {
     Phase.NEW: frozenset({Phase.GREETING, Phase.CLOSED}),
-    Phase.GREETING: frozenset({Phase.OPEN, Phase.DRAINING, Phase.CLOSED}),
-    Phase.OPEN: frozenset({Phase.DRAINING, Phase.CLOSED}),
-    Phase.DRAINING: frozenset({Phase.DRAINING, Phase.CLOSED}),
+    Phase.GREETING: frozenset({Phase.OPEN, Phase.DRAINING, Phase.MOVED, Phase.CLOSED}),
+    Phase.OPEN: frozenset({Phase.DRAINING, Phase.MOVED, Phase.CLOSED}),
+    Phase.DRAINING: frozenset({Phase.DRAINING, Phase.MOVED, Phase.CLOSED}),
+    Phase.MOVED: frozenset({Phase.MOVED, Phase.CLOSED}),
     Phase.CLOSED: frozenset({Phase.NEW, Phase.CLOSED}),
 }
 
@@ -139,7 +142,11 @@ class ClientProtocol:
             self.ready = message
             self.resume_token = message.resume
         elif isinstance(message, Draining):
-            self._go(Phase.DRAINING)
+            self._go(Phase.MOVED if self._phase is Phase.MOVED else Phase.DRAINING)
+        elif isinstance(message, Moved):
+            if self._phase is Phase.MOVED:
+                raise WireError(ErrorCode.BAD_MESSAGE, "expected one move, got another")
+            self._go(Phase.MOVED)
         elif isinstance(message, ErrorMessage):
             if message.seq is not None:
                 self._answer(message.seq)
@@ -173,7 +180,7 @@ class ClientProtocol:
         return self._encoding is Encoding.JSON or (len(data) > 0 and data[0] < 0x80)
 
     def _expect_open(self, what: str) -> None:
-        if self._phase not in (Phase.OPEN, Phase.DRAINING):
+        if self._phase not in (Phase.OPEN, Phase.DRAINING, Phase.MOVED):
             raise WireError(ErrorCode.BAD_MESSAGE, f"expected ready before {what}, it is {self._phase.name}")
 
     def _answer(self, seq: int) -> None:

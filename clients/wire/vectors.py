@@ -26,6 +26,7 @@ from .messages import (
     Hello,
     Limits,
     Mask,
+    Moved,
     Output,
     Policy,
     Ready,
@@ -285,6 +286,8 @@ SERVER_MESSAGES: dict[str, ServerMessage] = {
     "error_overloaded": ErrorMessage(code="overloaded", detail="64 streams already", retry_after_ms=2000),
     "ack": Ack(ack=11, dropped=4),
     "draining": Draining(retry_after_ms=1000),
+    "moved": Moved(ws_url="ws://10.0.0.7:8001/v1/streams/door/ws"),
+    "moved_detail": Moved(ws_url="wss://b.example/v1/streams/door/ws", detail="another server has joined"),
 }
 
 _TOKEN = "s3cret token/+"
@@ -345,6 +348,47 @@ REFUSED_TILES: dict[str, tuple[bytes, str]] = {
 """Payloads of op 3 that every codec must refuse, and the error code."""
 
 
+_HERE = "ws://10.0.0.6:8001/v1/streams/door/ws"
+_SECURE = "wss://a.example/v1/streams/door/ws"
+MOVES: dict[str, tuple[str, str, bool]] = {
+    "address_and_port": (_HERE, "ws://10.0.0.7:8001/v1/streams/door/ws", True),
+    "itself": (_HERE, _HERE, True),
+    "name": (_HERE, "ws://afterimage_2/v1/streams/door/ws", True),
+    "ipv6": (_HERE, "ws://[fd00::7]:8001/v1/streams/door/ws", True),
+    "below_a_path": (_HERE, "ws://b.example/afterimage/v1/streams/door/ws", True),
+    "from_below_a_path": ("ws://a.example/cams/v1/streams/door/ws?x=1", "ws://b.example/v1/streams/door/ws", True),
+    "to_tls": (_HERE, "wss://b.example/v1/streams/door/ws", True),
+    "tls": (_SECURE, "wss://b.example:8443/v1/streams/door/ws", True),
+    "highest_port": (_HERE, "ws://b.example:65535/v1/streams/door/ws", True),
+    "from_tls": (_SECURE, "ws://b.example/v1/streams/door/ws", False),
+    "http": (_HERE, "http://b.example/v1/streams/door/ws", False),
+    "script": (_HERE, "javascript:alert(1)//v1/streams/door/ws", False),
+    "upper_case": (_HERE, "WS://b.example/v1/streams/door/ws", False),
+    "relative": (_HERE, "/v1/streams/door/ws", False),
+    "scheme_relative": (_HERE, "//b.example/v1/streams/door/ws", False),
+    "no_host": (_HERE, "ws:///v1/streams/door/ws", False),
+    "user": (_HERE, "ws://user@b.example/v1/streams/door/ws", False),
+    "password": (_HERE, "ws://a.example:x@b.example/v1/streams/door/ws", False),
+    "backslash": (_HERE, "ws://a.example\\@b.example/v1/streams/door/ws", False),
+    "port_0": (_HERE, "ws://b.example:0/v1/streams/door/ws", False),
+    "port_too_high": (_HERE, "ws://b.example:65536/v1/streams/door/ws", False),
+    "port_missing": (_HERE, "ws://b.example:/v1/streams/door/ws", False),
+    "port_of_other_digits": (_HERE, "ws://b.example:\u0668\u0660/v1/streams/door/ws", False),
+    "other_stream": (_HERE, "ws://10.0.0.7:8001/v1/streams/window/ws", False),
+    "other_end": (_HERE, "ws://10.0.0.7:8001/v1/streams/door/ws2", False),
+    "no_path": (_HERE, "ws://10.0.0.7:8001", False),
+    "query": (_HERE, "ws://10.0.0.7:8001/v1/streams/door/ws?a=b", False),
+    "fragment": (_HERE, "ws://10.0.0.7:8001/v1/streams/door/ws#a", False),
+    "quoted": (_HERE, "ws://10.0.0.7:8001/v1/streams/%64oor/ws", False),
+    "space": (_HERE, "ws://10.0.0.7:8001/v1/streams/door/ws ", False),
+    "new_line": (_HERE, "ws://10.0.0.7:8001/v1/streams/door/ws\n", False),
+    "tab_within": (_HERE, "ws://10.0.0.7:80\t01/v1/streams/door/ws", False),
+    "other_letters": (_HERE, "ws://b\u00e4.example/v1/streams/door/ws", False),
+    "nothing": (_HERE, "", False),
+}
+"""Where a client is, where a `moved` sends it, and whether it may go there."""
+
+
 def build() -> dict[str, list[dict[str, Any]]]:
     """The contents of each golden file, by its stem."""
     frames = [
@@ -370,6 +414,10 @@ def build() -> dict[str, list[dict[str, Any]]]:
         ],
         "client_messages": [_message(name, message) for name, message in CLIENT_MESSAGES.items()],
         "server_messages": [_message(name, message) for name, message in SERVER_MESSAGES.items()],
+        "moves": [
+            {"name": name, "from": url, "ws_url": ws_url, "taken": taken}
+            for name, (url, ws_url, taken) in MOVES.items()
+        ],
         "subprotocols": [{"name": name, **vector} for name, vector in SUBPROTOCOLS.items()],
     }
 

@@ -46,6 +46,7 @@ class Camera:
     dropped: int = 0
     ages_ms: list[float] = field(default_factory=list)
     fractions: list[float] = field(default_factory=list)
+    activity: list[float] = field(default_factory=list)
     refused: str | None = None
 
     def take(self, job: FrameJob, answer: Answer) -> None:
@@ -53,6 +54,7 @@ class Camera:
         if isinstance(answer, Computed):
             self.ages_ms.append((time.perf_counter_ns() - job.received_ns) / 1e6)
             self.fractions.append(answer.outcome.compute_fraction)
+            self.activity.append(answer.outcome.changed_tiles / len(self.pipeline.session.grid))
         else:
             self.refused = answer.detail
 
@@ -85,6 +87,7 @@ def run(model: Model, jpegs: Sequence[bytes], count: int, fps: float, seconds: f
             camera.offered = camera.dropped = 0
             camera.ages_ms.clear()
             camera.fractions.clear()
+            camera.activity.clear()
         turn = round(fps * seconds * _WARM_SHARE)
         used, begun = time.process_time(), time.perf_counter()
         _pace(scheduler, cameras, jpegs, fps, seconds, turn)
@@ -106,7 +109,8 @@ def measured(cameras: Sequence[Camera], fps: float, wall_s: float, cpu_cores: fl
 
     age_ms : {p50, p99, max} over results. p99_ms_all : over all frames, one that was dropped being older than any
     limit; null then means that more than 1% were dropped. fits : p99_ms_all is at most 200 ms. fps : results a second
-    and camera. cpu : cores that were busy on average. compute_fraction : mean.
+    and camera. cpu : cores that were busy on average. compute_fraction : mean. activity :
+    {mean, peak} of the share of tiles that changed, peak being the mean of squares over the square of the mean.
     """
     ages = np.sort(np.concatenate([np.asarray(camera.ages_ms, np.float64) for camera in cameras]))
     offered = sum(camera.offered for camera in cameras)
@@ -126,8 +130,17 @@ def measured(cameras: Sequence[Camera], fps: float, wall_s: float, cpu_cores: fl
         "fits": worst is not None and worst <= AGE_LIMIT_MS,
         "cpu": round(cpu_cores, 3),
         "compute_fraction": round(float(np.mean(fractions)), 5) if fractions else None,
+        "activity": activity([share for camera in cameras for share in camera.activity]),
         "ages_ms": [round(age, 2) for age in ages.tolist()],
     }
+
+
+def activity(shares: Sequence[float]) -> dict[str, float] | None:
+    """{mean, peak} of shares of tiles that changed; None where nothing did."""
+    mean = float(np.mean(shares)) if shares else 0.0
+    if not mean:
+        return None
+    return {"mean": round(mean, 5), "peak": round(float(np.mean(np.square(shares))) / mean**2, 4)}
 
 
 def p99_of_all(ages_ms: Sequence[float], offered: int) -> float | None:
@@ -172,7 +185,7 @@ def streams(
 
     jpegs : the clip, as a camera sends it. workers : None takes as many as there are cores.
     Keys: those of `measured` for the count given or found ("streams" 0 where not even one fits), "runs" (all runs,
-    without their ages), "searched", "limit_ms", "workers", "machine".
+    without their ages), "searched", "limit_ms", "frame" (size as sent), "workers", "machine".
     """
     others = Bystanders()
     use_threads(1)
@@ -200,6 +213,7 @@ def streams(
         "streams": best,
         "searched": count is None,
         "limit_ms": AGE_LIMIT_MS,
+        "frame": "{1}x{0}".format(*codec.decode(jpegs[0]).shape),
         "workers": chosen,
         "runs": plain,
         "machine": machine() | {"other_programs_cores": others.cores()},

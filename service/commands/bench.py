@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -13,14 +14,16 @@ from rich.progress import Progress
 from rich.table import Table
 
 from service import codec
+from service.bench import box as box_bench
 from service.bench import dense as dense_bench
-from service.bench import report, synthetic
+from service.bench import report, served, synthetic
 from service.bench.engines import HOW_TO_INSTALL, OTHERS, OWN, PRECISIONS, Precision
 from service.bench.machine import installed
 from service.bench.streams import MAX_STREAMS
 from service.bench.streams import streams as measure_streams
 from service.bench.variants import BUDGET, DENSE, EXACT
 from service.bench.video import video as measure_video
+from service.capacity.box import Box, default_path
 from service.catalogue import find_model
 from service.commands.common import (
     SOURCE_HELP,
@@ -41,7 +44,7 @@ from service.commands.verify import default_frames
 from service.evaluate import CAMERA_QUALITY
 from service.families import Size
 from service.opened import OpenedModel, open_model
-from service.registry import Engine, load
+from service.registry import Engine, Model, load
 from service.settings import Settings
 from service.sources import SourceError, open_source
 
@@ -185,6 +188,66 @@ def streams(
         _hand_out(found, json_file, html, _streams_table(found))
 
 
+@app.command("box")
+def box(
+    models: Annotated[list[str], typer.Argument(help="ONNX files, or names that `afterimage models list` shows.")],
+    size: SizeOption = None,
+    rounds: Annotated[int, typer.Option(min=2, max=1000, help="Turns of each kind of frame.")] = box_bench.ROUNDS,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Worker threads. Default: as the server.")] = None,
+    server: Annotated[bool, typer.Option(help="Start a server as well, for what lies outside of its workers.")] = True,
+    cold: Annotated[bool, typer.Option("--cold", help="Also time a first start, which compiles all kernels.")] = False,
+    name: Annotated[str | None, typer.Option(help="Of the kind of box. Default: its CPU and cores.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", allow_dash=True, help="File to write; - prints. Default: this user's.")
+    ] = None,
+) -> None:
+    """What frames, streams and starts cost here, for `afterimage plan`; a minute for each model."""
+    with plain_errors():
+        engine = replace(Engine.of(Settings()), threads=1)
+        pixels = parse_size(size)
+        files = {_name(model): find_model(model) for model in models}
+        loaded = [load(called, model_source(file, pixels), engine) for called, file in files.items()]
+
+        def serve(model: Model, jpegs: Sequence[bytes]) -> served.Served:
+            return served.measure(files[model.name], f"{model.size[0]}x{model.size[1]}", jpegs)
+
+        with err.status("measuring") as status:
+            found, others = box_bench.box(
+                loaded, rounds=rounds, workers=workers, serve=serve if server else None, name=name,
+                cold_s=_first_start_s(files[loaded[0].name], loaded[0].size) if cold else None,
+                progress=lambda what: status.update(f"measuring {what}"),
+            )  # fmt: skip
+        _say_busy(others)
+        if json_file is not None and str(json_file) == "-":
+            print(found.model_dump_json(indent=1))
+            return
+        path = json_file or default_path()
+        found = box_bench.merged(found, path)
+        found.write(path)
+        out.print(_box_table(found))
+        out.print(f"{path}: written; plan with: afterimage plan --streams 100 --fps 5 --activity 0.1"
+                  + (f" --box {path}" if json_file else ""), highlight=False, markup=False, soft_wrap=True)  # fmt: skip
+
+
+def _first_start_s(model: Path, size: Size) -> float:
+    """Of a server that has no compiled kernels."""
+    with TemporaryDirectory() as folder:
+        return round(served.start_s(model, f"{size[0]}x{size[1]}", Path(folder)), 1)
+
+
+def _box_table(found: Box) -> Table:
+    table = Table(title=f"{found.name}: ms of a core for a frame, by the share of tiles that changed")
+    for title in ("model", "size", "still", "1%", "5%", "10%", "20%", "whole", f"x at {found.workers}", "MiB"):
+        table.add_column(title, justify="left" if title == "model" else "right", overflow="fold")
+    for row in found.models:
+        times = [row.still_ms, *(row.ms(share) for share in (0.01, 0.05, 0.1, 0.2)), row.keyframe_ms]
+        table.add_row(
+            row.model, row.size, *(f"{ms:.2f}" for ms in times), f"{row.slowdown(found.workers):.2f}",
+            f"{row.memory.stream / (1 << 20):.1f}",
+        )  # fmt: skip
+    return table
+
+
 def _engines(against: str) -> tuple[str, ...]:
     """The engines of a list by commas; says which is not installed and how to get it. Raises typer.BadParameter."""
     names = tuple(dict.fromkeys(name.strip() for name in against.split(",") if name.strip()))
@@ -216,9 +279,7 @@ def _open(model: str, size: Size | None) -> OpenedModel:
 
 def _hand_out(found: dict[str, Any], json_file: Path | None, html: Path | None, *shown: Table) -> None:
     """Write what was asked for; the tables are printed unless JSON is."""
-    others = found["machine"]["other_programs_cores"]
-    if others is not None and others > BUSY_CORES:
-        err.print(f"other programs kept {others:g} cores busy meanwhile; measure again when they are done")
+    _say_busy(found["machine"]["other_programs_cores"])
     if html is not None:
         if installed("matplotlib") is None:
             err.print(f"the report has no plots: matplotlib is not installed; {HOW_TO_INSTALL}", soft_wrap=True)
@@ -230,6 +291,11 @@ def _hand_out(found: dict[str, Any], json_file: Path | None, html: Path | None, 
         json_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     for table in shown:
         out.print(table)
+
+
+def _say_busy(others: float | None) -> None:
+    if others is not None and others > BUSY_CORES:
+        err.print(f"other programs kept {others:g} cores busy meanwhile; measure again when they are done")
 
 
 def _ms(value: float | None) -> str:

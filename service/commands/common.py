@@ -30,13 +30,14 @@ EXPECTED_ERRORS = {
     "cache.graph": ("GraphError",), "cache.onnx_import": ("ModelError",), "cache.tail": ("TailError",),
     "clients.python": ("ClientError",), "clients.wire": ("WireError",), "service.bench.errors": ("BenchError",),
     "service.calibration.budget": ("BudgetError",), "service.calibration.search": ("CalibrationError",),
+    "service.capacity.box": ("BoxError",),
     "service.catalogue": ("CatalogueError",), "service.codec": ("CodecError",),
     "service.configuration": ("ConfigurationError",), "service.evaluate": ("EvaluationError",),
     "service.families": ("FamilyError",), "service.model_spec": ("SpecError",), "service.profile": ("ProfileError",),
     "service.recorder": ("RecorderError",), "service.registry": ("ModelFailed", "UnknownModel"), "service.sources":
     ("SourceError",), "service.traces": ("TracesError",), "service.keys": ("KeysError",),
     "service.mqtt.link": ("MqttError",),
-    "service.lan.certificate": ("CertificateError",),
+    "service.lan.certificate": ("CertificateError",), "service.cluster.plan": ("ClusterError",),
 }  # fmt: skip
 """By module, so that a command imports only those that it can run into: a server needs no video decoder."""
 

@@ -16,6 +16,8 @@ from service import configuration
 from service.commands.common import ConfigOption, SetOption, out, plain_errors
 from service.configuration import Effective
 from service.explain import is_secret
+from service.machine_cpus import cores
+from service.machine_memory import memory_limit
 from service.settings import ENV_PREFIX
 
 MASK = "**********"
@@ -58,7 +60,7 @@ def render(effective: Effective, form: Form, source: bool) -> str:
     if form is Form.JSON:
         told = {key: {"value": value, "source": effective.origin(key)} for key, value in values.items()}
         return json.dumps(told if source else values, indent=2) + "\n"
-    lines: list[str] = []
+    lines = [f"# limits: {', '.join(map(str, filter(None, (cores(), memory_limit()))))}"] if source else []
     for key, value in values.items():
         if form is Form.YAML:
             first, *rest = yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True).splitlines()

@@ -22,6 +22,7 @@ from service.commands.common import (
 )
 from service.keys import read_keys
 from service.lan.joins import open_joins
+from service.limits import too_small
 from service.malloc import bound_pools
 from service.registry import ModelRegistry
 from service.settings import EVERYWHERE
@@ -77,6 +78,9 @@ def command(
     if settings.lan and effective.origin("host") == "default":
         settings = settings.model_copy(update={"host": EVERYWHERE[0]})  # at whatever addresses come and go
     logs.set_up(settings.log_format, settings.log_level, err)
+    if (reason := too_small()) is not None:
+        err.print(f"afterimage: {reason}", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(1)
     if effective.file is not None:
         logging.getLogger("afterimage.serve").info("settings of %s", effective.file)
     if not settings.models:

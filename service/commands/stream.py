@@ -286,19 +286,25 @@ def _scaled(image: NDArray[np.uint8], ready: Ready | None) -> NDArray[np.uint8]:
 
 @contextmanager
 def _losses_said(client: StreamClient, tally: Tally) -> Iterator[None]:
-    """Say on stderr that the connection is lost, once until results come again; and if the stream then starts afresh.
+    """Say on stderr that the connection is lost, once until results come again; if the stream then starts afresh; and
+    where it has moved to.
 
     From a thread of its own: the client's calls do not return while it tries to come back.
     """
     done, known = Flag(), client.reconnections
 
     def watch() -> None:
-        seen, results_when_said, ready = known, -1, client.ready
-        while not done.wait(_WATCH_S):
+        seen, results_when_said, ready, moves, where = known, -1, client.ready, 0, ""
+        ended = False
+        while not ended:
+            ended = done.wait(_WATCH_S)
             if client.reconnections > seen and tally.results != results_when_said:
                 err.print("the connection to the server was lost; trying again", highlight=False)
                 results_when_said = tally.results
             seen = client.reconnections
+            if client.moves > moves and client.url != where:
+                _say(f"the stream has moved to {client.url}")
+            moves, where = client.moves, client.url
             before, ready = ready, client.ready
             if ready is not None and ready is not before and ready.resume_reason is not None:
                 why = ready.resume_reason.value.replace("_", " ")

@@ -15,6 +15,7 @@ import av
 import numpy as np
 
 from service.ingest.address import PROTOCOLS, Address
+from service.machine_cpus import default_threads
 
 CODECS = "h264,hevc,mjpeg,mpeg4,vp8,vp9,av1,libdav1d,libvpx,libvpx-vp9,mpeg2video,h263"
 CONTAINERS = "rtsp,rtp,mpjpeg,mjpeg,jpeg_pipe,h264,hevc,mpegts,flv,mov,mp4,matroska,webm,avi"
@@ -60,6 +61,7 @@ def pictures(address: Address, *, transport: str, max_pixels: int) -> Iterator[t
         _check(codec, max_pixels)
         codec.options = {"max_pixels": str(max_pixels), "codec_whitelist": CODECS}
         codec.thread_type = "SLICE"  # threads by frames would hold pictures back
+        codec.thread_count = default_threads()  # FFmpeg starts one for each core of the host
         frames = _decoded(container, stream, max_pixels)
         yield from frames if address.live else _in_time(frames)
     except (av.FFmpegError, OSError) as error:

@@ -15,9 +15,9 @@ from service.state import service_of
 
 async def own_origin(request: Request) -> None:
     """Refuse requests that a page of another origin makes."""
-    settings = service_of(request).settings
-    loopback = is_loopback(settings.host)
-    if not origin_allowed(request.headers, request.url.scheme, settings.allowed_origins, loopback=loopback):
+    service = service_of(request)
+    loopback = is_loopback(service.settings.host)
+    if not origin_allowed(request.headers, request.url.scheme, service.allowed_origins, loopback=loopback):
         detail = "this page's origin may not use the server; see the setting allowed_origins"
         raise Problem(403, "forbidden_origin", detail)
 

@@ -9,9 +9,10 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from service import limits
 from service.errors import Problem, overloaded
 from service.life import ModelInUse, TooManyLoads
-from service.registry import ModelFailed, UnknownModel
+from service.registry import ModelFailed, NoMemory, UnknownModel
 from service.routes.guards import require_admin, require_infer
 from service.settings import ModelName
 from service.state import Service, service_of
@@ -24,7 +25,7 @@ _FAILURES: dict[int | str, dict[str, Any]] = {
     404: {"description": "Unknown model"},
     409: {"description": "In use, or the name is taken"},
     422: {"description": "It cannot be loaded, and why"},
-    503: {"description": "Too many loads are waiting, or the server is shutting down"},
+    503: {"description": "Too little memory, too many loads are waiting, or the server is shutting down"},
 }
 
 
@@ -48,11 +49,15 @@ class WantedModel(BaseModel):
 async def list_models(request: Request) -> dict[str, Any]:
     """Name, state, family, input size (width, height), labels and memory of each model; what the service holds now.
 
+    `limits`: cores and memory that the machine or the container gives, who says so, and what is left of the memory.
     `energy`: joules of the machine since the start, "unknown" where it does not tell.
     """
     service = service_of(request)
-    energy = await asyncio.to_thread(service.meter.describe)
-    return {"models": service.registry.describe(), "memory_bytes": service.memory_bytes(), "energy": energy}
+    energy, found = await asyncio.to_thread(lambda: (service.meter.describe(), limits.describe()))
+    return {
+        "models": service.registry.describe(), "memory_bytes": service.memory_bytes(), "limits": found,
+        "energy": energy,
+    }  # fmt: skip
 
 
 @router.post(
@@ -110,6 +115,8 @@ async def changing(service: Service, change: Callable[[], Awaitable[T]]) -> T:
         raise Problem(404, "unknown_model", str(error)) from None
     except ModelInUse as error:
         raise Problem(409, "model_in_use", str(error)) from None
+    except NoMemory as error:
+        raise overloaded(str(error), retry_ms) from None
     except ModelFailed as error:
         raise Problem(422, "model_failed", str(error)) from None
     except TooManyLoads as error:

@@ -32,6 +32,7 @@ NEXT_S = 2.0
 MAX_FPS = 60.0
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
+    307: {"description": "The stream belongs to another member of the cluster: `Location` is there"},
     401: {"description": "The token, key or ticket is missing, wrong or too old"},
     403: {"description": "Another key's, or anonymous streams are off"},
     404: {"description": "No such stream, or no picture of it yet"},
@@ -91,7 +92,7 @@ async def snapshot(
     ticket: Ticket = None,
 ) -> Response:
     """The stream's last frame with what was found in it. Needs what `GET` of the stream needs, or a ticket."""
-    service, stream = service_of(request), _may_look(request, stream_id, ticket)
+    service, stream = service_of(request), await _may_look(request, stream_id, ticket)
     with _viewer(service, stream) as viewer:
         shown = service.viewing.last(stream)
         if shown is None and stream.counters.results and stream.attachment is not None:
@@ -119,7 +120,7 @@ async def mjpeg(
 
     It ends when the stream is deleted, when no frame comes for a time, and when the server stops.
     """
-    service, stream = service_of(request), _may_look(request, stream_id, ticket)
+    service, stream = service_of(request), await _may_look(request, stream_id, ticket)
     settings = service.settings
 
     async def draw(shown: Shown) -> bytes:
@@ -139,7 +140,7 @@ async def mjpeg(
 @router.post("/views", status_code=201, summary="Addresses for an <img>", responses=_REFUSALS)
 async def create_view(request: Request, stream_id: str, wanted: Annotated[NewView | None, Body()] = None) -> View:
     """Addresses of the stream's pictures that need no header: they hold a ticket, which opens nothing else."""
-    service, stream = service_of(request), _authorised(request, stream_id, offered_key(request))
+    service, stream = service_of(request), await _authorised(request, stream_id, offered_key(request))
     seconds = (wanted or NewView()).seconds
     ticket = service.tickets.issue(stream, seconds)
     base = f"{request.url.scheme}://{request.url.netloc}/v1/streams/{stream.id}"
@@ -166,14 +167,14 @@ def _viewer(service: Service, stream: Stream) -> Iterator[Viewer]:
         yield viewer
 
 
-def _may_look(request: Request, stream_id: str, ticket: str | None) -> Stream:
+async def _may_look(request: Request, stream_id: str, ticket: str | None) -> Stream:
     """The stream, for a ticket of it or whoever may `GET` it. Raises Problem.
 
     Players and recorders that know no bearer may send the token, or key, as the password of HTTP's basic scheme. The
     server never asks for that: a browser would offer it to pages of other origins.
     """
     if ticket is None:
-        return _authorised(request, stream_id, _offered(request))
+        return await _authorised(request, stream_id, _offered(request))
     service = service_of(request)
     stream = service.streams.get(stream_id)
     if stream is None or not service.tickets.admits(stream, ticket):
@@ -182,12 +183,12 @@ def _may_look(request: Request, stream_id: str, ticket: str | None) -> Stream:
     return stream
 
 
-def _authorised(request: Request, stream_id: str, offered: str | None) -> Stream:
+async def _authorised(request: Request, stream_id: str, offered: str | None) -> Stream:
     """The stream, for whoever may `GET` it; a camera's pictures need a key, but on the server's own machine.
 
     Raises Problem.
     """
-    stream, access = authorised(request, stream_id, offered), service_of(request).access
+    stream, access = await authorised(request, stream_id, offered), service_of(request).access
     if stream.source is not None and access.owner(offered) is None:
         # With keys this asks for one; without, for loopback and no proxy.
         access.permit(request, Scope.ADMIN, offered)

@@ -11,7 +11,7 @@ from cache.onnx_import import load_model
 from cache.plan import Plan
 from cache.session import Session
 from cache.state import Workspace
-from cache.team import available_cores, helpers
+from cache.team import helpers
 from tests.cache.onnx_models import build, node, weights
 
 
@@ -45,10 +45,6 @@ def test_helpers_are_given_back_after_an_error():
         raise MemoryError
     with helpers(2) as team:
         assert team.workers == 2
-
-
-def test_at_least_one_core():
-    assert available_cores() >= 1
 
 
 @pytest.mark.parametrize("exact", [True, False])

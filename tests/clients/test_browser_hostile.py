@@ -59,6 +59,7 @@ PLAY = """async ([rows, jpeg, atOnce]) => {
       const well = told.connections === 1 && !told.refused && !told.lost;
       if (then === "works" && told.results === 4) end(well ? "works" : "unwell");
       else if (then === "back" && told.connections > 1) end("back");
+      else if (then === "follows" && told.connections > 1) end(told.waits ? "back" : "follows");
       else return;
       client.close({ bye: false });
     });

@@ -28,6 +28,7 @@ STRUCTS = {
     "ErrorMessage": messages.ErrorMessage,
     "HelloFields": messages.Hello,
     "Mask": messages.Mask,
+    "Moved": messages.Moved,
     "Ready": messages.Ready,
     "Result": messages.Result,
     "Tensor": messages.Tensor,

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from browser import CHROMIUM, launched, until
 from service_fakes import FakeEngine, RunningServer, image, make_registry, make_settings, running_server, wait_until
+from town import TwoServers, two_servers
+
+from service.placement import ws_url
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 
+BROWSER = Path(__file__).parents[2] / "clients/browser"
 SET_UP = """async ([address, id, options, jpeg]) => {
   const { StreamClient, streamUrl } = await import(`${address}/clients/browser/stream.js`);
   window.jpeg = Uint8Array.from(atob(jpeg), char => char.charCodeAt(0));
@@ -21,7 +26,7 @@ SET_UP = """async ([address, id, options, jpeg]) => {
   window.WebSocket = class extends Real { constructor(...given) { super(...given); sockets.push(this); } };
   window.client = new StreamClient(streamUrl(address, id), { initialMs: 20, maximumMs: 200, ...options });
   window.heard = [];
-  for (const type of ["state", "ready", "result", "refused", "lost"])
+  for (const type of ["state", "ready", "result", "refused", "lost", "moved"])
     client.addEventListener(type, event => heard.push([type, event.detail]));
   client.open();
 }"""
@@ -58,10 +63,10 @@ def connect(playwright) -> Iterator[Any]:
     """A function that opens a client in a page of the server's own."""
     pages = []
 
-    def connect(server: RunningServer, stream_id: str = "door", **options: Any) -> Stream:
+    def connect(server: RunningServer, stream_id: str = "door", path: str = "/healthz", **options: Any) -> Stream:
         page = playwright.browser.new_page()
         pages.append(page)
-        page.goto(f"{server.url}/healthz")
+        page.goto(server.url + path)
         page.evaluate(SET_UP, [server.url, stream_id, options, base64.b64encode(image(120)).decode()])
         return Stream(page)
 
@@ -278,3 +283,97 @@ def test_addresses(server: RunningServer, connect, base: str, expected: str | No
       try { return streamUrl(base, "a b"); } catch (error) { if (error instanceof TypeError) return null; throw error; }
     }"""
     assert stream.run(script, base) == expected
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[TwoServers]:
+    with two_servers(drain_s=30.0) as running:
+        running.town.origins = (running.a.url,)
+        yield running
+
+
+PUMP = """async (most) => {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [64, 48];
+  const context = canvas.getContext("2d");
+  for (let n = 0; n < 64 * 48 / 4; n += 1) {
+    context.fillStyle = `rgb(${n * 7 % 256} ${n * 31 % 256} ${n * 57 % 256})`;
+    context.fillRect(n % 32 * 2, Math.floor(n / 32) * 2, 2, 2);
+  }
+  window.sent = [];
+  while (sent.length < most) {
+    context.fillStyle = `rgb(${sent.length * 5 % 256} 0 0)`;
+    context.fillRect(16 * (sent.length % 3), 16, 8, 8);
+    const seq = await client.sendFrame(canvas, 1);
+    if (seq === null) await new Promise((resolve) => setTimeout(resolve, 2));
+    else sent.push(seq);
+  }
+}"""
+
+
+@pytest.mark.parametrize("tiles", [False, True])
+def test_a_stream_moves_to_another_server(pair: TwoServers, connect, tiles: bool) -> None:
+    """From the server's own page, under its policy; each frame has one result or is told as lost."""
+    name = f"moves-{tiles}"
+    pair.move(name, "b")
+    stream = connect(pair.a, name, "/", attempts=0, tiles=tiles, hello={"policy": "all"})
+    stream.until("client.state === 'open'")
+    assert stream.run("client.url") == ws_url(pair.b.url, name)
+    for to, before in (("a", pair.b), ("b", pair.a)):
+        pumping = "most => { window.done = false; (" + PUMP + ")(most).then(() => (window.done = true)); }"
+        stream.run(pumping, 40)
+        stream.until("heard.filter(([type]) => type === 'result').length % 40 > 10")
+        pair.move(name, to)
+        pair.move_away(before)
+        stream.until("done && client.state === 'open' && client.unacked === 0")
+    assert [moved["url"] for moved in stream.heard("moved")] == [
+        ws_url(server.url, name) for server in (pair.b, pair.a, pair.b)
+    ]
+    seqs = [found["result"]["seq"] for found in stream.heard("result")]
+    lost = [seq for told in stream.heard("lost") for seq in told["seqs"]]
+    assert (seqs, lost) == (list(range(1, 81)), []), "each frame has its result"
+    decisions = [found["result"]["decision"] for found in stream.heard("result")]
+    assert decisions.count("keyframe") == 3
+    assert stream.heard("refused") == [], "the first frame at each server was a whole one"
+    assert "waiting" not in stream.states()
+
+
+SENDS_ELSEWHERE = """async ([to, moves]) => {
+  window.WebSocket = class extends EventTarget {
+    protocol = "afterimage.v1";
+    constructor(url) { super(); addresses.push(url); setTimeout(() => this.onopen()); }
+    send() { setTimeout(() => this.onmessage({ data: JSON.stringify({ type: "moved", ws_url: to }) })); }
+    close() {}
+  };
+  window.addresses = [];
+  const { StreamClient } = await import("/clients/browser/stream.js");
+  const client = new StreamClient("ws://127.0.0.1:8000/v1/streams/door/ws", { moves, attempts: 0 });
+  return new Promise((resolve) => {
+    client.addEventListener("state", ({ detail }) => detail.state === "ended" && resolve([detail.said, addresses]));
+    client.open();
+  });
+}"""
+
+
+def test_a_secure_page_says_why_it_cannot_follow(playwright) -> None:
+    """Browsers refuse ws from https, but to the own machine, and tell a page nothing."""
+    page = playwright.browser.new_page()
+
+    def answer(route: Any) -> None:
+        name = route.request.url.rpartition("/")[2]
+        body = (BROWSER / name).read_text() if name.endswith(".js") else "<!doctype html>"
+        route.fulfill(body=body, content_type="text/javascript" if name.endswith(".js") else "text/html")
+
+    page.route("https://page.test/**", answer)
+    page.goto("https://page.test/")
+    first = "ws://127.0.0.1:8000/v1/streams/door/ws"
+    said, addresses = page.evaluate(SENDS_ELSEWHERE, ["ws://10.0.0.7:8001/v1/streams/door/ws", 1])
+    assert said["code"] == "moved"
+    assert "a page that came over https may not connect over ws" in said["detail"]
+    assert addresses == [first]
+    for there in ("ws://127.0.0.1:8001/v1/streams/door/ws", "wss://b.example/v1/streams/door/ws"):
+        assert page.evaluate(SENDS_ELSEWHERE, [there, 1]) == [None, [first, there]]
+    said, addresses = page.evaluate(SENDS_ELSEWHERE, ["ws://127.0.0.1:8001/v1/streams/door/ws", 0])
+    assert (said["code"], addresses) == ("moved", [first])
+    assert "the option moves is 0" in said["detail"]
+    page.close()

@@ -182,6 +182,15 @@ def test_subprotocols(run) -> None:
     assert found == [vector["offered"] for vector in golden]
 
 
+def test_where_a_client_may_be_sent(run) -> None:
+    golden = load("moves")
+    script = "return given.map(vector => refusal(() => wire.follow(vector.ws_url, vector.from)));"
+    assert run(script, golden) == [None if vector["taken"] else "bad_message" for vector in golden]
+    long = [f"ws://b.example/{'x' * length}/door/ws" for length in (2048 - 23, 2049 - 23)]
+    assert [len(url) for url in long] == [2048, 2049]
+    assert run(script, [golden[0] | {"ws_url": url} for url in long]) == [None, "bad_message"]
+
+
 def test_close_codes_as_in_python(run) -> None:
     from clients.wire.errors import is_retryable
 

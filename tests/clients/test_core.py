@@ -6,13 +6,16 @@ import time
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from clients.python import FrameRefused, FrameResult, FramesLost, Refused, ServerMisbehaved, StreamOptions
-from clients.python.core import MAX_NOISE, ClientCore, now_us, stream_url
+from clients.python.core import LEAVE_S, MAX_NOISE, ClientCore, now_us, stream_url
+from clients.python.route import MovedAway
 from clients.wire import (
     Encoding,
     ErrorMessage,
     FrameMessage,
+    Moved,
     Op,
     decode_frame,
     encode_frame,
@@ -21,6 +24,7 @@ from clients.wire import (
 )
 from clients.wire.binary import Flags
 
+URL = "ws://127.0.0.1:8000/v1/streams/door/ws"
 JPEG = b"\xff\xd8 scene \xff\xd9"
 
 
@@ -55,15 +59,13 @@ def test_outputs_are_what_was_asked_for() -> None:
 
 
 def opened(**options) -> ClientCore:
-    core = ClientCore(StreamOptions(**options))
+    core = ClientCore(StreamOptions(**options), URL)
     core.hello()
     assert core.receive(encode_message(vectors.SERVER_MESSAGES["ready"], Encoding.JSON)) is None
     return core
 
 
 def result(seq: int, ack: int) -> str | bytes:
-    from msgspec.structs import replace
-
     return encode_message(replace(vectors.SERVER_MESSAGES["result_boxes"], seq=seq, ack=ack), Encoding.JSON)
 
 
@@ -100,6 +102,51 @@ def test_a_lost_connection_names_its_frames() -> None:
     assert '"resume":"r3sUme-t0ken_"' in core.hello()
     assert core.retry_after_s == 0.0
     assert core.connection_lost() is None
+
+
+def test_what_one_server_gave_is_not_offered_to_another() -> None:
+    core = opened()
+    there = "ws://b.example/v1/streams/door/ws"
+    moved = encode_message(Moved(ws_url=there), Encoding.JSON)
+    core.frame(JPEG, None, False)
+    assert core.receive(moved) is None
+    core.leave()  # not yet
+    assert core.connection_lost() == FramesLost((1,))
+    assert core.follows(OSError("the connection broke")), "whatever ended it"
+    assert not core.follows(OSError("another one"))
+    assert '"resume":null' in core.hello()
+    core.receive(encode_message(replace(vectors.SERVER_MESSAGES["ready"], resume="of-b"), Encoding.JSON))
+    core.connection_lost()
+    core.route.lost()
+    assert '"resume":null' in core.hello(), "the first address again"
+    with pytest.raises(MovedAway) as caught:
+        core.receive(moved)
+    core.connection_lost()
+    assert core.follows(caught.value)
+    assert '"resume":"of-b"' in core.hello(), "it is back"
+
+
+def test_what_is_under_way_is_waited_for_before_a_move_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = opened()
+    core.frame(JPEG, None, False)
+    core.frame(JPEG, None, False)
+    assert core.receive(encode_message(Moved(ws_url=URL), Encoding.JSON)) is None
+    assert core.receive(result(1, 1)).seq == 1
+    core.leave()
+    assert core.receive(result(2, 2)).seq == 2, "it is given out first"
+    with pytest.raises(MovedAway):
+        core.leave()
+    core.connection_lost()
+    core.hello()
+    core.receive(encode_message(vectors.SERVER_MESSAGES["ready"], Encoding.JSON))
+    core.leave()
+    core.frame(JPEG, None, False)
+    core.receive(encode_message(Moved(ws_url=URL), Encoding.JSON))
+    later = time.monotonic() + LEAVE_S
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    with pytest.raises(MovedAway):
+        core.leave()
+    assert core.connection_lost() == FramesLost((3,))
 
 
 @pytest.mark.parametrize("data", ["{}", b"\x01", "[1]", b""])
@@ -150,7 +197,7 @@ def test_errors_about_no_frame_are_bounded() -> None:
 
 @pytest.mark.parametrize("echoed", [None, "chat", "afterimage.v1.msgpack", "base64.websocket.bearer.c2VjcmV0"])
 def test_the_subprotocol_must_be_the_one_that_was_offered(echoed: str | None) -> None:
-    core = ClientCore(StreamOptions(token="secret"))
+    core = ClientCore(StreamOptions(token="secret"), URL)
     core.accepted("afterimage.v1")
     with pytest.raises(Refused, match=r"expected the subprotocol afterimage\.v1, got") as caught:
         core.accepted(echoed)
@@ -196,7 +243,7 @@ PIXELS = np.full((32, 48, 3), 90, np.uint8)
 
 
 def tiled(ready: str = "ready_tiles", **options) -> ClientCore:
-    core = ClientCore(StreamOptions(tiles=True, **options))
+    core = ClientCore(StreamOptions(tiles=True, **options), URL)
     core.hello()
     core.receive(encode_message(vectors.SERVER_MESSAGES[ready], Encoding.JSON))
     return core
@@ -250,3 +297,14 @@ def test_pixels_are_sent_as_jpegs_only() -> None:
     core = tiled(content_type="image/png")
     with pytest.raises(ValueError, match="expected image/jpeg to send pixels"):
         core.image(PIXELS, 1, reset=False)
+
+
+def test_pictures_are_sent_whole_after_a_move() -> None:
+    core = tiled()
+    assert ops(core, PIXELS, PIXELS) == [Op.IMAGE, Op.TILES]
+    with pytest.raises(MovedAway):
+        core.receive(encode_message(Moved(ws_url=URL), Encoding.JSON))
+    core.connection_lost()
+    core.hello()
+    core.receive(encode_message(vectors.SERVER_MESSAGES["ready_tiles"], Encoding.JSON))
+    assert ops(core, PIXELS, PIXELS) == [Op.IMAGE, Op.TILES]

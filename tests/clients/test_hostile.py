@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import tracemalloc
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -29,6 +31,7 @@ from clients.python import (
     core,
 )
 from clients.wire import Policy, Ready
+from service.lan.certificate import kept_identity, server_context
 
 FRAMES = 4
 """Frames of a scenario that works."""
@@ -46,6 +49,7 @@ class Story:
     events: list[Any] = field(default_factory=list)
     error: ClientError | None = None
     reconnections: int = 0
+    moves: int = 0
     readies: list[Ready] = field(default_factory=list)
     back: bool = False
     """Whether a result came after a reconnection."""
@@ -69,7 +73,7 @@ def options(name: str, **changes: Any) -> StreamOptions:
 
 
 def frames(row: Scenario, story: Story, image: bytes = JPEG) -> Iterator[bytes]:
-    for n in range(FRAMES if row.then == "works" else MOST_FRAMES):
+    for n in range(FRAMES if row.then in ("works", "follows") else MOST_FRAMES):
         if row.then == "back" and story.back and n >= FRAMES:
             return
         yield image
@@ -84,7 +88,7 @@ def play_sync(server: RunningHostileServer, name: str, image: bytes = JPEG, **ch
                 story.tell(client, event)
     except ClientError as error:
         story.error = error
-    story.reconnections = client.reconnections
+    story.reconnections, story.moves = client.reconnections, client.moves
     return story
 
 
@@ -98,7 +102,7 @@ async def play_async(server: RunningHostileServer, name: str, image: bytes = JPE
     except ClientError as error:
         story.error = error
         await client.close()
-    story.reconnections = client.reconnections
+    story.reconnections, story.moves = client.reconnections, client.moves
     return story
 
 
@@ -123,6 +127,14 @@ def check(server: RunningHostileServer, name: str, story: Story) -> None:
         assert (story.error, results, told) == (None, [1, 2, 3, 4], {FrameResult})
         assert (story.reconnections, facts.connections) == (0, 1)
         return
+    if row.then == "follows":
+        lost = [seq for event in story.events if isinstance(event, FramesLost) for seq in event.seqs]
+        assert (story.error, sorted(results + lost)) == (None, [1, 2, 3, 4]), "each frame is told of once"
+        assert results[-1] == 4
+        assert told <= {FrameResult, FramesLost}
+        assert (story.reconnections, story.moves) == (0, facts.connections - 1)
+        assert story.moves >= 1
+        return
     if row.then == "back":
         assert story.error is None
         assert story.back
@@ -130,7 +142,7 @@ def check(server: RunningHostileServer, name: str, story: Story) -> None:
         assert told <= {FrameResult, FramesLost, FrameRefused}
         return
     assert type(story.error) is ENDS[row.then], story.error
-    assert facts.connections == (2 if row.then == "gives_up" else 1)
+    assert facts.connections == (2 * row.connections if row.then == "gives_up" else 1)
     if row.code is not None:
         assert row.code in (story.error.close_code, int(story.error.code) if story.error.code.isdigit() else None)
     if not row.slow and not name.startswith(("huge", "endless")):  # these find out late that nobody reads
@@ -259,3 +271,40 @@ def test_what_the_server_says_is_never_the_token(server: RunningHostileServer, k
     assert "another one" in str(story.error)
     assert "s3cret" not in repr(story.error)
     assert "czNjcmV0" not in repr(story.error), "nor its base64"
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_client_that_is_to_stay_where_it_is(server: RunningHostileServer, kind: str) -> None:
+    name = f"moves-{kind}-not"
+    story = play(kind, server, name, moves=0)
+    assert isinstance(story.error, Refused)
+    assert (story.error.code, server.facts[name].connections) == ("moved", 1)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_the_token_goes_along_and_the_resume_token_does_not(server: RunningHostileServer, kind: str) -> None:
+    name = f"breaks_where_it_moved-{kind}-again"
+    story = play(kind, server, name, token="s3cret")
+    assert story.back
+    hellos = server.facts[name].hellos
+    assert [hello["resume"] for hello in hellos] == [None, None, None], "each is of another address"
+    assert len(server.facts[name].tokens) == 3
+    assert server.facts[name].tokens == ["czNjcmV0"] * 3
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningHostileServer, ssl.SSLContext]]:
+    identity = kept_identity(tmp_path_factory.mktemp("tls"), [ip_address("127.0.0.1")])
+    with hostile_server(server_context(identity)) as running:
+        yield running, ssl.create_default_context(cafile=str(identity.certificate))
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_came_over_tls_stays_there(secure: tuple[RunningHostileServer, ssl.SSLContext], kind: str) -> None:
+    server, tls = secure
+    check(server, f"moves-{kind}", play(kind, server, f"moves-{kind}", tls=tls))
+    name = f"moves_to_clear-{kind}"
+    story = play(kind, server, name, tls=tls, token="s3cret")
+    assert isinstance(story.error, ServerMisbehaved)
+    assert "wss to ws" in str(story.error)
+    assert server.facts[name].connections == 1

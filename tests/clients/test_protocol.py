@@ -20,6 +20,7 @@ from clients.wire import (
     FrameMessage,
     Hello,
     Limits,
+    Moved,
     Op,
     Phase,
     Policy,
@@ -166,6 +167,43 @@ def test_client_sends_nothing_before_ready_after_bye_or_when_draining() -> None:
     drained = open_client()
     drained.receive(encode_message(Draining(retry_after_ms=5), Encoding.JSON))
     assert drained.credits == 0
+
+
+MOVED = encode_message(Moved(ws_url="ws://b.example/v1/streams/s/ws"), Encoding.JSON)
+
+
+@pytest.mark.parametrize("before", ["greeting", "open", "draining", "bye"])
+def test_after_moved_there_are_answers_and_no_frames(before: str) -> None:
+    client = open_client()
+    if before == "greeting":
+        client = ClientProtocol(Hello())
+        client.hello()
+    else:
+        client.frame(JPEG, 0)
+    if before == "draining":
+        client.receive(encode_message(Draining(retry_after_ms=5), Encoding.JSON))
+    if before == "bye":
+        client.bye()
+    assert client.receive(MOVED) == Moved(ws_url="ws://b.example/v1/streams/s/ws")
+    assert (client.phase, client.credits) == (Phase.MOVED, 0)
+    for late in (MOVED, encode_message(make_ready(), Encoding.JSON), encode_message(result(2, 0), Encoding.JSON)):
+        with pytest.raises(WireError):
+            client.receive(late)
+    client.receive(encode_message(Draining(retry_after_ms=5), Encoding.JSON))
+    assert client.phase is Phase.MOVED
+    with pytest.raises(WireError, match="MOVED"):
+        client.frame(JPEG, 0)
+    if before != "greeting":
+        client.receive(encode_message(result(1, 1), Encoding.JSON))
+    assert client.connection_lost() == ()
+    client.hello()
+    client.receive(encode_message(make_ready(), Encoding.JSON))
+    assert client.credits == 2
+
+
+def test_client_takes_no_move_before_its_hello() -> None:
+    with pytest.raises(WireError, match="MOVED does not follow NEW"):
+        ClientProtocol(Hello()).receive(MOVED)
 
 
 def test_client_refuses_ready_out_of_turn() -> None:

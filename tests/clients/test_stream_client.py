@@ -284,7 +284,7 @@ def test_a_client_that_never_reads_is_bounded_and_slows_nobody(server: RunningSe
             for _ in range(60):
                 client.send(image(50))
                 assert isinstance(client.receive(5.0), FrameResult)
-            (connection,) = [c for c in server.service.connections if c._stream_id == "deaf"]
+            (connection,) = [c for c in server.service.connections if c.stream_id == "deaf"]
             assert len(connection._outbox) <= server.service.settings.outbox_messages + 4
             assert len(connection._stream.lane.pending) <= 1
             assert connection._protocol.unsettled <= 2
@@ -353,3 +353,20 @@ def test_a_failed_frame_and_a_lost_connection_cost_one_whole_frame_each(
             event = client.receive(10)
         client.send_image(frames[5])
         assert levels([event, client.receive(10)]) == [25, 3]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_tls_needs_no_options(kind: str) -> None:
+    """Nobody listens there; it gets as far as to find that out."""
+    options = StreamOptions(reconnect=Reconnect(attempts=0))
+    url = "https://127.0.0.1:2"
+
+    def connect() -> None:
+        if kind == "sync":
+            StreamClient(url, "door", options).connect()
+        else:
+            asyncio.run(AsyncStreamClient(url, "door", options).connect())
+
+    with pytest.raises(ConnectionFailed) as caught:
+        connect()
+    assert isinstance(caught.value.__cause__, ConnectionRefusedError)

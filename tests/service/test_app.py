@@ -263,6 +263,20 @@ def test_streams_live_and_die(make_client) -> None:
     problem(client.post("/v1/streams", json={"modle": "x"}), 422, "bad_request")
 
 
+def test_a_stream_is_made_under_an_id_of_the_callers_choice(make_client) -> None:
+    client = make_client(max_streams=3)
+    made = client.post("/v1/streams/door-1", json={"model": "fake"})
+    assert made.status_code == 201
+    assert made.json()["stream_id"] == "door-1"
+    assert made.json()["ws_url"].endswith("/v1/streams/door-1/ws")
+    bearer = {"authorization": f"Bearer {made.json()['token']}"}
+    problem(client.post("/v1/streams/door-1", headers=bearer), 409, "stream_exists")
+    assert client.delete("/v1/streams/door-1", headers=bearer).status_code == 204
+    assert client.post("/v1/streams/door-1").status_code == 201
+    problem(client.post("/v1/streams/a.b"), 422, "bad_request")
+    problem(client.post(f"/v1/streams/{'a' * 65}"), 422, "bad_request")
+
+
 def test_a_stream_may_ask_how_long_it_is_kept(make_client) -> None:
     client = make_client(max_resume_s=300)
     made = [client.post("/v1/streams", json=body).json() for body in ({}, {"resume_s": 5}, {"resume_s": 3000})]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from service.body_guard import BodyGuard, BodyLimits, BodyRefused
+from service.body_guard import COPIES, BodyGuard, BodyLimits, BodyRefused
+from service.room import LEFT_BYTES, Room
 
 LIMITS = BodyLimits(max_bytes=100, timeout_s=0.05, min_rate=1 << 30)
 
@@ -144,3 +145,49 @@ def test_routes_answer_with_problem_documents(make_client) -> None:
     assert (unknown.status_code, unknown.json()["code"]) == (413, "too_large")
     packed = client.post("/v1/detect", content=b"x", headers={"content-type": "image/jpeg", "content-encoding": "gzip"})
     assert (packed.status_code, packed.json()["code"]) == (415, "encoded_body")
+
+
+LARGE = BodyLimits(max_bytes=8 << 20, timeout_s=5.0, min_rate=1)
+
+
+def ask_in(room: Room, receive: Callable[[], Any], *headers: tuple[bytes, bytes]) -> tuple[list[str], list[dict]]:
+    """Whether there was still room for one more body while it came and after that; what the guard has sent."""
+    sent: list[dict] = []
+    seen: list[str] = []
+
+    async def app(scope, receive, send) -> None:
+        for _ in range(2):
+            seen.append("full" if room.lacks(8 << 20, "another", spare=LEFT_BYTES) else "free")
+            await receive()
+        seen.append("full" if room.lacks(8 << 20, "another", spare=LEFT_BYTES) else "free")
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "path": "/v1/detect", "headers": list(headers)}
+    asyncio.run(BodyGuard(app, LARGE, room)(scope, receive, send))
+    return seen, sent
+
+
+@pytest.mark.parametrize("header", [(b"content-length", b"8388608"), (b"transfer-encoding", b"chunked")])
+def test_a_large_body_has_its_room_until_it_is_there(header: tuple[bytes, bytes]) -> None:
+    room = Room(lambda: LEFT_BYTES + COPIES * (8 << 20))
+    seen, sent = ask_in(room, parts(b"a" * 10, b"b" * 10), header)
+    assert (seen, sent) == (["full", "full", "free"], [])
+
+
+@pytest.mark.parametrize("header", [(b"content-length", b"8388608"), (b"transfer-encoding", b"chunked")])
+def test_a_body_for_which_there_is_no_memory_is_not_begun(header: tuple[bytes, bytes]) -> None:
+    room = Room(lambda: LEFT_BYTES + COPIES * (8 << 20) - 1)
+    seen, sent = ask_in(room, never, header)
+    assert seen == []
+    assert sent[0]["status"] == 503
+    assert (b"retry-after", b"1") in sent[0]["headers"]
+    assert (
+        b"expected 16 MiB of memory for the body of a request and 32 MiB to spare, 47 MiB are left" in sent[1]["body"]
+    )
+
+
+def test_small_bodies_are_read_all_the_same() -> None:
+    seen, sent = ask_in(Room(lambda: 0), parts(b"a", b"b"), (b"content-length", b"2"))
+    assert (len(seen), sent) == (3, [])

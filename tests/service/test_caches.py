@@ -160,3 +160,33 @@ def test_from_many_threads() -> None:
         thread.join(20)
     assert failures == []
     assert caches.evictions > 0
+
+
+def test_sessions_of_some_are_freed_one_after_the_other_unless_they_are_used() -> None:
+    caches = Caches(clock=Clock())
+    kept, first, second, busy, unknown = (Kept(MIB) for _ in range(5))
+    for holder in (kept, first, second):
+        use(caches, holder)
+    some = [second, first, busy, unknown]
+    with caches.hold(busy):
+        assert caches.free_one(some)
+        assert [holder.evicted for holder in some] == [0, 1, 0, 0]
+        assert caches.free_one(some)
+        assert not caches.free_one(some)
+    assert [holder.evicted for holder in (kept, *some)] == [0, 1, 1, 0, 0]
+    assert (caches.held_bytes, caches.evictions) == (2 * MIB, 2)
+
+
+def test_what_no_frame_has_been_computed_in_is_not_seen_yet() -> None:
+    caches, holder = Caches(), Kept(MIB)
+    with caches.hold(holder, fills=False):
+        assert caches.unfilled_bytes == MIB
+    assert caches.unfilled_bytes == MIB
+    with caches.hold(holder):
+        assert caches.unfilled_bytes == MIB, "the frame is not computed yet"
+    assert caches.unfilled_bytes == 0
+    with caches.hold(holder, fills=False):
+        assert caches.unfilled_bytes == 0, "what is filled stays so"
+    assert caches.free_one([holder])
+    with caches.hold(holder, fills=False):
+        assert caches.unfilled_bytes == MIB, "it is another one now"

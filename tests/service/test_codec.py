@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service import codec
+from service.admission import Overloaded
 from service.codec import (
     CodecError,
     CorruptImage,
@@ -154,3 +155,20 @@ def test_encoding_refuses_other_arrays_and_qualities():
         codec.encode_jpeg(np.zeros((4, 4, 3), np.float32))
     with pytest.raises(ValueError, match="expected a JPEG quality of 1 to 100, got 0"):
         codec.encode_jpeg(picture(), quality=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "per_pixel"), [("jpeg", 6), ("progressive", 12), ("png", 10), ("webp", 10), ("lossless", 10)]
+)
+def test_room_is_asked_before_pixels_are_allocated(kind, per_pixel, monkeypatch):
+    asked = []
+
+    def room(nbytes, what):
+        asked.append((nbytes, what))
+        raise Overloaded("there is none")
+
+    monkeypatch.setattr(codec, "_decode_jpeg", lambda *_: pytest.fail("it was decoded"))
+    monkeypatch.setattr(codec, "_decode_other", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(Overloaded):
+        codec.decode(SAMPLES[kind], Limits(room=room))
+    assert asked == [(61 * 43 * per_pixel, "an image of 61x43 pixels")]

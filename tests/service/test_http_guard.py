@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from service_fakes import FakeEngine, RunningServer, frame, make_registry, make_settings, running_server, wait_until
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
 
 from service import http_guard
 from service.http_guard import Gate
@@ -294,3 +295,45 @@ def test_a_good_client_sees_none_of_this() -> None:
             peer.recv(5)
         assert caught.value.rcvd is not None
         assert caught.value.rcvd.code == 1000
+
+
+def send_and_wait(peer, message: bytes) -> None:
+    peer.send(message)
+    peer.recv(5)
+
+
+def test_large_messages_end_the_connection_while_memory_is_short() -> None:
+    """Frames of cameras are small: they pass."""
+    with server() as running:
+        left = [1 << 40]
+        room = running.server.config.app.state.room
+        room._available = lambda: left[0]
+        with open_socket(running.port) as peer:
+            peer.send('{"type":"hello"}')
+            peer.recv(5)
+            left[0] = 0
+            peer.send(frame(1))
+            assert '"seq":1' in peer.recv(5)
+            with pytest.raises(ConnectionClosed) as closed:
+                send_and_wait(peer, bytes(3 << 20))
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1013
+        assert closed.value.rcvd.reason == "expected 24 MiB of memory free for messages, 0 MiB are left"
+        left[0] = 1 << 40
+        with open_socket(running.port, "other") as peer:
+            peer.send('{"type":"hello"}')
+            assert '"ready"' in peer.recv(5)
+            peer.send([bytes(300 << 10), bytes(800 << 10)])  # a message in two pieces
+            assert '"error"' in peer.recv(5)
+            assert alive(running)
+
+
+def test_pieces_of_a_message_that_come_after_a_close_are_not_kept() -> None:
+    protocol = object.__new__(http_guard.GuardedWebSocket)
+    protocol.close_sent, protocol.frames = True, [b"first"]
+    for _ in range(5):
+        protocol.handle_cont(Frame(Opcode.CONT, b"more", fin=False))
+    assert protocol.frames == [b"first"]
+    protocol.close_sent = False
+    protocol.handle_cont(Frame(Opcode.CONT, b"more", fin=False))
+    assert protocol.frames == [b"first", b"more"]

@@ -317,3 +317,17 @@ def test_a_default_that_failed_is_mended_by_a_reload(make_client, loads, engine)
     loads.load.broken = False
     assert client.post("/v1/models/other/reload").status_code == 200
     assert client.get("/readyz").status_code == 200
+
+
+def test_a_model_that_is_too_much_beside_what_is_served_is_forgotten(
+    make_client, engine: FakeEngine, loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.stream_bytes = 8 << 20
+    client = make_client()
+    monkeypatch.setattr("service.room.available_bytes", lambda: 70 << 20)
+    refused = add(client, "cars")
+    assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+    assert "expected 8 MiB of memory for one more stream of cars and 64 MiB to spare" in refused.json()["detail"]
+    assert "cars" not in states(client)
+    monkeypatch.setattr("service.room.available_bytes", lambda: 1 << 40)
+    assert add(client, "cars").status_code == 201

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.machine_memory import available_bytes, limit_bytes
+from service.machine_memory import available_bytes, limit_bytes, memory_limit
 
 MIB = 1 << 20
 
@@ -85,3 +85,40 @@ def test_of_this_machine() -> None:
     limit, left = limit_bytes(), available_bytes()
     if limit is not None and left is not None:
         assert 0 < left <= limit
+
+
+def test_what_slows_a_group_down_is_a_limit_too(tmp_path: Path) -> None:
+    files = {
+        **MACHINE,
+        "proc/self/cgroup": "0::/\n",
+        "sys/fs/cgroup/memory.max": str(512 * MIB),
+        "sys/fs/cgroup/memory.high": str(400 * MIB),
+        "sys/fs/cgroup/memory.current": str(100 * MIB),
+        "sys/fs/cgroup/memory.swap.max": str(9000 * MIB),
+    }
+    root = write(tmp_path, files)
+    assert str(memory_limit(root)) == "400 MiB of memory (memory.high of the control group /)"
+    assert available_bytes(root) == 300 * MIB, "swap is not memory"
+
+
+def test_version_1_tells_of_groups_that_cannot_be_seen(tmp_path: Path) -> None:
+    files = {
+        **MACHINE,
+        "proc/self/cgroup": "4:memory:/docker/abc\n",
+        "sys/fs/cgroup/memory/memory.limit_in_bytes": str(512 * MIB),
+        "sys/fs/cgroup/memory/memory.usage_in_bytes": str(64 * MIB),
+        "sys/fs/cgroup/memory/memory.stat": f"hierarchical_memory_limit {300 * MIB}\n",
+    }
+    assert limit_bytes(write(tmp_path, files)) == 300 * MIB
+
+
+def test_files_that_nobody_has_mapped_can_be_dropped(tmp_path: Path) -> None:
+    files = {
+        "proc/self/cgroup": "0::/\n",
+        "sys/fs/cgroup/memory.max": str(512 * MIB),
+        "sys/fs/cgroup/memory.current": str(400 * MIB),
+        "sys/fs/cgroup/memory.stat": (
+            f"inactive_file {50 * MIB}\nactive_file {100 * MIB}\nfile_mapped {80 * MIB}\nanon {200 * MIB}\n"
+        ),
+    }
+    assert available_bytes(write(tmp_path, files)) == 182 * MIB

@@ -43,3 +43,17 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     assert not bound_pools()
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_stats"), reason="this C library is not glibc")
+def test_what_was_freed_is_given_back() -> None:
+    """In a process of its own, whose memory nobody else takes and frees."""
+    code = (
+        "from service.malloc import give_back\n"
+        "kept = [bytes(100_000) for _ in range(300)]\n"
+        "last = bytes(100_000)\n"  # so that what is freed is not at the end
+        "del kept\n"
+        "print(give_back())\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert said == "True\n"

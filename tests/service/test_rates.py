@@ -41,3 +41,17 @@ def test_names_are_bounded_and_the_oldest_is_forgotten() -> None:
 def test_a_slow_rate_still_has_one() -> None:
     buckets = Buckets(0.5, 0.5, clock=Clock())
     assert [buckets.take("a"), buckets.take("a")] == [0.0, 2.0]
+
+
+def test_those_who_share_names_give_no_more_together() -> None:
+    clock, sharers = Clock(), [1]
+    buckets = Buckets(6.0, 6.0, clock=clock, sharers=lambda: sharers[0])
+    assert [buckets.take("a") for _ in range(6)] == [0.0] * 6
+    sharers[0] = 3
+    assert buckets.take("a") == pytest.approx(0.5), "a third of the rate"
+    clock.now += 1000
+    assert [buckets.take("a") for _ in range(3)] == [0.0, 0.0, 0.5], "and of the burst"
+    sharers[0] = 100
+    clock.now += 1000
+    assert buckets.take("a") == 0.0, "a share is one at least"
+    assert buckets.take("a") > 0

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from own_model import write_model
-from service_fakes import SIZE, FakeEngine
+from service_fakes import SIZE, FakeEngine, make_registry
 
-from service.registry import Model, ModelFailed, ModelRegistry, UnknownModel, load
+from service.compiling import TooLittleMemory
+from service.entry import ModelState
+from service.registry import Model, ModelFailed, ModelRegistry, NoMemory, UnknownModel, load
 from service.settings import ModelSource, Settings
 
 YOLOX = Path(__file__).parents[3] / "shared/data/models/yolox_nano.onnx"
@@ -150,3 +152,37 @@ def test_what_an_engine_says_of_itself_is_known_once_it_is_compiled() -> None:
     silent = FakeEngine().model()
     silent.ready()
     assert (silent.memory, silent.together) == (None, None)
+
+
+def test_a_model_for_which_there_is_no_memory_is_refused_with_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_model(tmp_path / "own.onnx")
+    left = [16 << 20]
+    monkeypatch.setattr("service.room.available_bytes", lambda: left[0])
+    with pytest.raises(
+        NoMemory, match=r"^own: expected 1 MiB of memory for the model's file and 32 MiB to spare, 16 MiB"
+    ):
+        load("own", ModelSource(path=path))
+    left[0] = 1 << 40
+    model = load("own", ModelSource(path=path))
+    left[0] = 16 << 20
+    with pytest.raises(NoMemory, match="for a stream of own and the work space of a thread"):
+        model.warm_apart()
+    assert not model.compiled
+    left[0] = 1 << 40
+    model.warm_apart()
+    assert model.compiled
+
+
+def test_kernels_that_there_is_no_memory_to_compile_fail_their_model(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compile_none(recipe: object, work: object) -> None:
+        raise TooLittleMemory("expected 240 MiB")
+
+    monkeypatch.setattr("service.registry.run_compiled", compile_none)
+    registry = make_registry(engine.model("own"))
+    with pytest.raises(NoMemory, match="own: expected 240 MiB"):
+        registry.warm("own")
+    assert registry.state("own") is ModelState.FAILED

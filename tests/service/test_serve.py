@@ -362,7 +362,7 @@ def test_a_client_that_never_reads_slows_nobody_and_fills_nothing(engine: FakeEn
         for seq in range(1, 21):
             good.send(frame(seq))
             assert json.loads(good.recv(5))["seq"] == seq
-        (connection,) = (c for c in server.service.connections if c._stream_id == "deaf")
+        (connection,) = (c for c in server.service.connections if c.stream_id == "deaf")
         assert len(connection._outbox) <= 2 + 2 * (settings.window + 2)
         assert len(connection._stream.lane.pending) <= 2
         assert len(connection._protocol._settled) <= 100

@@ -10,6 +10,8 @@ import pytest
 from service_fakes import FakeEngine, image, make_registry, make_settings, wait_until
 
 from service.errors import Problem
+from service.registry import NoMemory
+from service.room import NoRoom
 from service.single import Seat, check_image, compute, require_model
 from service.state import Service
 
@@ -112,5 +114,22 @@ def test_images_that_are_not_worth_queueing(engine: FakeEngine, data: bytes, con
         service.draining = True
         with pytest.raises(Problem, match="503 overloaded"):
             require_model(service, None)
+
+    asyncio.run(scenario())
+
+
+def test_what_there_is_no_memory_for_is_refused_as_too_much(engine: FakeEngine) -> None:
+    """Of the image, and of a model that is not compiled yet."""
+
+    async def scenario() -> None:
+        async with running(engine.model()) as service:
+            for error in (NoRoom("expected 9 MiB"), NoMemory("expected 9 MiB")):
+                with pytest.raises(Problem) as refused:
+                    await compute(service, "fake", lambda pipeline, error=error: fail(error))
+                assert (refused.value.status, refused.value.code) == (503, "overloaded")
+                assert refused.value.detail == "expected 9 MiB"
+
+    def fail(error: Exception) -> None:
+        raise error
 
     asyncio.run(scenario())

@@ -101,14 +101,31 @@ def test_no_session_is_made_where_the_machine_has_no_memory_left(make_client, mo
     client = make_client(engine.model())
     service = client.app.state.service
     for left, refused in ((164 << 20, False), (163 << 20, True), (None, False)):
-        monkeypatch.setattr("service.state.available_bytes", lambda left=left: left)
+        monkeypatch.setattr("service.room.available_bytes", lambda left=left: left)
         reason = service.refuse_stream("fake", 5.0)
         assert (reason is not None) == refused
         if reason is not None:
-            assert reason == "expected 164 MiB of memory for one more stream of fake, 163 MiB are left"
+            assert (
+                reason == "expected 100 MiB of memory for one more stream of fake and 64 MiB to spare, 163 MiB are left"
+            )
             with pytest.raises(Overloaded, match="163 MiB are left"):
                 service.make_pipeline("fake")
             assert client.post("/v1/streams").status_code == 503
+
+
+def test_streams_without_a_connection_are_freed_for_a_new_one(make_client, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine(stream_bytes=100 << 20)
+    service = make_client(engine.model()).app.state.service
+    kept, _ = service.streams.create("fake")
+    kept.pipeline = service.make_pipeline("fake")
+    left = [113 << 20]
+    monkeypatch.setattr("service.room.available_bytes", lambda: left[0])
+    monkeypatch.setattr(kept.pipeline, "evict", lambda: left.append(left.pop() + (100 << 20)))
+    service.room.beside = lambda: 0
+    assert service.refuse_stream("fake", 5.0) is None
+    assert left == [113 << 20], "asking frees nothing"
+    assert service.make_pipeline("fake").held_bytes == 100 << 20
+    assert left == [213 << 20]
 
 
 def test_what_a_stream_is_promised(make_client) -> None:
@@ -128,7 +145,7 @@ def test_frames_go_together_where_engine_and_settings_say_so(make_client) -> Non
 
 
 def test_nothing_is_refused_where_admission_is_off(make_client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.state.available_bytes", lambda: 0)
+    monkeypatch.setattr("service.room.available_bytes", lambda: 0)
     engine = FakeEngine(stream_bytes=1 << 20)
     service = make_client(engine.model(), admission=False).app.state.service
     assert (service.refuse_stream("fake", 1000.0), service.refuse_image("fake")) == (None, None)

@@ -17,6 +17,7 @@ from service.streams import (
     StreamBusy,
     StreamManager,
     StreamState,
+    StreamTaken,
     TooManyStreams,
 )
 from service.token_store import FILE, TokenStore
@@ -54,6 +55,19 @@ def test_a_stream_with_a_token_needs_it() -> None:
             ask(manager, stream.id, token=wrong)
     with pytest.raises(NotAuthorised, match="no stream 'other'"):
         ask(manager, "other", token=token)
+
+
+def test_an_id_of_the_callers_choice_is_not_taken_from_anybody() -> None:
+    manager = StreamManager(max_streams=4, resume_s=10, reserved={"door"})
+    stream, token = manager.create("m", stream_id="gate")
+    assert ask(manager, "gate", token=token) == (stream, False)
+    ask(manager, "anonymous")
+    for taken in ("gate", "anonymous", "door"):
+        with pytest.raises(StreamTaken, match=f"there is a stream '{taken}' already"):
+            manager.create("m", stream_id=taken)
+    assert len(manager) == 2
+    manager.remove(stream)
+    assert manager.create("m", stream_id="gate")[1] != token
 
 
 def test_anonymous_streams() -> None:
@@ -325,3 +339,43 @@ def test_reserved_ids_are_for_the_servers_own_cameras() -> None:
     assert manager.get("other").brief()["source"] is None
     manager.attach(stream, Attachment())
     assert [gone.id for gone in manager.sweep(now=time.monotonic() + 1e9)] == ["other"]
+
+
+def test_a_stream_is_drafted_here_and_taken_up_elsewhere(tmp_path) -> None:
+    here = StreamManager(max_streams=4, resume_s=60, max_resume_s=100)
+    kept, token = here.draft("m", resume_s=1000, owner="porch")
+    assert (len(here), kept.resume_s, kept.owner) == (0, 100, "porch")
+    there = StreamManager(max_streams=1, resume_s=60, max_resume_s=100, store=TokenStore(tmp_path))
+    with pytest.raises(NotAuthorised, match="no stream"):
+        there.authorise(kept.id, token=token, anonymous=True)
+    there.authorise(kept.id, token=token, anonymous=True, kept=kept)
+    there.authorise(kept.id, token=None, anonymous=True, owner="porch", kept=kept)
+    for wrong in ({"token": "x"}, {"token": None}, {"token": None, "owner": "gate"}):
+        with pytest.raises(NotAuthorised):
+            there.authorise(kept.id, anonymous=True, kept=kept, **wrong)
+    assert len(there) == 0, "to be looked at it is not taken up"
+    stream = there.adopt(kept)
+    assert there.adopt(kept) is stream
+    assert (stream.kept(), stream.state, stream.resume_s) == (kept, StreamState.MADE, 100)
+    assert ask(there, kept.id, token=token) == (stream, False)
+    assert TokenStore(tmp_path).load() == (kept,)
+    with pytest.raises(TooManyStreams):
+        there.adopt(here.draft("m")[0])
+
+
+def test_a_stream_that_went_elsewhere_has_left_nothing_behind(tmp_path) -> None:
+    freed: list[tuple[str, str]] = []
+    manager = StreamManager(
+        max_streams=4, resume_s=60, store=TokenStore(tmp_path), freed=lambda one: freed.append((one.id, one.ending))
+    )
+    stream, token = manager.create("m")
+    manager.attach(stream, Attachment())
+    resume = stream.resume.mint()
+    kept = stream.kept()
+    manager.remove(stream, None)
+    assert (freed, stream.state) == ([(stream.id, "moved")], StreamState.GONE)
+    assert TokenStore(tmp_path).load() == ()
+    with pytest.raises(NotAuthorised, match=f"no stream '{stream.id}' for this token; make one"):
+        ask(manager, stream.id, token=token)
+    again = manager.adopt(kept)
+    assert manager.reason(again, resume, "m") is ResumeReason.UNKNOWN, "it was not deleted"

@@ -906,3 +906,23 @@ def test_a_new_connection_has_no_reference_and_the_cache_stays_warm(make_client,
         socket.send_bytes(frame(2, 120, size=(64, 48)))
         assert socket.receive_json()["decision"] == "reuse"
         assert engine.sessions[0].hints == [None, None]
+
+
+def test_a_frame_that_waits_for_room_as_the_server_stops_is_computed_too(make_client, engine: FakeEngine) -> None:
+    client = make_client()
+    service = client.app.state.service
+    with connect(client) as socket:
+        hello(socket, policy="all")
+        engine.gate.clear()
+        for seq in (1, 2, 3, 4):  # one is computed, two are in the lane, one waits for room there
+            socket.send_bytes(frame(seq))
+        wait_until(lambda: service.streams.get("door").counters.received == 4)
+        (one,) = service.connections
+        stopping = client.portal.start_task_soon(service.drain)
+        wait_until(lambda: one._ending.done())
+        engine.gate.set()
+        said = [socket.receive_json() for _ in range(5)]
+        assert [message["type"] for message in said] == ["result"] * 4 + ["draining"]
+        assert said[3]["ack"] == 4
+        assert closed(socket).code == 1012
+        stopping.result(10)

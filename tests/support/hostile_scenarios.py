@@ -7,6 +7,7 @@ Whatever comes, a client ends or goes on in bounded time and memory. `then` says
     misbehaved  ends at once with an error that says how the server broke the protocol
     refused     ends at once with what the server said; there is no second attempt
     gives_up    ends when its attempts are used up
+    follows     to where it is sent, at once: no failure; frames under way may be told as lost, later ones get results
 
 Long, since it is a table. A new scenario is a function or a row, and is tested with every client.
 """
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 Play: TypeAlias = Callable[[Any], Awaitable[None]]
-Then: TypeAlias = Literal["works", "back", "misbehaved", "refused", "gives_up"]
+Then: TypeAlias = Literal["works", "back", "misbehaved", "refused", "gives_up", "follows"]
 
 READY: dict[str, Any] = {
     "type": "ready", "model": "hostile", "policy": "all", "window": 2, "resume": "r3sume", "resumed": False,
@@ -45,6 +46,7 @@ class Scenario:
     """`play` does it to one connection (a `Peer`); `code` is the HTTP status or close code of a refusal.
 
     `slow`: a timeout of the client must run out. `annotated`: for a client that asks for annotated frames.
+    `connections`: of one attempt.
     """
 
     play: Play
@@ -53,6 +55,7 @@ class Scenario:
     code: int | None = None
     slow: bool = False
     annotated: bool = False
+    connections: int = 1
 
     def row(self) -> dict[str, Any]:
         """For the table as JSON."""
@@ -539,6 +542,208 @@ async def resumes(peer: Any) -> None:
         await peer.serve(1)
         return peer.abort()
     await peer.serve()
+
+
+# Moves
+
+
+def _to(peer: Any, before: str = "") -> str:
+    """The address of this stream on this server, perhaps below a path."""
+    scheme = "ws" if peer.writer.get_extra_info("ssl_object") is None else "wss"
+    return f"{scheme}://{peer.request.headers['Host']}{before}/v1/streams/{peer.stream_id}/ws"
+
+
+async def _moves(peer: Any, ws_url: Any, code: int = 1012) -> None:
+    await peer.say(type="moved", ws_url=ws_url)
+    await peer.close(code)
+
+
+@scenario("follows")
+async def moves(peer: Any) -> None:
+    """Says moved in the place of ready, the first time."""
+    if peer.nth == 1:
+        await peer.accept()
+        await peer.hello()
+        return await _moves(peer, _to(peer, "/elsewhere"))
+    await peer.open()
+    await peer.serve()
+
+
+@scenario("follows")
+async def moves_before_hello(peer: Any) -> None:
+    """Says moved without waiting for a hello, the first time."""
+    if peer.nth == 1:
+        await peer.accept()
+        return await _moves(peer, _to(peer))
+    await peer.open()
+    await peer.serve()
+
+
+@scenario("follows")
+async def moves_to_clear(peer: Any) -> None:
+    """Sends the client to ws, the first time: from wss nobody may be sent there."""
+    if peer.nth == 1:
+        await peer.accept()
+        await peer.hello()
+        return await _moves(peer, _to(peer).replace("wss:", "ws:"))
+    await peer.open()
+    await peer.serve()
+
+
+@scenario("follows")
+async def moves_and_stays(peer: Any) -> None:
+    """Says moved and does not close, the first time: nobody waits for that."""
+    await peer.open()
+    if peer.nth == 1:
+        await peer.serve(1)
+        await peer.say(type="moved", ws_url=_to(peer))
+        await peer.until_gone()
+    await peer.serve()
+
+
+@scenario("follows")
+async def moves_under_a_frame(peer: Any) -> None:
+    """Says moved with a frame under way, the first time, and closes as if that were for good, without a result."""
+    await peer.open()
+    if peer.nth == 1:
+        await peer.frame()
+        return await _moves(peer, _to(peer), 1008)
+    await peer.serve()
+
+
+@scenario("follows")
+async def moves_and_goes_on(peer: Any) -> None:
+    """Answers a frame after moved, the first time, as it should: then the client goes."""
+    await peer.open()
+    if peer.nth == 1:
+        seq = await peer.frame()
+        await peer.say(type="moved", ws_url=_to(peer))
+        await peer.say(**result(seq))
+        await peer.until_gone()
+    await peer.serve()
+
+
+@scenario("follows", slow=True)
+async def moves_and_settles_nothing(peer: Any) -> None:
+    """Says moved with a frame under way, the first time, and nothing more: the client goes when that takes too long."""
+    await peer.open()
+    if peer.nth == 1:
+        await peer.frame()
+        await peer.say(type="moved", ws_url=_to(peer))
+        await peer.until_gone()
+    await peer.serve()
+
+
+@scenario("misbehaved")
+async def moves_twice(peer: Any) -> None:
+    """Says moved with a frame under way, and then that it has moved again."""
+    await peer.open()
+    await peer.frame()
+    await peer.say(type="moved", ws_url=_to(peer))
+    await peer.say(type="moved", ws_url=_to(peer))
+    await peer.until_gone()
+
+
+@scenario("follows")
+async def moves_four_times(peer: Any) -> None:
+    """Sends the client on and on, and has the stream at last."""
+    if peer.nth < 5:
+        await peer.accept()
+        await peer.hello()
+        return await _moves(peer, _to(peer))
+    await peer.open()
+    await peer.serve()
+
+
+@scenario("back")
+async def moves_five_times(peer: Any) -> None:
+    """Sends the client on once more than it goes, and has the stream when it comes again."""
+    if peer.nth < 6:
+        await peer.accept()
+        await peer.hello()
+        return await _moves(peer, _to(peer))
+    await peer.open()
+    await peer.serve()
+
+
+@scenario("gives_up", connections=5)
+async def moves_for_ever(peer: Any) -> None:
+    """Sends the client to itself, each time."""
+    await peer.accept()
+    await peer.hello()
+    await _moves(peer, _to(peer))
+
+
+@scenario("gives_up", connections=5)
+async def moves_for_ever_when_ready(peer: Any) -> None:
+    """Says ready, and sends the client to itself, each time: no frame is ever settled."""
+    await peer.open()
+    await _moves(peer, _to(peer))
+
+
+@scenario("gives_up")
+async def moves_nowhere(peer: Any) -> None:
+    """Sends the client where nobody listens, each time: it begins again here."""
+    await peer.accept()
+    await peer.hello()
+    await _moves(peer, f"ws://127.0.0.1:2/v1/streams/{peer.stream_id}/ws")
+
+
+@scenario("back")
+async def moves_nowhere_once(peer: Any) -> None:
+    """Sends the client where nobody listens, the first time."""
+    if peer.nth > 1:
+        await peer.open()
+        return await peer.serve()
+    await moves_nowhere(peer)
+
+
+@scenario("back")
+async def breaks_where_it_moved(peer: Any) -> None:
+    """Has the stream at another address, and breaks there under a frame: the client begins at the first."""
+    elsewhere = peer.request.path.startswith("/elsewhere")
+    if not elsewhere and peer.nth == 1:
+        await peer.accept()
+        await peer.hello()
+        return await _moves(peer, _to(peer, "/elsewhere"))
+    await peer.open()
+    if elsewhere:
+        await peer.frame()
+        return peer.abort()
+    await peer.serve()
+
+
+def _moved(ws_url: Callable[[Any], Any], ready: bool) -> Play:
+    """Says moved to what is no address of this stream."""
+
+    async def play(peer: Any) -> None:
+        if ready:
+            await peer.open()
+            await peer.frame()
+        else:
+            await peer.accept()
+            await peer.hello()
+        await peer.say(type="moved", ws_url=ws_url(peer))
+        await peer.until_gone()
+
+    return play
+
+
+for _name, _what, _ws_url in (
+    ("number", "a number", lambda peer: 7),
+    ("nothing", "an empty text", lambda peer: ""),
+    ("http", "an address of http", lambda peer: _to(peer).replace("ws:", "http:")),
+    ("script", "a script", lambda peer: f"javascript:alert(1)//{_to(peer)}"),
+    ("user", "an address with a user", lambda peer: _to(peer).replace("//", "//user:word@")),
+    ("other_stream", "another stream", lambda peer: _to(peer).replace(peer.stream_id, "works")),
+    ("query", "an address with a query", lambda peer: _to(peer) + "?to=ws"),
+    ("new_line", "an address with a line's end", lambda peer: _to(peer) + "\n"),
+    ("huge", "an address of a megabyte", lambda peer: _to(peer, "/x" * 500_000)),
+    ("relative", "a path", lambda peer: f"/v1/streams/{peer.stream_id}/ws"),
+):
+    _add(f"moved_to_{_name}", f"Sends the client to {_what}.", "misbehaved", _moved(_ws_url, ready=False))
+    _add(f"ready_moved_to_{_name}", f"Sends a client that it serves to {_what}.", "misbehaved",
+         _moved(_ws_url, ready=True))  # fmt: skip
 
 
 # Half-open

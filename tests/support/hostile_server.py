@@ -8,7 +8,7 @@ must make of each stand in `hostile_scenarios.py`. Messages are JSON, whatever i
 
     GET /                   an empty page, from which scripts of any origin may be run
     GET /scenarios          the table, as JSON
-    GET /facts/ID           what the stream's connections said: {connections, hellos, frames, open}
+    GET /facts/ID           what the stream's connections said: {connections, hellos, tokens, frames, open}
     GET /away/MS            every connection breaks and nobody listens, for so many milliseconds
     GET /clients/browser/X  a file of the browser's client
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import ssl
 import sys
 import threading
 from collections.abc import Iterator
@@ -50,6 +51,8 @@ class Facts:
 
     connections: int = 0
     hellos: list[dict[str, Any]] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
+    """As offered, in base64."""
     frames: int = 0
     open: int = 0
     """Connections whose client has not gone yet."""
@@ -202,9 +205,10 @@ class Peer:
 
 
 class HostileServer:
-    """Listens on 127.0.0.1; one event loop serves all."""
+    """Listens on 127.0.0.1; one event loop serves all. tls : None for plain connections"""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
         self.port = 0
         self.facts: dict[str, Facts] = {}
         self.mistakes: list[Exception] = []
@@ -215,11 +219,11 @@ class HostileServer:
     @property
     def url(self) -> str:
         """Where clients find it."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
         """Listen, on the port that it had."""
-        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=1 << 20)
+        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=1 << 20, ssl=self.tls)
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -273,6 +277,7 @@ class HostileServer:
                 (request,) = protocol.events_received()
                 peer = Peer(request, protocol, reader, writer)
                 peer.facts, peer.nth = facts, facts.connections
+                facts.tokens += [name.rpartition(".")[2] for name in peer.offered() if "bearer" in name]
                 await SCENARIOS[stream_id.split("-")[0]].play(peer)
             finally:
                 facts.open -= 1
@@ -328,9 +333,9 @@ class RunningHostileServer(HostileServer):
 
 
 @contextmanager
-def hostile_server() -> Iterator[RunningHostileServer]:
+def hostile_server(tls: ssl.SSLContext | None = None) -> Iterator[RunningHostileServer]:
     """A running hostile server."""
-    server = RunningHostileServer()
+    server = RunningHostileServer(tls)
     started, ended = threading.Event(), asyncio.Event()
 
     async def main() -> None:

@@ -23,6 +23,7 @@ from cache.memory import Memory
 from clients.wire import Encoding, Flags, FrameMessage, Op, encode_frame, offer_subprotocols
 from service.families.base import Classification, Detections, Mask, RawOutputs
 from service.model_spec import ModelSpec
+from service.placement import Placement
 from service.registry import Model, ModelRegistry
 from service.serve import bind, make_server
 from service.settings import Settings
@@ -227,10 +228,14 @@ def make_registry(*models: Model) -> ModelRegistry:
 
 @contextmanager
 def running_server(
-    registry: ModelRegistry | None, settings: Settings, port: int = 0, ready_s: float = 240.0
+    registry: ModelRegistry | None,
+    settings: Settings,
+    port: int = 0,
+    ready_s: float = 240.0,
+    placement: Placement | None = None,
 ) -> Iterator[RunningServer]:
     """A real uvicorn in a thread, on 127.0.0.1. Without a registry: the models of the settings."""
-    server = make_server(settings, registry)
+    server = make_server(settings, registry, placement)
     listener = bind("127.0.0.1", port)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), name="uvicorn", daemon=True)
     running = RunningServer(listener.getsockname()[1], server, thread)

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import pytest
 from service_fakes import FakeEngine, image
 
 from service.bench import streams as subject
-from service.bench.streams import Camera, StreamsError, measured, p99_of_all, room_for, run, search, there_and_back
+from service.bench.streams import (
+    Camera,
+    StreamsError,
+    activity,
+    measured,
+    p99_of_all,
+    room_for,
+    run,
+    search,
+    there_and_back,
+)
 
 
 def camera(number, ages, offered, dropped=0, fractions=(0.5,)):
@@ -28,6 +40,13 @@ def test_figures_by_hand():
     assert found["p99_ms_all"] is None
     assert found["fits"] is False
     assert found["ages_ms"] == [10, 20, 30]
+    assert found["activity"] is None
+
+
+def test_activity_is_a_mean_and_a_peak():
+    assert activity([0.1, 0.1]) == {"mean": 0.1, "peak": 1.0}
+    assert activity([0.3, 0.0, 0.0]) == {"mean": 0.1, "peak": 3.0}
+    assert activity([0.0]) is None
 
 
 @pytest.mark.parametrize(("worst", "fits"), [(200.0, True), (200.1, False)])
@@ -79,6 +98,7 @@ def test_paced_cameras_get_their_results(engine, jpegs):
     assert found["streams"] == 3
     assert found["offered"] == 60
     assert found["results"] + found["dropped"] == 60
+    assert found["activity"] == {"mean": 1.0, "peak": 1.0}, "every tile of every frame differs"
     assert len(engine.sessions) == 3
     assert all(session.decisions.count("keyframe") == 1 for session in engine.sessions), "each keeps its own cache"
 
@@ -121,6 +141,7 @@ def test_a_given_count_is_measured_alone(engine, jpegs):
     assert [one["streams"] for one in found["runs"]] == [2]
     assert "ages_ms" not in found["runs"][0]
     assert len(found["ages_ms"]) == found["results"]
+    assert found["frame"] == "{1}x{0}".format(*cv2.imdecode(np.frombuffer(jpegs[0], np.uint8), 1).shape)
 
 
 def test_a_search_reports_every_count_that_it_tried(engine, jpegs, monkeypatch):

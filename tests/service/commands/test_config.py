@@ -38,6 +38,7 @@ def test_what_is_shown_as_yaml_is_right_and_says_the_same_again(monkeypatch: pyt
     monkeypatch.setenv("AFTERIMAGE_MODELS", '{"door": {"path": "/m/x.onnx", "size": [640, 384]}}')
     code, shown, _ = run("config", "show", "--set", "port=9000", "--source")
     assert code == 0
+    assert shown.startswith("# limits: ")
     assert "port: 9000  # --set port\n" in shown
     assert "models:  # AFTERIMAGE_MODELS\n" in shown
     assert "window: 2  # default\n" in shown

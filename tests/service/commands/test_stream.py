@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from cameras import rtsp_server
 from service_fakes import FakeEngine, RunningServer, make_registry, make_settings, running_server, wait_until
+from town import two_servers
 from typer.testing import CliRunner
 
 from service.cli import make_app
@@ -133,6 +134,16 @@ def test_a_lost_connection_is_said_and_counted(tmp_path: Path) -> None:
     assert summary["results"] > 0
     assert said.count("the connection to the server was lost; trying again") == 1
     assert said.count("the server has nothing to resume (unknown); the stream starts afresh") == 1
+
+
+def test_where_a_stream_moves_to_is_said(clip: Path) -> None:
+    with two_servers() as pair:
+        pair.town.everybody = "b"
+        status, said = stream(clip, "--url", pair.a.url)
+        assert status == 0, said
+        assert said.count("the stream has moved to ws://") == 1
+        assert f"{pair.b.url.removeprefix('http://')}/v1/streams/cli-" in said
+        assert "lost" not in said.split("moved to")[0]
 
 
 def test_policy_and_rates_reach_the_server(server: RunningServer, clip: Path) -> None:

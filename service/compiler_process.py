@@ -1,0 +1,120 @@
+"""`python -m service.compiler_process ORDER`: compile what one model's frames need, within a bound on memory.
+
+Run by `service.compiling`. Ends with `GO_ON` where it has taken what it may: what it has made lies on disk. Ends when
+its standard input does, so that none is left behind by a server that was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from numba.core import event
+
+import kernels
+
+
+def _end_with_parent() -> None:
+    while os.read(sys.stdin.fileno(), 1 << 10):
+        """Nobody writes there."""
+    os._exit(1)
+
+
+if __name__ == "__main__":  # before any kernel is made: they ask once where they are kept
+    ORDER: dict[str, Any] = json.loads(sys.argv[1])
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    kernels.FOLDER = Path(ORDER["folder"])
+    numba.config.CACHE_DIR = ORDER["folder"]
+
+from service.compiling import COMPILING, GO_ON  # noqa: E402
+from service.malloc import bound_pools  # noqa: E402
+from service.registry import Engine, Model, load  # noqa: E402
+from service.settings import ModelSource  # noqa: E402
+
+STEP_PX = 4
+NOISE = 2
+BRIGHTER = 1.15
+DIFFERENT = 12
+FRAMES = 40
+"""More than a stream counts noise in, before it sets its limits anew (`cache.noise`)."""
+
+
+class Bound(event.Listener):  # type: ignore[misc]  # numba has no types
+    """Ends the process before a kernel is begun, once it holds more than it may."""
+
+    def __init__(self, nbytes: int) -> None:
+        self._nbytes = nbytes
+
+    def on_start(self, event: Any) -> None:
+        """A kernel is about to be compiled; all that were before are on disk."""
+        if held_bytes() > self._nbytes:
+            os._exit(GO_ON)
+
+    def on_end(self, event: Any) -> None:
+        """Nothing to do."""
+
+
+def held_bytes(statm: Path = Path("/proc/self/statm")) -> int:
+    """Memory of this process's own; 0 where it cannot be read. Code and files that it has mapped are left out."""
+    try:
+        _, resident, shared, *_ = map(int, statm.read_text().split())
+    except (OSError, ValueError):
+        return 0
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+
+
+def exercise(model: Model) -> None:
+    """Run what frames of a stream may need: new, changed, noisy, brighter and moved pictures, alone and together."""
+    session, others = model.open_session(), [model.open_session() for _ in range(2)]
+    together = model.together
+    for number, frame in enumerate(pictures(*model.size, model.spec.channels)):
+        session.push(frame, number / 10)
+        if together is not None and together.limit > 1 and number < DIFFERENT:
+            together.push(others, [frame, frame.copy()])
+    if model.auditable:
+        model.open_dense().push(frame)
+
+
+def pictures(width: int, height: int, channels: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """uint8[height, width, channels]: `DIFFERENT` pictures of one scene, then the last one again and again."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(40, 200, (height // 8 + 1, width // 8 + 1, channels), dtype=np.uint8)
+    scene = coarse.repeat(8, 0).repeat(8, 1)[:height, :width].copy()
+    for number in range(FRAMES):
+        frame, kind = scene.copy(), number % 6 if number < DIFFERENT else 0
+        if kind == 1:
+            frame[: height // 3, : width // 3] = 30 + 5 * number
+        elif kind in (2, 4):
+            noise = rng.integers(-NOISE, NOISE + 1, frame.shape)
+            frame = np.clip(frame.astype(np.int16) + noise, 0, 255).astype(np.uint8)
+        elif kind == 3:
+            frame = np.clip(frame * BRIGHTER, 0, 255).astype(np.uint8)
+        elif kind == 5:
+            scene = np.roll(scene, (STEP_PX, STEP_PX), (0, 1))
+            frame = scene.copy()
+        yield frame
+
+
+def main(order: dict[str, Any]) -> None:
+    """Load the model, and run it until nothing is left to compile."""
+    with contextlib.suppress(OSError):  # where memory ends all the same, it is this process that goes
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    bound_pools()
+    event.register(COMPILING, Bound(order["bound_bytes"]))
+    model = load(order["name"], ModelSource.model_validate(order["source"]), Engine(**order["engine"]))
+    model.warm()
+    exercise(model)
+
+
+if __name__ == "__main__":
+    main(ORDER)
+    os._exit(0)  # all is on disk; taking the process apart takes time

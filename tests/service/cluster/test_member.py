@@ -1,0 +1,218 @@
+"""Whole members, without Ray: clients come by the common address, and streams move as members come and go."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from service_fakes import image
+from village import Village, come, village
+
+from clients.python import AsyncStreamClient, FrameResult, Reconnect, Refused, StreamOptions
+from clients.wire import Policy
+from service.cluster.member import address_of, listen
+from service.cluster.messages import Keys
+from service.keys import Scope, add_key, remove_key
+from service.serve import bind
+from service.settings import Settings
+
+PATIENT = Reconnect(attempts=50, initial_s=0.02, maximum_s=0.2)
+
+
+async def post(url: str, key: str | None = None) -> httpx.Response:
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return await client.post(f"{url}/v1/streams", headers=headers)
+
+
+async def ask(method: str, url: str, token: str | None = None) -> httpx.Response:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return await client.request(method, url, headers=headers)
+
+
+class Stream:
+    """A client that sends a frame of a level of its own and checks that the answer is of it."""
+
+    def __init__(self, url: str, stream_id: str, level: int, token: str | None = None) -> None:
+        self.level = level
+        options = StreamOptions(policy=Policy.ALL, token=token, reconnect=PATIENT)
+        self.client = AsyncStreamClient(url, stream_id, options)
+        self.decisions: list[str] = []
+
+    async def frame(self) -> str:
+        """Where it was answered."""
+        seq = await self.client.send(image(self.level * 10))
+        async with asyncio.timeout(30):
+            event = await anext(self.client)
+        assert isinstance(event, FrameResult), event
+        assert event.seq == seq
+        assert event.result.detections is not None
+        assert event.result.detections[0].class_id == self.level, "another stream's frame"
+        self.decisions.append(str(event.result.decision))
+        return self.client.url
+
+
+async def streams_in(town: Village, number: int) -> list[Stream]:
+    streams = []
+    for level in range(number):
+        made = (await post(town.url)).json()
+        streams.append(Stream(town.url, made["stream_id"], level, made["token"]))
+        await streams[-1].client.connect()
+    return streams
+
+
+def test_streams_go_to_their_members_and_move_with_one_keyframe_each() -> None:
+    async def run() -> None:
+        async with village(2) as town:
+            streams = await streams_in(town, 8)
+            before = [await stream.frame() for stream in streams]
+            assert all(not url.startswith(f"ws{town.url[4:]}") for url in before), "frames go straight to the member"
+            third = await town.add()
+            await come(lambda: all((town.home(s) is m) for m in town.members for s in m.service.streams._streams))
+            after = [await stream.frame() for stream in streams]
+            moved = [one != other for one, other in zip(before, after, strict=True)]
+            own = f"ws{third.membership.own_address[4:]}"
+            assert all(url.startswith(own) == there for url, there in zip(after, moved, strict=True))
+            await town.remove(third)
+            last = [await stream.frame() for stream in streams]
+            assert last == before, "only the third's have moved, and they are back"
+            for stream, there in zip(streams, moved, strict=True):
+                assert stream.decisions == (["keyframe"] * 3 if there else ["keyframe", "reuse", "reuse"])
+                assert stream.client.lost == 0
+                await stream.client.close()
+
+    asyncio.run(run())
+
+
+def test_a_members_own_address_opens_its_streams_and_sends_others_on() -> None:
+    async def run() -> None:
+        async with village(2) as town:
+            first, second = town.members
+            made = (await post(first.membership.own_address)).json()
+            home = town.home(made["stream_id"]).membership.own_address
+            assert made["ws_url"] == f"ws{home[4:]}/v1/streams/{made['stream_id']}/ws"
+            for door in (first, second):
+                url = door.membership.own_address
+                stream = Stream(url, made["stream_id"], 3, made["token"])
+                async with stream.client:
+                    assert await stream.frame() == made["ws_url"]
+            wrong = Stream(second.membership.own_address, made["stream_id"], 3, "wrong")
+            with pytest.raises(Refused):
+                await wrong.client.connect()
+
+    asyncio.run(run())
+
+
+def test_an_id_of_the_callers_choice_is_taken_at_every_door() -> None:
+    async def run() -> None:
+        async with village(2) as town:
+            doors = [town.url, *(member.membership.own_address for member in town.members)]
+            for number, door in enumerate(doors):
+                made = await ask("POST", f"{door}/v1/streams/mine-{number}")
+                assert made.status_code == 201
+                home = town.home(f"mine-{number}").membership.own_address
+                assert made.json()["ws_url"] == f"ws{home[4:]}/v1/streams/mine-{number}/ws"
+                stream = Stream(door, f"mine-{number}", 3, made.json()["token"])
+                async with stream.client:
+                    assert await stream.frame() == made.json()["ws_url"]
+                for other in doors:
+                    taken = await ask("POST", f"{other}/v1/streams/mine-{number}")
+                    assert (taken.status_code, taken.json()["code"]) == (409, "stream_exists")
+
+    asyncio.run(run())
+
+
+def test_what_is_asked_about_a_stream_reaches_it_by_every_door() -> None:
+    async def run() -> None:
+        async with village(2) as town:
+            made = (await post(town.url)).json()
+            path, token = f"/v1/streams/{made['stream_id']}", made["token"]
+            doors = [town.url, *(member.membership.own_address for member in town.members)]
+            stream = Stream(town.url, made["stream_id"], 5, token)
+            async with stream.client:
+                await stream.frame()
+                for door in doors:
+                    assert (await ask("GET", door + path, token)).json()["frames"]["results"] == 1
+                    assert (await ask("GET", door + path, "wrong")).status_code == 401
+                    listed = (await ask("GET", f"{door}/v1/streams")).json()
+                    assert [found["stream_id"] for found in listed["streams"]] == [made["stream_id"]]
+                    shown = await ask("GET", f"{door}{path}/snapshot.jpg", token)
+                    assert shown.headers["content-type"] == "image/jpeg"
+                away = next(m for m in town.members if town.home(made["stream_id"]) is not m)
+                assert (await ask("DELETE", away.membership.own_address + path, token)).status_code == 204
+                await come(lambda: town.desk.directory.find(made["stream_id"]) is None)
+            assert (await ask("GET", f"{town.url}{path}", token)).status_code in (401, 404)
+
+    asyncio.run(run())
+
+
+def test_keys_and_their_limits_hold_at_every_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.keys.CHECK_S", 0.0)
+    file = tmp_path / "keys"
+    key, other = (add_key(file, name, [Scope.INFER]) for name in ("door", "yard"))
+
+    async def run() -> None:
+        async with village(3, file.read_text(), max_streams_per_key=4) as town:
+            doors = [town.url, *(member.membership.own_address for member in town.members)]
+            made = [await post(door, key) for door in doors]
+            assert [answer.status_code for answer in made] == [201] * 4
+            for door in doors:
+                refused = await post(door, key)
+                assert (refused.status_code, refused.json()["code"]) == (429, "too_many_streams")
+            assert (await post(town.url, other)).status_code == 201
+            one = made[0].json()
+            assert (await ask("DELETE", f"{town.url}/v1/streams/{one['stream_id']}", one["token"])).status_code == 204
+            await come(lambda: town.desk.directory.status()["streams"] == 4)
+            again = await post(town.url, key)
+            assert again.status_code == 201
+
+            opened = again.json()
+            stream = Stream(town.url, opened["stream_id"], 2, opened["token"])
+            await stream.client.connect()
+            await stream.frame()
+            remove_key(file, "door")
+            await town.desk.set_keys(Keys(2.0, file.read_text()))
+            with pytest.raises(Refused):
+                async with asyncio.timeout(20):
+                    await anext(stream.client)
+            assert (await post(town.url, key)).status_code == 401
+
+    asyncio.run(run())
+
+
+def test_anonymous_streams_are_opened_where_they_belong() -> None:
+    async def run() -> None:
+        async with village(2) as town:
+            streams = [Stream(town.url, f"camera-{level}", level) for level in range(6)]
+            for stream in streams:
+                async with stream.client:
+                    url = await stream.frame()
+                    home = town.home(f"camera-{stream.level}").membership.own_address
+                    assert url.startswith(f"ws{home[4:]}/")
+            await come(lambda: town.desk.directory.status()["streams"] == 0)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ({}, "http://10.0.0.7:8100"),
+        ({"tls_certificate": "c.pem", "tls_key": "k.pem"}, "https://10.0.0.7:8100"),
+        ({"cluster_advertise": "https://cams.example:{port}"}, "https://cams.example:8100"),
+        ({"cluster_advertise": "http://{host}:9{port}"}, "http://10.0.0.7:98100"),
+    ],
+)
+def test_how_clients_reach_a_member(given: dict[str, Any], address: str) -> None:
+    assert address_of(Settings(**given), "10.0.0.7", 8100) == address
+
+
+def test_members_of_a_machine_take_one_port_after_another() -> None:
+    with bind("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with listen("127.0.0.1", port) as found:
+            assert found.getsockname()[1] > port
