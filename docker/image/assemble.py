@@ -67,8 +67,10 @@ def needed(binaries: Iterable[Path]) -> set[Path]:
     """Shared libraries that programs and libraries load, and what those load. Raises ValueError if one is missing."""
     found = set[Path]()
     for binary in binaries:
-        said = subprocess.run(["ldd", binary], capture_output=True, text=True, check=False).stdout
-        for line in said.splitlines():
+        said = subprocess.run(["ldd", binary], capture_output=True, text=True, check=False)
+        if said.returncode and "not a dynamic executable" not in said.stderr:
+            raise ValueError(f"{binary}: cannot be loaded: {said.stdout}{said.stderr}")
+        for line in said.stdout.splitlines():
             name, arrow, rest = line.strip().partition(" => ")
             where = (rest if arrow else name).rsplit(" (", 1)[0]
             if where == "not found":
@@ -102,6 +104,8 @@ def copy_libraries(root: Path, packages: Path) -> None:
     for path in sorted(wanted):
         if not path.is_relative_to(packages):
             copy(path, root)
+    (root / "etc/ld.so.conf").write_text("/usr/local/lib\n")
+    subprocess.run(["ldconfig", "-r", root], check=True)
 
 
 def copy_system(root: Path) -> None:

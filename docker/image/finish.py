@@ -25,6 +25,8 @@ PRODUCT = ("cache", "clients", "kernels", "models", "service")
 BARE = {".py", ".typed"}
 ON_DISK = ("os.py", "encodings", "lib-dynload")
 """What Python needs before it can read a zip file, and what it finds its library by."""
+SOURCELESS = ("numba", "numpy")
+"""Large packages that no zip file can hold, for their native parts, and whose sources nobody reads in a container."""
 DATE_S = 1_700_000_000
 """Of every file: kernels in the volume are looked up by it, and outlive an image that is built anew."""
 VERSION = "3.11"
@@ -41,6 +43,13 @@ def compile_tree(folder: Path, root: Path) -> None:
     for source in folder.rglob("*.py"):
         target = source.parent / "__pycache__" / f"{source.stem}.cpython-{VERSION.replace('.', '')}.pyc"
         compile_file(source, target, f"/{source.relative_to(root)}")
+
+
+def leave_sources_out(package: Path, root: Path) -> None:
+    """Compile a package's modules, each in the place of its source."""
+    for source in package.rglob("*.py"):
+        compile_file(source, source.with_suffix(".pyc"), f"/{source.relative_to(root)}")
+        source.unlink()
 
 
 def zip_modules(items: list[Path], archive: Path, root: Path) -> None:
@@ -134,6 +143,8 @@ def main(root: Path, packages: Path, architecture: str, prefix: str) -> None:
     bare = [item for item in sorted(site.iterdir()) if item.name not in PRODUCT and ".dist-info" not in item.name]
     zip_modules([item for item in bare if is_bare(item)], site.parent / "bare.zip", root)
     (site / "bare.pth").write_text("../bare.zip\n")
+    for name in SOURCELESS:
+        leave_sources_out(site / name, root)
     compile_tree(root, root)
     for path in [root, *root.rglob("*")]:
         os.utime(path, (DATE_S, DATE_S), follow_symlinks=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -24,15 +25,18 @@ FILES = (
     "**/*.pyi", "**/*.pyx", "**/*.pxd", "**/*.pxi", "**/*.h", "**/*.hpp", "**/*.c", "**/*.cc", "**/*.cpp", "**/*.a",
     "**/*.proto",
     "*.dist-info/RECORD", "*.dist-info/direct_url.json", "numpy/_core/_simd.*.so", "numpy/_core/_*tests.*.so",
+    "numba/np/ufunc/tbbpool.*.so",  # threads of TBB, which is not there
     "onnxruntime/capi/libonnxruntime.so.*",  # for C programs; the Python module has all of it in itself
 )  # fmt: skip
+LOAD = 1
+"""Segments that are mapped, in ELF files."""
 LEXERS = {"__init__.py", "_mapping.py", "python.py", "special.py"}
-STUBS = {
-    "libx265": "0", "libSvtAv1Enc": "0x80001000L", "libvpx": "0", "libavfilter": "0", "libvpl": "-3", "libopus": "0",
-    "libmp3lame": "0",
-}  # fmt: skip
-"""Encoders and filters of PyAV's FFmpeg, which nothing here uses, and what all their functions answer in their
-place: that there is no such thing. FFmpeg's own decoders of VP8 and VP9 come before libvpx."""
+STUBS = {"libx265": "0", "libSvtAv1Enc": "0x80001000L", "libvpx": "0", "libmp3lame": "0", "libavfilter": "0"}
+"""Encoders and filters of PyAV's FFmpeg, which nothing here uses, and what all their functions answer in their place:
+that there is no such thing. FFmpeg's own decoders of VP8 and VP9 come before libvpx."""
+TEXTS = ("_configuration", "_license")
+EMPTY = '(long)""'
+"""Functions whose names end so give a text, and give an empty one."""
 
 
 def size_of(folder: Path) -> int:
@@ -62,7 +66,9 @@ def stub(library: Path, answer: str, users: list[Path], prefix: str) -> None:
     offered = {name: version for name, version in symbols(library, "--defined-only", prefix).items() if name in wanted}
     if not offered:
         raise ValueError(f"{library}: expected that something uses it")
-    source = "".join(f"long {name}(void) {{ return {answer}; }}\n" for name in sorted(offered))
+    source = "".join(
+        f"long {name}(void) {{ return {EMPTY if name.endswith(TEXTS) else answer}; }}\n" for name in sorted(offered)
+    )
     versions = {version for version in offered.values() if version}
     script = "".join(
         f"{version} {{ global: {' '.join(f'{name};' for name in sorted(offered) if offered[name] == version)} }};\n"
@@ -84,10 +90,29 @@ def symbols(library: Path, which: str, prefix: str) -> dict[str, str]:
 
 
 def strip(folder: Path, prefix: str) -> None:
-    """Take symbols that only debuggers read out of all libraries."""
+    """Take symbols that only debuggers read out of all libraries.
+
+    Those that were edited after they were linked, to find others, may not outlive it: they are left as they are.
+    """
     libraries = [path for path in folder.rglob("*.so*") if path.is_file() and path.read_bytes()[:4] == b"\x7fELF"]
     for library in libraries:
-        subprocess.run([f"{prefix}-strip", "--strip-unneeded", library], check=True)
+        stripped = library.with_name(f"{library.name}.stripped")
+        subprocess.run([f"{prefix}-strip", "--strip-unneeded", "-o", stripped, library], check=True)
+        if is_loadable(stripped.read_bytes()):
+            stripped.replace(library)
+        else:
+            stripped.unlink()
+
+
+def is_loadable(elf: bytes) -> bool:
+    """Whether the segments of a 64-bit ELF file lie where they can be mapped."""
+    (start,) = struct.unpack_from("<Q", elf, 32)
+    size, count = struct.unpack_from("<HH", elf, 54)
+    for at in range(start, start + size * count, size):
+        kind, _, offset, address, _, _, _, align = struct.unpack_from("<IIQQQQQQ", elf, at)
+        if kind == LOAD and align > 1 and (address - offset) % align:
+            return False
+    return True
 
 
 def main(folder: Path, prefix: str) -> None:

@@ -238,7 +238,7 @@ def check_files(engine: Engine) -> dict[str, Any]:
     made = json.loads(engine.podman("image", "inspect", engine.tag).stdout)[0]
     config = made["Config"]
     check(config["User"] == "10001:10001" and list(config["Volumes"]) == ["/data"], "a user without rights, one volume")
-    check(made.get("HealthCheck") or config.get("Healthcheck"), "a health check")
+    check(made.get("Healthcheck") or config.get("Healthcheck"), "a health check")
     return {"unpacked_mb": round(total / 1e6, 1), "largest_mb": largest, "components": len(listed)}
 
 
