@@ -1,4 +1,8 @@
-"""Request bodies: bounded in bytes and in time while they are read, and not unpacked here."""
+"""Request bodies: bounded in bytes and in time while they are read, and not unpacked here.
+
+Most are read before a key is looked at. What a head announces takes no memory, and counts for none: that grows with
+what has come, within what all bodies together may take (`service.room`).
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,8 @@ from service.settings import Settings
 
 COPIES = 2
 """Of a body, while it is put together."""
+STEP_BYTES = 1 << 20
+"""Of what has come, after which more memory is asked for."""
 UNPACKING = "/v2/models/"
 """Below it bodies may be packed: the route unpacks them, no further than a body may be long."""
 
@@ -64,40 +70,38 @@ class BodyGuard:
             return await self._app(scope, receive, send)
         headers = dict(scope["headers"])
         refused = self._refusal(scope["path"], headers)
+        if refused is not None:
+            return await shaped(scope["path"], refused.problem())(scope, receive, send)
         with ExitStack() as held:
-            try:
-                if refused is None:
-                    held.enter_context(self._room.hold(self._most_bytes(headers), "the body of a request"))
-            except NoRoom as error:
-                refused = BodyRefused(503, "overloaded", str(error), retry_after="1")
-            if refused is not None:
-                return await shaped(scope["path"], refused.problem())(scope, receive, send)
-            await self._app(scope, _Watch(receive, self._limits, held), send)
-
-    def _most_bytes(self, headers: dict[bytes, bytes]) -> int:
-        """What the body takes while it comes, by the head alone."""
-        declared = headers.get(b"content-length", b"")
-        if declared.isdigit():
-            return COPIES * int(declared[:20])
-        return COPIES * self._limits.max_bytes if b"transfer-encoding" in headers else 0
+            await self._app(scope, _Watch(receive, self._limits, self._room, held), send)
 
     def _refusal(self, path: str, headers: dict[bytes, bytes]) -> BodyRefused | None:
         encoding = headers.get(b"content-encoding", b"identity").strip().lower()
         if encoding not in (b"", b"identity") and not path.startswith(UNPACKING):
             return BodyRefused(415, "encoded_body", "expected a body without Content-Encoding")
         declared = headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared[:20]) > self._limits.max_bytes:
+        if not declared.isdigit():
+            return None
+        nbytes = int(declared[:20])
+        if nbytes > self._limits.max_bytes:
             return self._limits.too_large()
-        return None
+        reason = self._room.lacks_body(COPIES * nbytes)
+        return None if reason is None else _no_room(reason)
+
+
+def _no_room(reason: str) -> BodyRefused:
+    return BodyRefused(503, "overloaded", reason, retry_after="1")
 
 
 class _Watch:
     """`receive` of one request. held : what is given back once the body is there: then it is seen to be taken."""
 
-    def __init__(self, receive: Receive, limits: BodyLimits, held: ExitStack) -> None:
+    def __init__(self, receive: Receive, limits: BodyLimits, room: Room, held: ExitStack) -> None:
         self._receive = receive
         self._limits = limits
+        self._room = room
         self._held = held
+        self._held_for = 0
         self._bytes = 0
         self._waited_s = 0.0
         self._more = True
@@ -120,6 +124,19 @@ class _Watch:
             self._more = message.get("more_body", False)
             if self._bytes > limits.max_bytes:
                 raise limits.too_large()
-            if not self._more:
+            if self._more:
+                self._hold()
+            else:
                 self._held.close()
         return message
+
+    def _hold(self) -> None:
+        """Memory for each whole step that has come."""
+        steps = (self._bytes - self._held_for) // STEP_BYTES
+        if not steps:
+            return
+        try:
+            self._held.enter_context(self._room.hold_body(COPIES * steps * STEP_BYTES))
+        except NoRoom as error:
+            raise _no_room(str(error)) from None
+        self._held_for += steps * STEP_BYTES

@@ -4,8 +4,8 @@ Knows the standard library alone, so that it costs little however often it is as
 
     python -m service.probe
 
-The server is looked for where `AFTERIMAGE_HOST` and `AFTERIMAGE_PORT` say, with TLS where it speaks that. Exit status 0:
-ready; 1: not, with the reason on stderr.
+The server is looked for where `AFTERIMAGE_HOST` and `AFTERIMAGE_PORT` say, with TLS where it speaks that. Exit status
+0: ready; 1: not, with the reason on stderr.
 """
 
 from __future__ import annotations
@@ -35,7 +35,12 @@ def not_ready_because(host: str, port: int) -> str | None:
             connection.request("GET", "/readyz")
             answer = connection.getresponse()
             body = answer.read(4096).decode("utf-8", "replace")
-            return None if answer.status == 200 else f"{answer.status}: {body}"
+            if answer.status == 200:
+                return None
+            said = f"{answer.status}: {body}"
+            if not 300 <= answer.status < 400:
+                return said
+            reason = reason or said  # a port that speaks TLS sends plain requests there
         except (http.client.HTTPException, OSError) as error:  # such as TLS where none is spoken
             reason = reason or f"{host}:{port}: {error or type(error).__name__}"
         finally:

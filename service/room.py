@@ -1,7 +1,9 @@
 """Memory for what is under way: images, bodies and messages ask before they take it, and are refused where it is short.
 
 What stays is counted by `service.caches`; here the machine, or the container, is asked what it has. What has been
-granted and is not taken yet is counted beside that. Thread-safe. Bounded by what is under way.
+granted and is not taken yet counts beside that. Bodies come from whoever reaches the port, before anybody looks at a
+key: together they get half of what is left, so that the other half is there for frames and streams. Thread-safe.
+Bounded by what is under way.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ class Room:
         self.beside: Callable[[], int] = lambda: 0
         """Bytes that somebody else has granted and that are not taken yet."""
         self._promised = 0
+        self._bodies = 0
         self._gave = float("-inf")
         self._looked: tuple[float, int | None] = (float("-inf"), None)
         self._lock = threading.Lock()
@@ -68,6 +71,26 @@ class Room:
         finally:
             with self._lock:
                 self._promised -= nbytes
+
+    @contextmanager
+    def hold_body(self, nbytes: int) -> Iterator[None]:
+        """Count so many bytes as taken for bodies of requests, until they are given back. Raises NoRoom."""
+        with self._lock:
+            if (reason := self._lacks_body(nbytes)) is not None:
+                raise NoRoom(reason)
+            self._bodies += nbytes
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._bodies -= nbytes
+
+    def lacks_body(self, nbytes: int) -> str | None:
+        """Why a body that takes so many bytes could not be read now, with figures; None if it could."""
+        if nbytes < SMALL_BYTES:
+            return None
+        with self._lock:
+            return self._lacks_body(nbytes)
 
     def short(self) -> str | None:
         """Why nothing large should be read now, with figures; None if it may."""
@@ -92,19 +115,39 @@ class Room:
         needed = f"{-(-nbytes >> 20)} MiB of memory for {what} and {spare >> 20} MiB to spare"
         return f"expected {needed}, {max(0, left + beside) >> 20} MiB are left"
 
+    def _lacks_body(self, nbytes: int) -> str | None:
+        wanted, others = self._bodies + nbytes, self._promised + self.beside()
+        free = self._free(LEFT_BYTES + 2 * wanted + others, fresh=nbytes >= LARGE_BYTES)
+        if free is None or wanted <= _quota(free - others):
+            return None
+        left, needed = max(0, _quota(free - others) - self._bodies), f"{-(-nbytes >> 20)} MiB of memory"
+        return f"expected {needed} for the body of a request, {left >> 20} MiB are left for bodies"
+
     def _left(self, needed: int, *, fresh: bool) -> int | None:
-        """What is left, less than nothing where too much was granted; where that is less than is needed, after what
-        was freed has been given back."""
-        at, left = self._looked
-        now, promised = self._clock(), self._promised + self.beside()
+        """What is left, less than nothing where too much was granted."""
+        others = self._promised + self.beside()
+        free = self._free(needed + others + self._bodies, fresh=fresh)
+        # Where memory has become less since bodies were granted theirs, frames do not pay for more than half.
+        return None if free is None else free - others - min(self._bodies, _quota(free))
+
+    def _free(self, needed: int, *, fresh: bool) -> int | None:
+        """What the machine has, promised or not; where that is less than is needed, after what was freed has been
+        given back."""
+        at, free = self._looked
+        now = self._clock()
         if fresh or now - at >= FRESH_S:
-            left = self._available()
-            if left is not None and left - promised < needed and now - self._gave >= GIVE_BACK_S:
+            free = self._available()
+            if free is not None and free < needed and now - self._gave >= GIVE_BACK_S:
                 self._gave = now
                 give_back()
-                left = self._available()
-            self._looked = now, left
-        return None if left is None else left - promised
+                free = self._available()
+            self._looked = now, free
+        return free
+
+
+def _quota(free: int) -> int:
+    """Of all bodies together."""
+    return max(0, free - LEFT_BYTES) // 2
 
 
 def _ask_machine() -> int | None:

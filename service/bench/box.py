@@ -25,10 +25,11 @@ from clients.wire import HEADER_BYTES, Op, TileRules, parse_tiles
 from service import codec
 from service.bench.changes import Image, pictures, scene
 from service.bench.errors import BenchError
-from service.bench.machine import Bystanders, machine, usable_cores, use_threads
+from service.bench.machine import Bystanders, machine, use_threads
 from service.bench.served import Served
 from service.capacity.box import Box, BoxError, ModelCost, Needs, Partial, Picture, Scaling, Start, read_box
 from service.evaluate import CAMERA_QUALITY
+from service.machine_cpus import cores
 from service.machine_memory import limit_bytes
 from service.pipeline import FramePipeline, Outcome
 from service.preprocess import fit
@@ -76,6 +77,7 @@ def box(
     if memory is None:
         raise BoxBenchError("this system does not tell how much memory it has")
     threads, about = workers or Settings.model_fields["workers"].get_default(call_default_factory=True), machine()
+    allowed = cores().number
     rows, served = [], None
     for model in models:
         progress(model.name)
@@ -88,15 +90,15 @@ def box(
     busy = others.cores()
     found = Box(
         kind="box",
-        name=name or f"{about['cpu']}, {usable_cores()} cores",
+        name=name or f"{about['cpu']}, {allowed:g} {'core' if allowed == 1 else 'cores'}",
         date=datetime.now(UTC).date(),
-        cores=usable_cores(),
+        cores=allowed,
         workers=threads,
         memory_bytes=memory,
         models=tuple(rows),
         process_bytes=None if served is None else served.memory_bytes,
         start=None if served is None else Start(warm_s=round(served.start_s, 2), cold_s=cold_s),
-        machine=about | {"other_programs_cores": busy},
+        machine=about | {"cores": allowed, "other_programs_cores": busy},
     )
     return found, busy
 

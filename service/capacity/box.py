@@ -144,15 +144,15 @@ class Start(_Part):
 
 
 class Box(_Part):
-    """A kind of box. workers : inference threads, as the server has them. process_bytes : resident memory of a server
-    with one model and no streams. estimate : how the figures were derived, where they were not measured. machine : what
-    `service.bench.machine` tells, for people."""
+    """A kind of box. cores : that a server may use, in parts of one where a quota says so. workers : inference threads,
+    as the server has them. process_bytes : resident memory of a server with one model and no streams. estimate : how
+    the figures were derived, where they were not measured. machine : what `service.bench.machine` tells, for people."""
 
     kind: Literal["box"]
     version: Literal[1] = 1
     name: Annotated[str, Field(min_length=1, max_length=200)]
     date: date
-    cores: Annotated[int, Field(ge=1, le=4096)]
+    cores: Annotated[float, Field(gt=0, le=4096, allow_inf_nan=False)]
     workers: Annotated[int, Field(ge=1, le=64)]
     memory_bytes: Annotated[int, Field(gt=0, le=1 << 50)]
     models: Annotated[tuple[ModelCost, ...], Field(min_length=1, max_length=1000)]

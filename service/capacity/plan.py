@@ -158,7 +158,7 @@ def plan(box: Box, model: str, size: str | None, demand: Demand, terms: Terms) -
     burst_s = full * stream.keyframe_ms / 1e3 / max(1, boxes - 1)
     return Plan(
         box, cost, demand, terms, stream, room, boxes,
-        passed_over=passed_over(demand.streams / boxes, full),
+        passed_over=passed_over(demand.streams, boxes, full),
         wait_ms=1e3 * mean_wait_s(box.workers, load, stream.frame_ms / 1e3, stream.variation),
         recovery_s=burst_s / free if free > 0 and boxes > 1 else math.inf,
     )  # fmt: skip

@@ -30,20 +30,27 @@ def mean_wait_s(servers: int, load: float, service_s: float, variation: float) -
     return erlang_c(servers, load) * service_s / (servers - load) * (1 + variation) / 2
 
 
-def passed_over(mean: float, room: int) -> float:
-    """Share of streams that find their first box full, where the number that belong to a box is Poisson's of a mean.
+def passed_over(streams: int, boxes: int, room: int) -> float:
+    """Share of streams that find their first box full, where each of them belongs to any box with the same chance, so
+    that their number on a box is binomial.
 
     The first pass alone: those who are passed on and fill another box are not followed.
     """
-    if mean <= 0:
+    if streams <= room:
         return 0.0
-    most = math.ceil(mean + 40 * math.sqrt(mean) + 40)
-    log_mean = math.log(mean)
+    if boxes == 1:
+        return 1 - room / streams
+    log_here, log_elsewhere = -math.log(boxes), math.log1p(-1 / boxes)
+    log_ways = math.lgamma(streams + 1)
     beyond = (
-        (count - room) * math.exp(count * log_mean - mean - math.lgamma(count + 1))
-        for count in range(room + 1, max(most, room) + 1)
-    )
-    return min(1.0, math.fsum(beyond) / mean)
+        (count - room)
+        * math.exp(
+            log_ways - math.lgamma(count + 1) - math.lgamma(streams - count + 1)
+            + count * log_here + (streams - count) * log_elsewhere
+        )
+        for count in range(room + 1, streams + 1)
+    )  # fmt: skip
+    return min(1.0, math.fsum(beyond) * boxes / streams)
 
 
 def quantile(share: float) -> float:

@@ -91,6 +91,6 @@ def _compare(plans: list[Plan]) -> None:
         estimate = " (estimate)" if found.box.estimate else ""
         table.add_row(
             f"{found.box.name}{estimate}", str(found.boxes), str(found.full), words.BOUNDS[found.binds],
-            str(found.boxes * found.box.cores),
+            f"{found.boxes * found.box.cores:.10g}",
         )  # fmt: skip
     out.print(table)

@@ -150,16 +150,24 @@ def test_routes_answer_with_problem_documents(make_client) -> None:
 LARGE = BodyLimits(max_bytes=8 << 20, timeout_s=5.0, min_rate=1)
 
 
-def ask_in(room: Room, receive: Callable[[], Any], *headers: tuple[bytes, bytes]) -> tuple[list[str], list[dict]]:
-    """Whether there was still room for one more body while it came and after that; what the guard has sent."""
+MIB = 1 << 20
+ROOM_BYTES = 2 * COPIES * LARGE.max_bytes
+"""For one such body: half is for others."""
+
+
+def ask_in(
+    room: Room, receive: Callable[[], Any], *headers: tuple[bytes, bytes]
+) -> tuple[list[str | None], list[dict]]:
+    """Why there was no room for another body, before the first part and after each; what the guard has sent."""
     sent: list[dict] = []
-    seen: list[str] = []
+    seen: list[str | None] = []
 
     async def app(scope, receive, send) -> None:
-        for _ in range(2):
-            seen.append("full" if room.lacks(8 << 20, "another", spare=LEFT_BYTES) else "free")
-            await receive()
-        seen.append("full" if room.lacks(8 << 20, "another", spare=LEFT_BYTES) else "free")
+        more = True
+        while more:
+            seen.append(room.lacks_body(ROOM_BYTES // 2))
+            more = (await receive()).get("more_body", False)
+        seen.append(room.lacks_body(ROOM_BYTES // 2))
 
     async def send(message: dict) -> None:
         sent.append(message)
@@ -169,23 +177,81 @@ def ask_in(room: Room, receive: Callable[[], Any], *headers: tuple[bytes, bytes]
     return seen, sent
 
 
-@pytest.mark.parametrize("header", [(b"content-length", b"8388608"), (b"transfer-encoding", b"chunked")])
-def test_a_large_body_has_its_room_until_it_is_there(header: tuple[bytes, bytes]) -> None:
-    room = Room(lambda: LEFT_BYTES + COPIES * (8 << 20))
-    seen, sent = ask_in(room, parts(b"a" * 10, b"b" * 10), header)
-    assert (seen, sent) == (["full", "full", "free"], [])
+LENGTH = (b"content-length", b"8388608")
+CHUNKED = (b"transfer-encoding", b"chunked")
 
 
-@pytest.mark.parametrize("header", [(b"content-length", b"8388608"), (b"transfer-encoding", b"chunked")])
-def test_a_body_for_which_there_is_no_memory_is_not_begun(header: tuple[bytes, bytes]) -> None:
-    room = Room(lambda: LEFT_BYTES + COPIES * (8 << 20) - 1)
-    seen, sent = ask_in(room, never, header)
+@pytest.mark.parametrize("header", [LENGTH, CHUNKED])
+def test_a_body_takes_what_has_come_until_it_is_there(header: tuple[bytes, bytes]) -> None:
+    room = Room(lambda: LEFT_BYTES + ROOM_BYTES)
+    seen, sent = ask_in(room, parts(b"a" * (MIB - 1), b"b", b"c" * (3 * MIB), b"d"), header)
+    left = [None if reason is None else reason.partition(", ")[2] for reason in seen]
+    assert left == [None, None, "14 MiB are left for bodies", "8 MiB are left for bodies", None]
+    assert sent == []
+
+
+def test_what_is_announced_and_does_not_come_takes_no_memory() -> None:
+    """A dozen connections that need no key and send nothing."""
+    room = Room(lambda: LEFT_BYTES + ROOM_BYTES)
+
+    async def app(scope, receive, send) -> None:
+        await receive()
+
+    async def all_at_once() -> None:
+        guard, scope = BodyGuard(app, LARGE, room), {"type": "http", "path": "/v1/join", "headers": [LENGTH]}
+        waiting = [asyncio.create_task(guard(scope, never, never)) for _ in range(12)]
+        await asyncio.sleep(0)
+        assert room.lacks(ROOM_BYTES, "an image") is None
+        for task in waiting:
+            task.cancel()
+        done = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(end, asyncio.CancelledError) for end in done)
+
+    asyncio.run(all_at_once())
+
+
+def test_bodies_that_do_come_leave_half_to_frames() -> None:
+    room = Room(lambda: LEFT_BYTES + ROOM_BYTES)
+    refused: list[BodyRefused] = []
+
+    def endless() -> Callable[[], Any]:
+        left = 7
+
+        async def receive() -> dict:
+            nonlocal left
+            left -= 1
+            return {"type": "http.request", "body": b"a" * MIB, "more_body": True} if left else await never()
+
+        return receive
+
+    async def app(scope, receive, send) -> None:
+        try:
+            while True:
+                await receive()
+        except BodyRefused as error:
+            refused.append(error)
+
+    async def all_at_once() -> None:
+        guard, scope = BodyGuard(app, LARGE, room), {"type": "http", "path": "/v1/join", "headers": [CHUNKED]}
+        waiting = [asyncio.create_task(guard(scope, endless(), never)) for _ in range(4)]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert room.lacks(ROOM_BYTES // 2, "an image") is None
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    asyncio.run(all_at_once())
+    assert {(error.status_code, error.code) for error in refused} == {(503, "overloaded")}
+    assert room.lacks(ROOM_BYTES, "an image") is None, "all is given back"
+
+
+def test_a_body_for_which_there_is_no_memory_is_not_begun() -> None:
+    room = Room(lambda: LEFT_BYTES + ROOM_BYTES - 1)
+    seen, sent = ask_in(room, never, LENGTH)
     assert seen == []
     assert sent[0]["status"] == 503
     assert (b"retry-after", b"1") in sent[0]["headers"]
-    assert (
-        b"expected 16 MiB of memory for the body of a request and 32 MiB to spare, 47 MiB are left" in sent[1]["body"]
-    )
+    assert b"expected 16 MiB of memory for the body of a request, 15 MiB are left for bodies" in sent[1]["body"]
 
 
 def test_small_bodies_are_read_all_the_same() -> None:

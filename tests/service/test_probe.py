@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
 
 from service import probe
+from service.lan.certificate import kept_identity, server_context
+from service.lan.door import TLS_HANDSHAKE, plain_answer
 from service.serve import bind
 
 
@@ -52,6 +59,52 @@ def test_nobody_there() -> None:
     assert f"127.0.0.1:{port}" in (probe.not_ready_because("127.0.0.1", port) or "")
 
 
+@contextmanager
+def door(tls: ssl.SSLContext | None, answer: bytes) -> Iterator[int]:
+    """The port of a server that answers plain requests as `service.lan.door` does; others over TLS, if it has that."""
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            if connection.recv(1, socket.MSG_PEEK) != TLS_HANDSHAKE:
+                connection.sendall(plain_answer(connection.recv(4096), connection.getsockname()))
+            elif tls is not None:
+                with tls.wrap_socket(connection, server_side=True) as secure:
+                    asked.append(secure.recv(4096).partition(b"\r\n")[0])
+                    secure.sendall(answer)
+
+    def accept() -> None:
+        for _ in range(2):
+            serve(listener.accept()[0])
+
+    asked: list[bytes] = []
+    with bind("127.0.0.1", 0) as listener:
+        thread = Thread(target=accept)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
+    assert asked == ([] if tls is None else [b"GET /readyz HTTP/1.1"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", None),
+        (b"HTTP/1.1 503 Busy\r\ncontent-length: 3\r\n\r\nnot", "503: not"),
+    ],
+)
+def test_where_plain_requests_are_sent_to_https_that_is_asked(
+    tmp_path: Path, answer: bytes, reason: str | None
+) -> None:
+    tls = server_context(kept_identity(tmp_path, []))
+    with door(tls, answer) as port:
+        assert probe.not_ready_because("127.0.0.1", port) == reason
+
+
+def test_a_redirect_is_not_ready_where_there_is_no_https() -> None:
+    with door(None, b"") as port:
+        assert (probe.not_ready_because("127.0.0.1", port) or "").startswith("307")
+
+
 @pytest.mark.parametrize("host", ["", "0.0.0.0", "127.0.0.1"])
 def test_the_environment_says_where(
     answering: HTTPServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], host: str
@@ -65,5 +118,6 @@ def test_the_environment_says_where(
 
 
 def test_nothing_but_the_standard_library_is_loaded() -> None:
-    code = "import sys, service.probe; sys.exit(bool({'numba', 'numpy', 'pydantic', 'typer', 'uvicorn'} & set(sys.modules)))"
+    heavy = {"numba", "numpy", "pydantic", "typer", "uvicorn"}
+    code = f"import sys, service.probe; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

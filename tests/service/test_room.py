@@ -109,3 +109,26 @@ def test_what_was_freed_is_given_back_before_anything_is_refused(monkeypatch: py
         machine.now = module.GIVE_BACK_S
         assert room.lacks(1 * MIB, "a model") is not None
         assert len(given) == 2
+
+
+def test_bodies_get_half_together_and_the_other_half_is_left() -> None:
+    machine = Machine(LEFT_BYTES + 100 * MIB)
+    room = machine.room()
+    with room.hold_body(30 * MIB), room.hold_body(20 * MIB):
+        refused = "expected 1 MiB of memory for the body of a request, 0 MiB are left for bodies"
+        assert room.lacks_body(1 * MIB) == refused
+        with pytest.raises(NoRoom, match=refused), room.hold_body(1 * MIB):
+            pass
+        assert room.lacks_body(SMALL_BYTES - 1) is None
+        assert room.lacks(51 * MIB, "an image") is not None, "they are counted"
+        with room.hold(50 * MIB, "an image"):
+            assert room.lacks(1, "another") is not None
+        machine.left = LEFT_BYTES + 60 * MIB
+        assert room.lacks(30 * MIB, "a stream") is None, "no more than half, whatever they were granted"
+        assert room.short() is None
+        machine.left = LEFT_BYTES + 100 * MIB
+    with room.hold(40 * MIB, "an image"):
+        assert room.lacks_body(30 * MIB) is None
+        assert room.lacks_body(31 * MIB) is not None
+    with room.hold(100 * MIB, "an image"):
+        pass

@@ -12,6 +12,8 @@ from service_fakes import FakeEngine
 from service.bench import box as subject
 from service.bench.box import BoxBenchError, box, decoding, measure, merged, scaling
 from service.bench.served import Served
+from service.capacity.box import Box
+from service.machine_cpus import Cores
 from service.registry import Model, load
 from service.settings import ModelSource
 
@@ -55,6 +57,14 @@ def test_a_tiny_network_gives_a_whole_box(tiny: Model) -> None:
     assert [each.threads for each in row.scaling] == [1, 2]
     assert row.memory.stream == tiny.memory.stream
     assert make_box(models=[row.model_dump()]).cost("tiny", None) == row
+
+
+def test_a_quota_is_what_a_box_has_of_cores(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "cores", lambda: Cores(1.5, "a quota"))
+    found, _ = box([tiny], rounds=1, workers=1)
+    assert (found.cores, found.machine["cores"]) == (1.5, 1.5)
+    assert found.name.endswith(", 1.5 cores")
+    assert Box.model_validate_json(found.model_dump_json()) == found
 
 
 def test_an_engine_that_does_not_tell_its_memory_is_not_planned_with() -> None:

@@ -53,7 +53,7 @@ def test_slowdown_is_that_of_the_most_threads_measured_beyond_them() -> None:
     ("fields", "said"),
     [
         ({"kind": "dense"}, "kind: expected 'box', got 'dense'"),
-        ({"cores": 0}, "cores: expected at least 1, got 0"),
+        ({"cores": 0}, "cores: expected more than 0, got 0"),
         ({"memory_bytes": -5}, "memory_bytes: expected more than 0, got -5"),
         ({"models": []}, "models: expected at least 1 of them, got []"),
         ({"wokers": 2}, "unknown key 'wokers'; did you mean 'workers'?"),

@@ -30,6 +30,13 @@ def test_on_paper() -> None:
     assert found.utilisation == pytest.approx(100 / 3 * 0.04 / 2, rel=1e-3)
 
 
+def test_one_box_with_room_for_all_passes_nobody_over() -> None:
+    found = plan(make_box(), "people", None, replace(STEADY, streams=42), TERMS)
+    assert (found.full, found.boxes, found.passed_over) == (42, 1, 0.0)
+    two = plan(make_box(), "people", None, replace(STEADY, streams=43), TERMS)
+    assert (two.boxes, two.passed_over) == (2, pytest.approx(2 * 0.5**43 / 43 * 2, rel=1e-6))
+
+
 def test_bursts_cost_what_their_two_states_cost_and_vary() -> None:
     """A third of the time 30% of the tiles change, 6 ms; else 2 ms."""
     found = plan(make_box(), "people", None, replace(STEADY, peak=3.0), TERMS).stream

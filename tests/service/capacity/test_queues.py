@@ -38,16 +38,21 @@ def test_steady_services_halve_the_wait_and_a_full_box_waits_for_ever() -> None:
     assert math.isinf(mean_wait_s(2, 2.0, 0.01, 1.0))
 
 
-@pytest.mark.parametrize(("mean", "room"), [(20.0, 21), (20.0, 30), (50.0, 50), (0.5, 1)])
-def test_passed_over_is_what_lies_beyond_the_room(mean: float, room: int) -> None:
-    drawn = np.random.default_rng(2).poisson(mean, 400_000)
-    assert passed_over(mean, room) == pytest.approx(np.maximum(drawn - room, 0).mean() / mean, rel=0.1, abs=2e-4)
+@pytest.mark.parametrize(
+    ("streams", "boxes", "room"), [(40, 2, 21), (40, 2, 30), (500, 10, 50), (3, 6, 1), (2000, 100, 25)]
+)
+def test_passed_over_is_what_lies_beyond_the_room(streams: int, boxes: int, room: int) -> None:
+    drawn = np.random.default_rng(2).binomial(streams, 1 / boxes, 400_000)
+    found = passed_over(streams, boxes, room)
+    assert found == pytest.approx(np.maximum(drawn - room, 0).mean() * boxes / streams, rel=0.1, abs=2e-4)
 
 
 def test_bounds_of_passed_over() -> None:
-    assert passed_over(0.0, 5) == 0
-    assert passed_over(1000.0, 0) == pytest.approx(1)
-    assert passed_over(5000.0, 6000) < 1e-12
+    assert passed_over(5, 1, 5) == 0, "one box, which has room for all"
+    assert passed_over(8, 1, 6) == pytest.approx(0.25)
+    assert passed_over(2, 2, 1) == pytest.approx(0.25), "half of the time both belong to one box, and one has no room"
+    assert passed_over(1000, 3, 0) == pytest.approx(1)
+    assert passed_over(5000, 1000, 100) < 1e-12
 
 
 def test_quantiles() -> None:

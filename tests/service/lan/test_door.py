@@ -16,7 +16,7 @@ import pytest
 from service_fakes import FakeEngine, RunningServer, frame, make_registry, make_settings, subprotocols, wait_until
 from websockets.sync.client import connect
 
-from service import http_guard
+from service import http_guard, probe
 from service.lan import door as module
 from service.lan.door import Door, plain_answer
 from service.lan.reception import Reception
@@ -75,6 +75,7 @@ def joined(server: RunningServer) -> str:
 
 def test_https_and_websockets_come_through(tmp_path: Path, trusting) -> None:
     with secure_server(tmp_path) as server:
+        assert probe.not_ready_because("127.0.0.1", server.port) is None, "the health check gets through as well"
         url = f"https://127.0.0.1:{server.port}"
         with httpx.Client(verify=trusting(), trust_env=False) as client:
             health = client.get(f"{url}/healthz")
