@@ -11,6 +11,9 @@ from urllib.parse import quote
 
 from service.token_store import KeptStream
 
+ENDLESS_AT = "afterimage.endless_at"
+"""In the scope of a request that came by others: the address where an answer without an end is to be fetched."""
+
 
 class Placement(Protocol):
     """What a server knows of its cluster. Used on the event loop alone."""

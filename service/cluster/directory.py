@@ -67,6 +67,7 @@ class Directory:
         self._settle_s = settle_s
         self._born = self._looked = clock()
         self._name = secrets.token_hex(4)
+        self._secret = secrets.token_bytes(32)
         self._changes = 0
         self._members: dict[str, _Member] = {}  # by instance
         self._entries: dict[str, _Entry] = {}
@@ -247,7 +248,7 @@ class Directory:
             for beat in (member.beat,)
         }
         elsewhere = {name: entry.slot for name, entry in self._entries.items() if entry.slot is not None}
-        return Table(self.version, seats, elsewhere)
+        return Table(self.version, seats, elsewhere, self._secret)
 
     def _learn(self, member: _Member, known: Known) -> None:
         """What a member says that was here before this directory, or while it was not counted."""

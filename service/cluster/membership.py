@@ -105,6 +105,7 @@ class Membership:
     address : as clients reach it. probe : where it listens. weight : as in `rendezvous`. resume_s : how long a stream
     without a token is counted while nobody has it. most_owned : streams of one key. release : version of the product
     keys : API keys that it starts with. patience_s : for answers. origins : of what stands before the cluster
+    secret : of the members, as last told; none before
     """
 
     def __init__(
@@ -133,6 +134,7 @@ class Membership:
         self._slot: str | None = None
         self._left = False
         self._table = Table("", {}, {})
+        self.secret = b""
         self._weights: dict[str, float] = {}
         self._elsewhere: dict[str, str] = {}
         self._held: dict[str, tuple[Claim, float]] = {}
@@ -251,6 +253,7 @@ class Membership:
         moved, self._slot = slot != self._slot, slot
         if told.table is not None:
             moved |= self._use(told.table)
+            self.secret = told.table.secret
         if told.keys is not None:
             self._keys = told.keys
             host.take_keys(told.keys.text)

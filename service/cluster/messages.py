@@ -102,11 +102,15 @@ class Seat:
 
 @dataclass(frozen=True)
 class Table:
-    """Who is there. seats : by slot. elsewhere : streams that are not where the hash says, and their slots."""
+    """Who is there. seats : by slot. elsewhere : streams that are not where the hash says, and their slots.
+
+    secret : of the members, for what they pass on to each other
+    """
 
     version: str
     seats: Mapping[str, Seat]
     elsewhere: Mapping[str, str]
+    secret: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)

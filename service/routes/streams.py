@@ -139,12 +139,17 @@ async def list_streams(request: Request) -> dict[str, list[dict[str, Any]]]:
 
     The server's own cameras are in every list.
     """
+    return {"streams": listed(request)}
+
+
+def listed(request: Request) -> list[dict[str, Any]]:
+    """What `require_infer` has let the caller see of this server's streams. Raises Problem."""
     service, caller = service_of(request), caller_of(request)
     if caller.key is None and not service.access.anonymous:
         raise Problem(403, "forbidden", "the list of streams is off where anonymous streams are not allowed")
     everything = caller.admin or caller.key is None
     streams = [s for s in service.streams.all() if everything or s.owner == caller.key or s.source is not None]
-    return {"streams": [stream.brief() for stream in streams]}
+    return [stream.brief() for stream in streams]
 
 
 @router.get("/{stream_id}", summary="State and figures of a stream", responses=_ONE)
@@ -223,8 +228,12 @@ async def _sought(request: Request, stream_id: str) -> KeptStream | None:
 def _send_elsewhere(request: Request, stream_id: str) -> None:
     """Raise Problem 307 where the stream belongs to another member of the cluster."""
     address = service_of(request).placement.address(stream_id) if STREAM_ID.match(stream_id) else None
-    if address is None:
-        return
+    if address is not None:
+        raise elsewhere(request, stream_id, address)
+
+
+def elsewhere(request: Request, stream_id: str, address: str) -> Problem:
+    """The same is to be asked at another address of the cluster."""
     path, query = f"/v1/streams/{stream_id}", request.url.query
     there = f"{address}{path}{request.url.path.partition(path)[2]}{f'?{query}' if query else ''}"
-    raise Problem(307, "elsewhere", "another server of the cluster has the stream", headers={"Location": there})
+    return Problem(307, "elsewhere", "another server of the cluster has the stream", headers={"Location": there})

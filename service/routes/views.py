@@ -18,8 +18,9 @@ from service.access import too_many
 from service.errors import Problem, overloaded
 from service.keys import Scope
 from service.mjpeg import Mjpeg
+from service.placement import ENDLESS_AT
 from service.routes.guards import offered_key, own_origin
-from service.routes.streams import authorised
+from service.routes.streams import authorised, elsewhere
 from service.state import Service, service_of
 from service.streams import Stream
 from service.tickets import MAX_CHARACTERS
@@ -118,10 +119,15 @@ async def mjpeg(
 ) -> Response:
     """An endless answer for an <img>, a player or a recorder: the newest frame, whenever the last one has been taken.
 
-    It ends when the stream is deleted, when no frame comes for a time, and when the server stops.
+    It ends when the stream is deleted, when no frame comes for a time, and when the server stops. By a cluster's common
+    address, and at another member than the stream's, it is a 307 to the stream's member.
     """
     service, stream = service_of(request), await _may_look(request, stream_id, ticket)
-    settings = service.settings
+    address, settings = request.scope.get(ENDLESS_AT), service.settings
+    if address is not None:
+        problem = elsewhere(request, stream_id, address)
+        problem.headers |= _sharing(ticket)
+        raise problem
 
     async def draw(shown: Shown) -> bytes:
         return await service.viewing.picture(shown, look)

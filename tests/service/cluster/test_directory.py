@@ -62,6 +62,11 @@ def test_members_get_the_lowest_free_slot_and_all_learn_of_it(clock: Clock) -> N
     assert told.table is not None
     assert {slot: seat.instance for slot, seat in told.table.seats.items()} == {"0": "a", "1": "b", "2": "c"}
     assert directory.beat(beat("c", version=directory.version)).table is None, "nothing is new"
+    assert len(told.table.secret) == 32
+    other = Directory(settle_s=0.0).beat(beat("a")).table
+    assert other is not None
+    assert other.secret != told.table.secret
+    assert repr(other.secret) not in repr(other)
     directory.leave("b")
     assert directory.beat(beat("d")).slot == "1", "who takes a place takes its streams"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from certificates import Authority
 from service_fakes import image
 from village import Village, come, village
 
@@ -146,6 +147,83 @@ def test_what_is_asked_about_a_stream_reaches_it_by_every_door() -> None:
                 assert (await ask("DELETE", away.membership.own_address + path, token)).status_code == 204
                 await come(lambda: town.desk.directory.find(made["stream_id"]) is None)
             assert (await ask("GET", f"{town.url}{path}", token)).status_code in (401, 404)
+
+    asyncio.run(run())
+
+
+def test_an_mjpeg_is_fetched_from_the_streams_own_member() -> None:
+    async def run() -> None:
+        async with village(2) as town:
+            made = (await post(town.url)).json()
+            path, token = f"/v1/streams/{made['stream_id']}", made["token"]
+            home = town.home(made["stream_id"])
+            own = home.membership.own_address
+            away = next(m for m in town.members if m is not home).membership.own_address
+            stream = Stream(town.url, made["stream_id"], 5, token)
+            async with stream.client:
+                await stream.frame()
+                for door in (town.url, town.url, away):  # the common address asks them in turn
+                    view = (await ask("POST", f"{door}{path}/views", token)).json()
+                    assert view["mjpeg_url"].startswith(f"{door}{path}/mjpeg?ticket=")
+                    query = view["mjpeg_url"].partition("?")[2]
+                    for url, secret in ((f"{door}{path}/mjpeg?max_fps=5", token), (view["mjpeg_url"], None)):
+                        sent_on = await ask("GET", url, secret)
+                        assert (sent_on.status_code, sent_on.json()["code"]) == (307, "elsewhere")
+                        assert sent_on.headers["location"] == f"{own}{path}/mjpeg{url.partition('/mjpeg')[2]}"
+                    assert sent_on.headers["cross-origin-resource-policy"] == "cross-origin"
+                    for wrong in (f"{path}/mjpeg", f"{path}/mjpeg?ticket=1.x"):
+                        assert (await ask("GET", door + wrong, "wrong")).status_code == 401, "told to nobody else"
+                    async with (
+                        httpx.AsyncClient(trust_env=False, follow_redirects=True) as client,
+                        client.stream("GET", f"{door}{path}/mjpeg?{query}") as film,
+                    ):
+                        assert film.headers["content-type"].startswith("multipart/")
+                        assert str(film.url).startswith(own)
+
+    asyncio.run(run())
+
+
+def test_members_count_the_peer_that_asks_and_not_the_member_that_passes_it_on() -> None:
+    async def run() -> None:
+        async with village(2, max_auth_failures_per_min=2) as town:
+            made = (await post(town.url)).json()
+            away = next(m for m in town.members if town.home(made["stream_id"]) is not m)
+            url = f"{away.membership.own_address}/v1/streams/{made['stream_id']}"
+            answers = []
+            for peer in ("127.0.0.2", "127.0.0.2", "127.0.0.3"):
+                transport = httpx.AsyncHTTPTransport(local_address=peer)
+                async with httpx.AsyncClient(transport=transport) as client:
+                    answers.append((await client.get(url, headers={"X-API-Key": "guess"})).status_code)
+            assert answers == [401, 429, 401]
+            assert (await ask("GET", url, made["token"])).status_code == 200
+
+    asyncio.run(run())
+
+
+def test_members_reach_each_other_by_a_certificate_that_an_authority_has_issued(tmp_path: Path) -> None:
+    certificate, secret = Authority().issue(tmp_path, "own")
+    file = tmp_path / "keys"
+    key = add_key(file, "door", [Scope.INFER])
+
+    async def run() -> None:
+        async with village(2, file.read_text(), tls_certificate=str(certificate), tls_key=str(secret)) as town:
+            stream_id = next(f"s{n}" for n in range(100) if town.home(f"s{n}") is town.members[1])
+            doors = [member.membership.own_address for member in town.members]
+            assert all(door.startswith("https:") for door in doors)
+            async with httpx.AsyncClient(trust_env=False, verify=False) as client:
+                headers = {"Authorization": f"Bearer {key}"}
+                made = await client.post(f"{doors[0]}/v1/streams/{stream_id}", headers=headers)
+                assert made.status_code == 201
+                held = {"Authorization": f"Bearer {made.json()['token']}"}
+                opened = await client.get(f"{doors[1]}/v1/streams/{stream_id}", headers=held)
+                for door in doors:
+                    found = await client.get(f"{door}/v1/streams/{stream_id}", headers=headers)
+                    assert found.json() == opened.json()
+                    listed = (await client.get(f"{door}/v1/streams", headers=headers)).json()
+                    assert [one["stream_id"] for one in listed.pop("streams")] == [stream_id]
+                    assert listed == {}, "all members have answered"
+                    stranger = await client.get(f"{door}/v1/streams")
+                    assert (stranger.status_code, stranger.json()["code"]) == (401, "unauthorized")
 
     asyncio.run(run())
 
