@@ -40,8 +40,8 @@ class Placement(Protocol):
     async def claim(self, stream_id: str, owner: str | None, kept: KeptStream | None, room: bool | None = None) -> None:
         """Count a stream that is to be opened here, once however often it is claimed, and keep what others must know.
 
-        owner : the name of its key. kept : where it has a token. room : as in `make`. Afterwards `address` may name another member: one with
-        room, or where the cluster knows better.
+        owner : the name of its key. kept : where it has a token. room : as in `make`. Afterwards `address` may name
+        another member: one with room, or where the cluster knows better.
         Raises as `make`, and NotAuthorised where the stream is somebody else's.
         """
 

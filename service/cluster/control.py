@@ -84,6 +84,7 @@ def _start_head(command: list[str], node: str, folder: Path) -> Note:
         raise
     except BaseException:  # Ctrl-C too: nothing that `down` cannot end is left
         note.end()
+        head.wait()
         raise
     return note
 

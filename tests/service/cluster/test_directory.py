@@ -300,7 +300,7 @@ def test_other_keys_count_whatever_clocks_say(clock: Clock) -> None:
     directory = Directory(clock, wall=lambda: 5.0)
     assert directory.change_keys("early") is None, "members may bring newer ones"
     assert directory.keys() is None
-    directory.beat(beat("a", known=Known(keys=Keys(1000.0, "old"))))
+    directory.beat(replace(beat("a", known=Known(keys=Keys(1000.0, "old"))), slot="0"))
     clock.now += SETTLE_S
     assert directory.change_keys("new") == Keys(1001.0, "new")
     assert directory.change_keys("new") == Keys(1001.0, "new"), "nothing has changed"

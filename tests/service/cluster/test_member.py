@@ -15,6 +15,7 @@ from village import Village, come, village
 from clients.python import AsyncStreamClient, FrameResult, Reconnect, Refused, StreamOptions
 from clients.wire import Policy
 from service.cluster.desk import Desk
+from service.cluster.forward import HEADER
 from service.cluster.member import Member, address_of, listen
 from service.cluster.membership import Unreachable
 from service.cluster.messages import Keys
@@ -301,8 +302,7 @@ def test_a_stream_that_is_deleted_at_its_next_member_ends_where_it_is(monkeypatc
                 await client.send(image(10))
                 await anext(client)
                 path = f"/v1/streams/{stream_id}"
-                headers = {"Authorization": f"Bearer {token}", "x-afterimage-forwarded": "1"}
-                monkeypatch.setattr("service.cluster.forward.HEADER", "x-afterimage-forwarded")
+                headers = {"Authorization": f"Bearer {token}", HEADER: "1"}
                 monkeypatch.setattr(second.membership, "address", lambda name: None)  # it has heard more than the first
                 async with httpx.AsyncClient(trust_env=False) as http:
                     answer = await http.delete(second.membership.own_address + path, headers=headers)
