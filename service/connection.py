@@ -276,7 +276,7 @@ class StreamConnection:
             service.streams.authorise(
                 self.stream_id, token=self._token, anonymous=self._anonymous, owner=self._owner, kept=kept
             )
-            async with service.claimed(self.stream_id, self._owner, kept):
+            async with service.claimed(self.stream_id, self._owner, kept, self._hello):
                 self._check_place()
                 if kept is not None:
                     service.streams.adopt(kept)
@@ -358,6 +358,8 @@ class StreamConnection:
         except BaseException:
             if stream.token is None and stream.attachment is self:
                 service.streams.remove(stream)
+            elif stream.pipeline is None:
+                self._leave()  # it may be opened elsewhere
             raise
         assert stream.lane is not None
         stream.lane.group = service.group(stream.pipeline.model)

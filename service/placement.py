@@ -32,23 +32,27 @@ class Placement(Protocol):
     async def find(self, stream_id: str) -> KeptStream | None:
         """A stream with a token that any member has made; None where there is none. Raises Overloaded as `claim`."""
 
-    async def make(self, kept: KeptStream) -> None:
+    async def make(self, kept: KeptStream, room: bool | None = None) -> None:
         """Count a stream that was made here, and let others know of it; `address` then says where it is to be opened.
 
+        room : whether this server would admit it; None where only its load says so
         Raises StreamTaken where there is one of its id, TooManyOwned or TooManyStreams where the cluster has as many as
         it may, Overloaded where nobody has room or nobody answers.
         """
 
-    async def claim(self, stream_id: str, owner: str | None, kept: KeptStream | None) -> None:
+    async def claim(self, stream_id: str, owner: str | None, kept: KeptStream | None, room: bool | None = None) -> None:
         """Count a stream that is to be opened here, once however often it is claimed, and keep what others must know.
 
-        owner : the name of its key. kept : where it has a token. Afterwards `address` may name another member: one with
-        room, or where the cluster knows better.
+        owner : the name of its key. kept : where it has a token. room : as in `make`. Afterwards `address` may name
+        another member: one with room, or where the cluster knows better.
         Raises as `make`, and NotAuthorised where the stream is somebody else's.
         """
 
     def release(self, stream_id: str) -> None:
         """The stream is forgotten here for good: count and keep it no longer."""
+
+    def delete(self, stream_id: str, kept: KeptStream | None) -> None:
+        """The stream was deleted here: nobody is to have it, whoever has it by now. kept : where it had a token"""
 
     def leave(self, stream_id: str) -> None:
         """The stream was sent to the member that it belongs to: keep and count it until it is claimed there.
@@ -71,14 +75,17 @@ class Alone:
         """None: what this server has made it knows."""
         return None
 
-    async def make(self, kept: KeptStream) -> None:
+    async def make(self, kept: KeptStream, room: bool | None = None) -> None:
         """Nobody else has to know."""
 
-    async def claim(self, stream_id: str, owner: str | None, kept: KeptStream | None) -> None:
+    async def claim(self, stream_id: str, owner: str | None, kept: KeptStream | None, room: bool | None = None) -> None:
         """Nothing to count that the server does not count itself."""
 
     def release(self, stream_id: str) -> None:
         """Nothing was kept."""
+
+    def delete(self, stream_id: str, kept: KeptStream | None) -> None:
+        """Nobody else has it."""
 
     def leave(self, stream_id: str) -> None:
         """There is nowhere to go."""

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from starlette.requests import HTTPConnection
 
-from clients.wire import CloseCode, Policy
+from clients.wire import CloseCode, Hello, Policy
 from kernels import FOLDER
 from service import codec
 from service.access import Access
@@ -234,27 +234,47 @@ class Service:
             raise Overloaded("the other members of the cluster do not answer") from None
 
     @contextlib.asynccontextmanager
-    async def claimed(self, stream_id: str, owner: str | None, kept: KeptStream | None) -> AsyncIterator[None]:
-        """Within it a stream may be opened here; if it is not there afterwards, the cluster counts it no longer.
+    async def claimed(
+        self, stream_id: str, owner: str | None, kept: KeptStream | None, hello: Hello
+    ) -> AsyncIterator[None]:
+        """Within it a stream may be opened here; if it is not afterwards, the cluster does not take it for here.
 
         kept : what others know of it, where it is not here
-        Raises as `Placement.claim`; a stream that is here does not need an answer.
+        Raises as `Placement.claim`, and UnknownModel; a stream that is here does not need an answer.
         """
         known = self.streams.get(stream_id)
         stream = Stream.of(kept) if known is None and kept is not None else known
+        model = self.registry.resolve(hello.model or (None if stream is None else stream.model))
+        room = self.has_room(model, self.promised_fps(hello.max_fps), known)
+        told = None if stream is None else stream.kept()
+        if told is not None and hello.resume_s is not None:  # it is kept so long wherever it goes
+            told = told.model_copy(update={"resume_s": self.streams.patience_s(hello.resume_s)})
         try:
-            if stream is None:
-                await self.ask(self.placement.claim(stream_id, owner, None))
-            else:
-                await self.ask(self.placement.claim(stream_id, stream.owner, stream.kept()))
+            await self.ask(self.placement.claim(stream_id, owner if stream is None else stream.owner, told, room))
         except Overloaded:
-            if known is None:
+            if known is None or not room:
                 raise
         try:
             yield
         finally:
-            if kept is None and self.streams.get(stream_id) is None:
-                self.placement.release(stream_id)
+            self._leave_unopened(stream_id, kept)
+
+    def _leave_unopened(self, stream_id: str, kept: KeptStream | None) -> None:
+        """Have a stream that was claimed for here, and could not be opened, be nobody's; it may go elsewhere."""
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            (self.placement.release if kept is None else self.placement.leave)(stream_id)
+        elif stream.pipeline is None and stream.attachment is None and kept is not None:
+            self.streams.remove(stream, None)
+        elif stream.pipeline is None:
+            self._let_go(stream)
+
+    def has_room(self, model_name: str, fps: float, known: Stream | None = None) -> bool:
+        """Whether a stream would be opened here. known : the stream, where it is here already"""
+        if known is not None and known.pipeline is not None:
+            return True
+        place = known is not None or len(self.streams) < self.settings.max_streams
+        return place and not self.draining and self.refuse_stream(model_name, fps, known) is None
 
     @property
     def allowed_origins(self) -> Collection[str]:

@@ -345,7 +345,11 @@ class StreamManager:
     def keep_for(self, stream: Stream, resume_s: float | None) -> None:
         """Have the stream kept so long without a connection, within the bound; None leaves it as it is."""
         if resume_s is not None:
-            stream.resume_s = min(resume_s, self._max_resume_s)
+            stream.resume_s = self.patience_s(resume_s)
+
+    def patience_s(self, resume_s: float) -> float:
+        """How long a stream that asks for so much is kept without a connection, seconds."""
+        return min(resume_s, self._max_resume_s)
 
     def get(self, stream_id: str) -> Stream | None:
         """The stream of that id, if it is there."""

@@ -10,7 +10,7 @@ from ray.exceptions import RayError
 
 from service.cluster.desk import Desk
 from service.cluster.membership import Unreachable
-from service.cluster.messages import Beat, Found, Placed, Refused, Told, Wanted
+from service.cluster.messages import Beat, Found, Keys, Named, Placed, Refused, Told, Wanted
 
 NAMESPACE = "afterimage"
 DIRECTORY = "directory"
@@ -57,9 +57,20 @@ class RayLink:
         """As the actor's."""
         return await self._call("find", stream_id)  # type: ignore[no-any-return]
 
-    async def release(self, instance: str, forgotten: tuple[str, ...], left: tuple[str, ...]) -> None:
+    async def release(
+        self,
+        instance: str,
+        forgotten: tuple[str, ...],
+        left: tuple[str, ...],
+        unmade: tuple[Named, ...],
+        deleted: tuple[Named, ...],
+    ) -> None:
         """As the actor's."""
-        await self._call("release", instance, forgotten, left)
+        await self._call("release", instance, forgotten, left, unmade, deleted)
+
+    async def keys(self) -> Keys | None:
+        """As the actor's."""
+        return await self._call("keys")  # type: ignore[no-any-return]
 
     async def _call(self, name: str, *arguments: object) -> Any:
         try:

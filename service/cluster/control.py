@@ -77,17 +77,28 @@ def _start_head(command: list[str], node: str, folder: Path) -> Note:
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=own
         )
     note = Note(f"{node}:{GCS_PORT}", head.pid, began(head.pid) or 0, str(folder))
-    note.write()
+    try:
+        note.write()
+        _wait_for(head, path)
+    except _SlowStart:  # it has ended, and is started once more
+        raise
+    except BaseException:  # Ctrl-C too: nothing that `down` cannot end is left
+        note.end()
+        head.wait()
+        raise
+    return note
+
+
+def _wait_for(head: subprocess.Popen[bytes], path: Path) -> None:
+    """Until Ray says in its log that it has started. Raises ClusterError."""
     until = time.monotonic() + START_S
     while STARTED not in path.read_text():
         if head.poll() is not None:
             said = path.read_text()
             raise (_SlowStart if SLOW in said else ClusterError)(f"Ray does not start: {_line(said) or 'it is silent'}")
         if time.monotonic() > until:
-            note.end()
             raise ClusterError(f"Ray does not start within {START_S:g} s")
         time.sleep(0.1)
-    return note
 
 
 def up(plan: Plan, address: str) -> None:
@@ -95,9 +106,7 @@ def up(plan: Plan, address: str) -> None:
     with connected(address) as node:
         check_open(plan, node)
         serve.start(proxy_location="EveryNode", http_options=_http(plan))
-        if plan.keys.version:
-            _ask(directory().set_keys.remote(plan.keys))
-        _deploy(plan)
+        _deploy(_with_keys(plan, plan.keys.text) if plan.keys.version else plan)
 
 
 def scale(replicas: int, address: str) -> None:
@@ -112,8 +121,7 @@ def set_keys(keys: Keys, address: str) -> None:
         plan = _plan()
         if not plan.keys.version:
             raise ClusterError("expected a cluster that was started with --keys")
-        _ask(directory().set_keys.remote(keys))
-        _deploy(replace(plan, keys=keys))
+        _deploy(_with_keys(plan, keys.text))
 
 
 def status(address: str) -> dict[str, Any]:
@@ -169,6 +177,18 @@ def connected(address: str) -> Iterator[str]:
         yield str(ray.util.get_node_ip_address())
     finally:
         ray.shutdown()
+
+
+def _with_keys(plan: Plan, text: str) -> Plan:
+    """The plan, with API keys that members are told of, and their version by the directory. Raises ClusterError."""
+    until = time.monotonic() + ANSWER_S
+    while True:
+        keys: Keys | None = _ask(directory().change_keys.remote(text))
+        if keys is not None:
+            return replace(plan, keys=keys)
+        if time.monotonic() > until:
+            raise ClusterError("the cluster's directory has only just been started, and took no keys; try again")
+        time.sleep(0.2)
 
 
 def _deploy(plan: Plan) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from service.cluster.directory import SETTLE_S, Directory
-from service.cluster.messages import Beat, Found, Keys, Placed, Refused, Told, Wanted
+from service.cluster.messages import Beat, Found, Keys, Named, Placed, Refused, Told, Wanted
 
 BEAT_S = 0.5
 """How often members beat, where nothing happens."""
@@ -38,7 +38,8 @@ class Desk:
         if self._watching is None:
             self._watching = asyncio.get_running_loop().create_task(self._watch(), name="afterimage-directory")
         told = self._changing(lambda: self.directory.beat(beat))
-        if told.slot is None or told.table is not None or told.refill or told.lost or told.keys is not None:
+        news = told.table is not None or told.refill or told.lost or told.deleted or told.keys is not None
+        if told.slot is None or news:
             return told
         if self._news is None:
             self._news = asyncio.Event()
@@ -59,13 +60,24 @@ class Desk:
         """As the directory's."""
         return self.directory.find(stream_id)
 
-    async def release(self, instance: str, forgotten: tuple[str, ...], left: tuple[str, ...]) -> None:
+    async def release(
+        self,
+        instance: str,
+        forgotten: tuple[str, ...],
+        left: tuple[str, ...],
+        unmade: tuple[Named, ...] = (),
+        deleted: tuple[Named, ...] = (),
+    ) -> None:
         """As the directory's."""
-        self._changing(lambda: self.directory.release(instance, forgotten, left))
+        self._changing(lambda: self.directory.release(instance, forgotten, left, unmade, deleted))
 
-    async def set_keys(self, keys: Keys) -> None:
+    async def keys(self) -> Keys | None:
         """As the directory's."""
-        self._changing(lambda: self.directory.set_keys(keys))
+        return self.directory.keys()
+
+    async def change_keys(self, text: str) -> Keys | None:
+        """As the directory's."""
+        return self._changing(lambda: self.directory.change_keys(text))
 
     async def status(self) -> dict[str, Any]:
         """As the directory's."""

@@ -20,6 +20,7 @@ from service.cluster.messages import (
     Found,
     Keys,
     Known,
+    Named,
     Placed,
     Refusal,
     Refused,
@@ -35,6 +36,8 @@ LOST_S = 5.0
 SETTLE_S = 2.0
 """A directory that was started again hears for so long who is there, and what they have, before it says anything."""
 SLEPT_S = 1.0
+REFUSED_S = 5.0
+"""A member that would not admit a stream is passed over for it for so long."""
 _EARLY = Refused(Refusal.NO_MEMBER, "the directory has only just been started")
 
 
@@ -46,6 +49,7 @@ class _Member:
     heard: bool = False
     """Whether it has said all that it knows."""
     lost: list[str] = field(default_factory=list)
+    deleted: list[Named] = field(default_factory=list)
 
 
 @dataclass
@@ -57,13 +61,20 @@ class _Entry:
     holder: str | None = None
     slot: str | None = None
     """Where it is, if not where the hash says."""
+    refused: dict[str, float] = field(default_factory=dict)
+    """Instances that would not admit it, and when that was."""
 
 
 class Directory:
-    """clock : seconds that only grow. settle_s : as SETTLE_S"""
+    """clock : seconds that only grow. settle_s : as SETTLE_S. wall : seconds that the next directory goes on with"""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, settle_s: float = SETTLE_S) -> None:
-        self._clock = clock
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        settle_s: float = SETTLE_S,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock, self._wall = clock, wall
         self._settle_s = settle_s
         self._born = self._looked = clock()
         self._name = secrets.token_hex(4)
@@ -160,9 +171,13 @@ class Directory:
             entry = self._entries[claim.stream_id] = _Entry(claim, self._clock())
         elif claim.kept is not None or entry.claim.kept is None:
             entry.claim = claim
+        if wanted.holds and not wanted.room:
+            entry.refused[wanted.by] = self._clock()
         self._put(entry, slot)
         if wanted.holds and slot == asks.slot:
             self._hold(entry, wanted.by)
+        elif wanted.holds and entry.holder == wanted.by:  # who asks sends it away
+            entry.holder, entry.since = None, self._clock()
         return Placed(slot)
 
     def find(self, stream_id: str) -> Found | Refused | None:
@@ -173,8 +188,18 @@ class Directory:
         slot = None if entry is None else entry.slot or self._natural(stream_id)
         return None if entry is None or slot is None else Found(entry.claim.kept, slot)
 
-    def release(self, instance: str, forgotten: tuple[str, ...], left: tuple[str, ...]) -> None:
-        """A member has streams no longer. forgotten : for good. left : others may have them, within their patience."""
+    def release(
+        self,
+        instance: str,
+        forgotten: tuple[str, ...],
+        left: tuple[str, ...],
+        unmade: tuple[Named, ...] = (),
+        deleted: tuple[Named, ...] = (),
+    ) -> None:
+        """A member has streams no longer. forgotten : for good. left : others may have them, within their patience.
+
+        unmade : their making was given up. deleted : whoever has them ends them
+        """
         for stream_id in forgotten:
             entry = self._entries.get(stream_id)
             if entry is not None and entry.holder in (instance, None):
@@ -183,12 +208,27 @@ class Directory:
             entry = self._entries.get(stream_id)
             if entry is not None and entry.holder == instance:
                 entry.holder, entry.since = None, self._clock()
+        for named in unmade:
+            entry = self._entries.get(named.stream_id)
+            if entry is not None and entry.holder is None and Named.of(entry.claim) == named:
+                self._forget(named.stream_id)
+        for named in deleted:
+            self._delete(named)
 
-    def set_keys(self, keys: Keys) -> None:
-        """Members are to take these API keys, unless there are newer ones."""
-        if keys.version > self._keys.version:
-            self._keys = keys
-            self._changes += 1
+    def keys(self) -> Keys | None:
+        """The newest API keys; None while members may still bring newer ones."""
+        return self._keys if self._settled else None
+
+    def change_keys(self, text: str) -> Keys | None:
+        """Have members take other API keys: those, with a version; None where it is too early to say which is newer.
+
+        Versions are this directory's alone, whatever the clock of whoever asks says.
+        """
+        if not self._settled:
+            return None
+        if not self._keys.version or text != self._keys.text:
+            self._set_keys(Keys(max(self._wall(), self._keys.version + 1), text))
+        return self._keys
 
     def status(self) -> dict[str, Any]:
         """Members and streams, for people."""
@@ -215,6 +255,22 @@ class Directory:
             "directory_s": round(now - self._born, 1),
         }
 
+    def _set_keys(self, keys: Keys) -> None:
+        if keys.version > self._keys.version:
+            self._keys = keys
+            self._changes += 1
+
+    def _delete(self, named: Named) -> None:
+        """Forget a stream; a member that has it is told."""
+        entry = self._entries.get(named.stream_id)
+        if entry is None or Named.of(entry.claim) != named:
+            return
+        holder = None if entry.holder is None else self._members.get(entry.holder)
+        if holder is not None:
+            holder.deleted.append(named)
+        self._forget(named.stream_id)
+        self._changes += 1
+
     @property
     def _settled(self) -> bool:
         """Whether all that there was before it has been heard of."""
@@ -237,9 +293,10 @@ class Directory:
 
     def _told(self, member: _Member, beat: Beat) -> Told:
         lost, member.lost = tuple(member.lost), []
+        deleted, member.deleted = tuple(member.deleted), []
         table = None if beat.version == self.version or not self._settled else self._table()
         keys = self._keys if self._keys.version > beat.keys_version else None
-        return Told(member.slot, table, not member.heard, lost, keys)
+        return Told(member.slot, table, not member.heard, lost, deleted, keys)
 
     def _table(self) -> Table:
         seats = {
@@ -265,7 +322,7 @@ class Directory:
             entry_there = self._entries.get(stream_id)
             if entry_there is not None and slot in slots:
                 self._put(entry_there, slot)
-        self.set_keys(known.keys)
+        self._set_keys(known.keys)
 
     def _too_many(self, claim: Claim, most_owned: int) -> Refused | None:
         if claim.owner is not None:
@@ -278,13 +335,16 @@ class Directory:
         return None
 
     def _place(self, entry: _Entry | None, wanted: Wanted, asks: _Member) -> str | None:
-        """The slot for a stream: where it is; one that nobody has yet passes over members without room."""
-        stream_id = wanted.claim.stream_id
-        rooms = {member.slot: member.beat.load.room for member in self._members.values()}
-        if wanted.holds:
-            rooms[asks.slot] = wanted.room
+        """The slot for a stream: where it is; one that its member would not admit goes to the next one with room."""
+        stream_id, soon = wanted.claim.stream_id, self._clock() - REFUSED_S
+        refused = {} if entry is None else entry.refused
+        rooms = {
+            member.slot: member.beat.load.room and refused.get(name, soon) <= soon
+            for name, member in self._members.items()
+        }
+        rooms[asks.slot] = wanted.room
         slot = self._natural(stream_id) if entry is None or entry.slot is None else entry.slot
-        if entry is not None and (entry.holder == wanted.by or slot != asks.slot or not wanted.holds):
+        if entry is not None and (slot != asks.slot or not wanted.holds):
             return slot
         if rooms.get(slot or "", False):
             return slot

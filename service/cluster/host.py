@@ -58,15 +58,19 @@ class ServiceHost:
                 stream.attachment.end(CloseCode.DRAINING, "another member of the cluster has the stream")
             self._service.streams.remove(stream, None)
 
-    def take_keys(self, text: str) -> None:
-        """The cluster's API keys are others now."""
-        if self._keys_file is None:
-            log.warning("API keys of the cluster are not taken: this member was started without")
-            return
-        try:
-            write_private(self._keys_file, text.encode())
-        except OSError as error:
-            log.error("API keys of the cluster cannot be kept: %s", error.strerror)
+    def deleted(self, stream_ids: Sequence[str]) -> None:
+        """Forget streams that were deleted at another member; a connection to one is closed."""
+        for stream_id in stream_ids:
+            stream = self._service.streams.get(stream_id)
+            if stream is None:
+                continue
+            if stream.attachment is not None:
+                stream.attachment.end(CloseCode.NORMAL, "the stream was deleted")
+            self._service.streams.remove(stream)
+
+    def take_keys(self, text: str) -> bool:
+        """The cluster's API keys are others now; False where they are to be told again."""
+        return keep_keys(self._keys_file, text)
 
     def _admits(self) -> bool:
         service = self._service
@@ -81,3 +85,16 @@ class ServiceHost:
         while self._again:
             self._again = False
             await self._service.move_away()
+
+
+def keep_keys(file: Path | None, text: str) -> bool:
+    """Write API keys of the cluster for the service; False where that failed, and may do once more."""
+    if file is None:
+        log.warning("API keys of the cluster are not taken: this member was started without")
+        return True
+    try:
+        write_private(file, text.encode())
+    except OSError as error:
+        log.error("API keys of the cluster cannot be kept: %s", error.strerror)
+        return False
+    return True

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.app import create_app
 from service.cluster.forward import Forward, peers
-from service.cluster.host import ServiceHost
+from service.cluster.host import ServiceHost, keep_keys
 from service.cluster.membership import THROUGH_GATEWAY, Link, Membership
 from service.cluster.plan import ClusterError, Plan, release
 from service.private_file import write_private
@@ -36,6 +36,8 @@ WARM_S = 600.0
 """For the default model: where kernels are not compiled yet, they are first."""
 JOIN_S = 30.0
 POLL_S = 0.02
+HEAR_S = 0.5
+"""Between two looks for newer API keys, of a member that does not beat yet."""
 
 
 class MemberServer(Server):
@@ -87,6 +89,7 @@ class Member:
             self._server.reception = Reception(settings, port, quiet=True)
         self._serving: asyncio.Task[None] | None = None
         self._beating: asyncio.Task[None] | None = None
+        self._hearing: asyncio.Task[None] | None = None
         self._host: ServiceHost | None = None
 
     @property
@@ -97,7 +100,14 @@ class Member:
         return service
 
     async def start(self) -> None:
-        """Listen, warm the default model, and join; returns when that is done. Raises ClusterError, TimeoutError."""
+        """Listen, warm the default model, and join; returns when that is done. Raises ClusterError, TimeoutError.
+
+        Where the cluster has API keys it listens once it knows the newest ones, however long that takes.
+        """
+        if self._keys_file is not None:
+            while not await self._hear_keys():
+                await asyncio.sleep(HEAR_S)
+            self._hearing = asyncio.create_task(self._go_on_hearing(), name="afterimage-keys")
         self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]), name="afterimage-member")
         async with asyncio.timeout(WARM_S):
             while not (self._server.started and self.service.warm):
@@ -112,7 +122,19 @@ class Member:
             while not self.membership.joined:
                 self.check()
                 await asyncio.sleep(POLL_S)
+        if self._hearing is not None:
+            self._hearing.cancel()  # beats bring them
         log.info("a member at %s", self.membership.own_address)
+
+    async def _hear_keys(self) -> bool:
+        """Whether the newest API keys are there."""
+        return await self.membership.hear_keys(lambda text: keep_keys(self._keys_file, text))
+
+    async def _go_on_hearing(self) -> None:
+        """A model may take minutes to be warm, and no key that is removed meanwhile is to work."""
+        while True:
+            await asyncio.sleep(HEAR_S)
+            await self._hear_keys()
 
     def check(self) -> None:
         """Raise ClusterError where this member is of no use any more."""
@@ -123,6 +145,8 @@ class Member:
 
     async def stop(self) -> None:
         """Leave, send every stream where it belongs by now, and end as a server does."""
+        if self._hearing is not None:
+            self._hearing.cancel()
         if self._beating is not None and self._host is not None:
             self._beating.cancel()
             await asyncio.wait([self._beating])

@@ -7,10 +7,11 @@ knows; only streams that are new to it have to wait.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from contextvars import ContextVar
 from typing import Protocol, TypeVar
 
@@ -22,6 +23,7 @@ from service.cluster.messages import (
     Keys,
     Known,
     Load,
+    Named,
     Placed,
     Refusal,
     Refused,
@@ -45,6 +47,8 @@ CLAIMED_S = 1.0
 """What was claimed so lately is not lost, whatever an answer says that was on its way meanwhile."""
 UNOPENED_S = 30.0
 """A stream that was claimed so long ago and is not there was never opened."""
+UNTAKEN_S = 1.0
+"""Before API keys that could not be kept are told again."""
 MOST_UNTOLD = 4096
 ERRORS = {
     Refusal.OWNED: TooManyOwned,
@@ -55,6 +59,9 @@ ERRORS = {
     Refusal.NO_MEMBER: Overloaded,
 }
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+_Untold = dict[K, object]
+"""What the directory has not heard yet; each has a mark of its own, anew where it comes to be once more."""
 
 
 class Unreachable(RuntimeError):
@@ -76,7 +83,17 @@ class Link(Protocol):
     async def find(self, stream_id: str) -> Found | Refused | None:
         """As the directory's."""
 
-    async def release(self, instance: str, forgotten: tuple[str, ...], left: tuple[str, ...]) -> None:
+    async def release(
+        self,
+        instance: str,
+        forgotten: tuple[str, ...],
+        left: tuple[str, ...],
+        unmade: tuple[Named, ...],
+        deleted: tuple[Named, ...],
+    ) -> None:
+        """As the directory's."""
+
+    async def keys(self) -> Keys | None:
         """As the directory's."""
 
 
@@ -95,8 +112,11 @@ class Host(Protocol):
     def lost(self, stream_ids: Sequence[str]) -> None:
         """Another member has these by now."""
 
-    def take_keys(self, text: str) -> None:
-        """The file of API keys is another one."""
+    def deleted(self, stream_ids: Sequence[str]) -> None:
+        """Somebody has deleted these at another member."""
+
+    def take_keys(self, text: str) -> bool:
+        """The file of API keys is another one; False where that is to be told again."""
 
 
 class Membership:
@@ -139,8 +159,12 @@ class Membership:
         self._elsewhere: dict[str, str] = {}
         self._held: dict[str, tuple[Claim, float]] = {}
         self._made: dict[str, tuple[Claim, float]] = {}
-        self._forgotten: list[str] = []
-        self._vacated: list[str] = []
+        self._unsure: dict[str, Claim] = {}  # asked for, and no answer came
+        self._forgotten: _Untold[str] = {}
+        self._vacated: _Untold[str] = {}
+        self._unmade: _Untold[Named] = {}
+        self._deleted: _Untold[Named] = {}
+        self._telling = self._untaken = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -185,33 +209,49 @@ class Membership:
         self._note(stream_id, found.slot)
         return found.kept
 
-    async def make(self, kept: KeptStream) -> None:
+    async def make(self, kept: KeptStream, room: bool | None = None) -> None:
         """Count a stream that was made here, wherever it belongs."""
         claim = Claim(kept.id, kept.owner, kept, max(kept.resume_s, self._resume_s))
         now = time.monotonic()
         self._made = {name: made for name, made in self._made.items() if made[1] > now}
-        await self._claim(claim, holds=False)
+        await self._claim(claim, holds=False, room=room)
         self._made[kept.id] = claim, now + claim.patience_s
 
-    async def claim(self, stream_id: str, owner: str | None, kept: KeptStream | None) -> None:
+    async def claim(self, stream_id: str, owner: str | None, kept: KeptStream | None, room: bool | None = None) -> None:
         """Count a stream that is to be opened here; one that is counted may be opened while the directory is away."""
         patience_s = self._resume_s if kept is None else max(kept.resume_s, self._resume_s)
         claim = Claim(stream_id, owner, kept, patience_s)
-        await self._claim(claim, holds=True)
+        await self._claim(claim, holds=True, room=room)
 
     def release(self, stream_id: str) -> None:
         """The stream is forgotten here for good: have it counted no longer, unless another member has it."""
         held = self._held.pop(stream_id, None) is not None
         if (held or self.home(stream_id) is None) and not self._left:
             self._made.pop(stream_id, None)
-            self._forgotten.append(stream_id)
-            self._later(self._send_released())
+            self._tell(self._forgotten, stream_id)
 
     def leave(self, stream_id: str) -> None:
         """The stream was sent to the member that it belongs to, which may have claimed it by now."""
         if self._held.pop(stream_id, None) is not None and not self._left:
-            self._vacated.append(stream_id)
-            self._later(self._send_released())
+            self._tell(self._vacated, stream_id)
+
+    def delete(self, stream_id: str, kept: KeptStream | None) -> None:
+        """The stream was deleted here: another member that has it is told."""
+        self._made.pop(stream_id, None)
+        self._tell(self._deleted, Named(stream_id, None if kept is None else kept.token))
+
+    async def hear_keys(self, take: Callable[[str], bool]) -> bool:
+        """Take the directory's API keys, where they are newer, before this member beats; False: ask once more."""
+        try:
+            keys = await self._link.keys()
+        except Unreachable as error:
+            log.warning("the directory does not say which API keys there are: %s", error)
+            return False
+        if keys is not None and keys.version > self._keys.version:
+            if not take(keys.text):
+                return False
+            self._keys = keys
+        return keys is not None
 
     async def run(self, host: Host) -> None:
         """Join, and beat until cancelled."""
@@ -232,8 +272,8 @@ class Membership:
             away, refill = False, told.refill
             self._take(host, told)
             self._tidy(host)
-            if told.slot is None:
-                await asyncio.sleep(RETRY_S)
+            if told.slot is None or self._untaken:
+                await asyncio.sleep(RETRY_S if told.slot is None else UNTAKEN_S)
 
     async def quit(self) -> None:
         """Belong to the cluster no longer: every stream belongs to others, where there are any."""
@@ -254,15 +294,18 @@ class Membership:
         if told.table is not None:
             moved |= self._use(told.table)
             self.secret = told.table.secret
-        if told.keys is not None:
+        self._untaken = told.keys is not None and not host.take_keys(told.keys.text)
+        if told.keys is not None and not self._untaken:
             self._keys = told.keys
-            host.take_keys(told.keys.text)
         recent = time.monotonic() - CLAIMED_S
         lost = [stream_id for stream_id in told.lost if stream_id in self._held and self._held[stream_id][1] < recent]
         for stream_id in lost:
             del self._held[stream_id]
         if lost:
             host.lost(lost)
+        ended = [named.stream_id for named in told.deleted if self._is_held(named)]
+        if ended:
+            host.deleted(ended)
         if moved:
             log.info("member %s of %d", self._slot, len(self._weights))
             host.changed()
@@ -282,22 +325,36 @@ class Membership:
         else:
             self._elsewhere[stream_id] = slot
 
-    async def _claim(self, claim: Claim, *, holds: bool) -> None:
-        room = self._host is None or self._host.load().room
+    async def _claim(self, claim: Claim, *, holds: bool, room: bool | None) -> None:
+        """Ask for a stream, and note what was answered. room : whether it would be admitted here; None: by the load"""
+        stream_id, host = claim.stream_id, self._host
+        if room is None:
+            room = host is None or host.has(stream_id) or host.load().room
         wanted = Wanted(claim, self.instance, holds, room, self._most_owned)
-        patience_s = 0.0 if claim.stream_id in self._held else self._patience_s
+        held, unsure = stream_id in self._held, self._unsure.pop(stream_id, None)
+        untold = [kind for kind in (self._forgotten, self._vacated) if kind.pop(stream_id, None) is not None]
         try:
-            answer = await self._ask(lambda: self._link.claim(wanted), patience_s)
-        except Overloaded:
-            if claim.stream_id in self._held:
+            answer = await self._ask(lambda: self._link.claim(wanted), 0.0 if held else self._patience_s)
+        except BaseException as error:  # it may be counted all the same
+            if held and isinstance(error, Overloaded):
                 return
+            for kind in untold:
+                self._tell(kind, stream_id)
+            if not holds:
+                self._tell(self._unmade, Named.of(claim))
+            if unsure is not None or (holds and not held):
+                self._unsure[stream_id] = claim if holds or unsure is None else unsure
             raise
         if isinstance(answer, Refused):
+            for kind in untold if unsure is None else [*untold, self._vacated]:
+                self._tell(kind, stream_id)
             raise ERRORS[answer.why](answer.detail)
-        self._note(claim.stream_id, answer.slot)
+        self._note(stream_id, answer.slot)
         if holds and answer.slot == self._slot:
-            self._held[claim.stream_id] = claim, time.monotonic()
-            self._made.pop(claim.stream_id, None)
+            self._held[stream_id] = claim, time.monotonic()
+            self._made.pop(stream_id, None)
+        elif holds:
+            self._held.pop(stream_id, None)
 
     async def _ask(self, call: Callable[[], Awaitable[T]], patience_s: float | None = None) -> T:
         """An answer of the directory, once it counts this member. Raises Overloaded where none comes for too long."""
@@ -331,19 +388,49 @@ class Membership:
         before = time.monotonic() - UNOPENED_S
         for stream_id in [name for name, (_, at) in self._held.items() if at < before and not host.has(name)]:
             self.leave(stream_id)
-        if self._forgotten or self._vacated:
-            self._later(self._send_released())
+        for stream_id, claim in list(self._unsure.items()):
+            del self._unsure[stream_id]
+            if host.has(stream_id):
+                self._later(self._claim_again(claim))
+            elif stream_id not in self._held:
+                self._tell(self._vacated, stream_id)
+        self._later(self._send_untold())
 
-    async def _send_released(self) -> None:
-        forgotten, self._forgotten = tuple(self._forgotten), []
-        left, self._vacated = tuple(self._vacated), []
-        if not forgotten and not left:
+    async def _claim_again(self, claim: Claim) -> None:
+        """Of a stream that was opened while nobody answered."""
+        with contextlib.suppress(RuntimeError):  # as `claim` raises
+            await self._claim(claim, holds=True, room=True)
+
+    def _is_held(self, named: Named) -> bool:
+        held = self._held.get(named.stream_id)
+        return held is not None and Named.of(held[0]) == named
+
+    def _tell(self, kind: _Untold[K], what: K) -> None:
+        """Have the directory told, now and until it has heard."""
+        kind.pop(what, None)
+        kind[what] = object()
+        while len(kind) > MOST_UNTOLD:
+            del kind[next(iter(kind))]
+        self._later(self._send_untold())
+
+    async def _send_untold(self) -> None:
+        """One message at a time; what is claimed again meanwhile is taken out, and what cannot be told is kept."""
+        if self._telling:
             return
+        self._telling = True
         try:
-            await self._link.release(self.instance, forgotten, left)
+            while self._forgotten or self._vacated or self._unmade or self._deleted:
+                forgotten, left = dict(self._forgotten), dict(self._vacated)
+                unmade, deleted = dict(self._unmade), dict(self._deleted)
+                await self._link.release(self.instance, tuple(forgotten), tuple(left), tuple(unmade), tuple(deleted))
+                _told(self._forgotten, forgotten)
+                _told(self._vacated, left)
+                _told(self._unmade, unmade)
+                _told(self._deleted, deleted)
         except Unreachable:
-            self._forgotten = [*forgotten, *self._forgotten][-MOST_UNTOLD:]
-            self._vacated = [*left, *self._vacated][-MOST_UNTOLD:]
+            pass  # with a beat that is answered again
+        finally:
+            self._telling = False
 
     def _later(self, work: Awaitable[None]) -> None:
         async def run() -> None:
@@ -352,3 +439,9 @@ class Membership:
         task = asyncio.get_running_loop().create_task(run(), name="afterimage-release")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _told(untold: _Untold[K], heard: _Untold[K]) -> None:
+    for what, mark in heard.items():
+        if untold.get(what) is mark:
+            del untold[what]

@@ -50,6 +50,19 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Named:
+    """One stream among all that have had its id. token : hash of its token, where it has one"""
+
+    stream_id: str
+    token: str | None
+
+    @classmethod
+    def of(cls, claim: Claim) -> Named:
+        """The stream of a claim."""
+        return cls(claim.stream_id, None if claim.kept is None else claim.kept.token)
+
+
+@dataclass(frozen=True)
 class Keys:
     """A file of API keys. version : grows with each change; 0: there are none."""
 
@@ -117,13 +130,14 @@ class Table:
 class Told:
     """The answer to a beat. slot : None: come again. table, keys : where they are newer. refill : say all you know.
 
-    lost : streams of this member that another one has by now.
+    lost : streams of this member that another one has by now. deleted : those that somebody has deleted elsewhere
     """
 
     slot: str | None
     table: Table | None = None
     refill: bool = False
     lost: tuple[str, ...] = ()
+    deleted: tuple[Named, ...] = ()
     keys: Keys | None = None
 
 
@@ -132,7 +146,7 @@ class Wanted:
     """A stream is to be counted.
 
     by : instance of the member that asks. holds : it is to be opened there; else it was made there, and is to be opened
-    wherever it belongs. room : whether that member would admit it. most_owned : streams of a key, at most
+    wherever it belongs. room : whether that member would admit it, or has it. most_owned : streams of a key, at most
     """
 
     claim: Claim

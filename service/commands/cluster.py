@@ -122,10 +122,12 @@ def keys(file: Annotated[Path, typer.Argument(help="A file of `keys add`.")], ad
 def down(address: AddressOption = None) -> None:
     """End the cluster; frames under way are answered first."""
     with plain_errors():
-        _at(address).down()
-        note = read_note()
-        if address is None and note is not None:
-            note.end()
+        try:
+            _at(address).down()
+        finally:  # a Ray of ours ends even where it cannot be reached
+            note = read_note()
+            if address is None and note is not None:
+                note.end()
 
 
 class _Cluster:

@@ -115,11 +115,11 @@ async def _settle(service: Service, kept: KeptStream, model: str) -> str | None:
 
     Raises TooManyStreams, StreamTaken, or Overloaded with figures.
     """
-    await service.ask(service.placement.make(kept))
+    promised_fps = service.promised_fps(None)
+    await service.ask(service.placement.make(kept, service.has_room(model, promised_fps)))
     address = service.placement.address(kept.id)
     if address is None:
         try:
-            promised_fps = service.promised_fps(None)
             too_much = service.refuse_stream(model, promised_fps)
             if too_much is not None:
                 raise Overloaded(too_much)
@@ -168,6 +168,7 @@ async def delete_stream(request: Request, stream_id: str) -> Response:
     if stream.attachment is not None:
         stream.attachment.end(CloseCode.NORMAL, "the stream was deleted")
     service.streams.remove(stream)
+    service.placement.delete(stream.id, stream.kept())
     return Response(status_code=204)
 
 

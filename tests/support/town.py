@@ -62,13 +62,13 @@ class Member:
         await self._answer()
         return self.town.kept.get(stream_id)
 
-    async def make(self, kept: KeptStream) -> None:
+    async def make(self, kept: KeptStream, room: bool | None = None) -> None:
         await self._answer()
         self.town.count(kept.id, None, kept)
         if self.later is not None:
             self.town.homes[kept.id] = self.later
 
-    async def claim(self, stream_id: str, owner: str | None, kept: KeptStream | None) -> None:
+    async def claim(self, stream_id: str, owner: str | None, kept: KeptStream | None, room: bool | None = None) -> None:
         await self._answer()
         self.town.count(stream_id, self.name, kept)
         if self.later is not None:
@@ -78,6 +78,10 @@ class Member:
         if self.town.holders.get(stream_id, "nobody") in (self.name, None):
             del self.town.holders[stream_id]
             self.town.kept.pop(stream_id, None)
+
+    def delete(self, stream_id: str, kept: KeptStream | None) -> None:
+        self.town.holders.pop(stream_id, None)
+        self.town.kept.pop(stream_id, None)
 
     def leave(self, stream_id: str) -> None:
         if self.town.holders.get(stream_id) == self.name:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from service.cluster.directory import LOST_S, SETTLE_S, Directory
-from service.cluster.messages import Beat, Claim, Found, Keys, Known, Load, Placed, Refusal, Refused, Wanted
+from service.cluster.directory import LOST_S, REFUSED_S, SETTLE_S, Directory
+from service.cluster.messages import Beat, Claim, Found, Keys, Known, Load, Named, Placed, Refusal, Refused, Wanted
 from service.cluster.rendezvous import owner
 from service.token_store import KeptStream
 
@@ -195,7 +195,7 @@ def test_full_members_are_passed_over_for_new_streams_alone(clock: Clock) -> Non
     old, new = stream_of("0", "1"), stream_of("0", "1", after=500)
     assert directory.claim(wanted("a", old)) == Placed("0")
     directory.beat(beat("a", load=full))
-    assert directory.claim(wanted("a", old, room=False)) == Placed("0"), "it is there already"
+    assert directory.claim(wanted("a", old)) == Placed("0"), "it is there already, by what its member says"
     assert directory.claim(wanted("b", new, holds=False)) == Placed("1")
     table = directory.beat(beat("b")).table
     assert table is not None
@@ -247,8 +247,8 @@ def test_two_that_say_they_have_a_stream(clock: Clock) -> None:
 
 def test_the_newest_keys_count(clock: Clock) -> None:
     directory = town(clock, "a")
-    directory.set_keys(Keys(2.0, "new"))
-    directory.set_keys(Keys(1.0, "old"))
+    directory.beat(beat("a", known=Known(keys=Keys(2.0, "new"))))
+    directory.beat(beat("b", known=Known(keys=Keys(1.0, "old"))))
     assert directory.beat(beat("a")).keys == Keys(2.0, "new")
     assert directory.beat(beat("a", keys_version=2.0)).keys is None
 
@@ -264,3 +264,49 @@ def test_status_counts(clock: Clock) -> None:
         ("1", "http://b", 0.25),
     ]
     assert (told["streams"], told["waiting"], told["elsewhere"]) == (2, 1, 0)
+
+
+def test_a_stream_that_its_member_would_not_admit_goes_on_and_not_back_at_once(clock: Clock) -> None:
+    directory = town(clock, "a", "b")
+    stream_id = stream_of("0", "1")
+    assert directory.claim(wanted("a", stream_id, kept=True)) == Placed("0")
+    assert directory.claim(wanted("a", stream_id, kept=True, room=False)) == Placed("1")
+    assert directory.status()["waiting"] == 1, "it is not where it was refused"
+    refused = directory.claim(wanted("b", stream_id, kept=True, room=False))
+    assert isinstance(refused, Refused)
+    assert refused.why is Refusal.NO_ROOM, "whatever the load of the first one says"
+    clock.now += REFUSED_S
+    assert directory.claim(wanted("b", stream_id, kept=True, room=False)) == Placed("0")
+
+
+def test_what_is_deleted_is_nobodys_whoever_has_it(clock: Clock) -> None:
+    directory = town(clock, "a", "b")
+    stream_id = stream_of("0", "1")
+    directory.claim(wanted("a", stream_id, kept=True))
+    this, other = Named(stream_id, "0" * 64), Named(stream_id, "1" * 64)
+    directory.release("b", (stream_id,), (), deleted=(other,))
+    assert directory.find(stream_id) is not None, "another stream of that id was meant"
+    directory.release("b", (stream_id,), (), deleted=(this,))
+    assert directory.find(stream_id) is None
+    assert directory.beat(beat("a")).deleted == (this,)
+    assert directory.beat(beat("a")).deleted == ()
+
+
+def test_what_could_not_be_made_is_forgotten_and_nothing_else_of_its_id(clock: Clock) -> None:
+    directory = town(clock, "a")
+    directory.claim(wanted("a", "s", holds=False, kept=True))
+    directory.release("a", (), (), unmade=(Named("s", "1" * 64),))
+    assert directory.find("s") is not None
+    directory.release("a", (), (), unmade=(Named("s", "0" * 64),))
+    assert directory.find("s") is None
+
+
+def test_other_keys_count_whatever_clocks_say(clock: Clock) -> None:
+    directory = Directory(clock, wall=lambda: 5.0)
+    assert directory.change_keys("early") is None, "members may bring newer ones"
+    assert directory.keys() is None
+    directory.beat(replace(beat("a", known=Known(keys=Keys(1000.0, "old"))), slot="0"))
+    clock.now += SETTLE_S
+    assert directory.change_keys("new") == Keys(1001.0, "new")
+    assert directory.change_keys("new") == Keys(1001.0, "new"), "nothing has changed"
+    assert directory.beat(beat("a", keys_version=1000.0)).keys == Keys(1001.0, "new")

@@ -54,6 +54,18 @@ def test_streams_that_another_member_has_are_forgotten(engine: FakeEngine) -> No
     asyncio.run(run())
 
 
+def test_streams_that_were_deleted_elsewhere_are_closed_as_deleted(engine: FakeEngine) -> None:
+    async def run() -> None:
+        made = service(engine)
+        stream, attachment = made.streams.create(None)[0], Attachment()
+        made.streams.attach(stream, attachment)
+        ServiceHost(made).deleted([stream.id, "never-there"])
+        assert made.streams.all() == []
+        assert attachment.ended == (1000, "the stream was deleted")
+
+    asyncio.run(run())
+
+
 def test_a_change_during_a_move_is_followed_by_another(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         made, moves, gate = service(engine), 0, asyncio.Event()
@@ -81,10 +93,12 @@ def test_keys_are_written_for_the_service_alone(
 ) -> None:
     async def run() -> None:
         file = tmp_path / "keys"
-        ServiceHost(service(engine), file).take_keys("# none\n")
+        assert ServiceHost(service(engine), file).take_keys("# none\n")
         assert file.read_text() == "# none\n"
         assert file.stat().st_mode & 0o777 == 0o600
-        ServiceHost(service(engine)).take_keys("# none\n")
+        assert ServiceHost(service(engine)).take_keys("# none\n"), "to be told again would help nothing"
         assert "not taken" in caplog.text
+        (tmp_path / "a file").touch()
+        assert not ServiceHost(service(engine), tmp_path / "a file" / "keys").take_keys("# none\n")
 
     asyncio.run(run())

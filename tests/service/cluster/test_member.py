@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from certificates import Authority
-from service_fakes import image
+from service_fakes import FakeEngine, image, make_registry
 from village import Village, come, village
 
 from clients.python import AsyncStreamClient, FrameResult, Reconnect, Refused, StreamOptions
 from clients.wire import Policy
-from service.cluster.member import address_of, listen
+from service.cluster.desk import Desk
+from service.cluster.forward import HEADER
+from service.cluster.member import Member, address_of, listen
+from service.cluster.membership import Unreachable
 from service.cluster.messages import Keys
+from service.cluster.plan import Plan
 from service.keys import Scope, add_key, remove_key
 from service.serve import bind
 from service.settings import Settings
@@ -253,7 +258,7 @@ def test_keys_and_their_limits_hold_at_every_door(tmp_path: Path, monkeypatch: p
             await stream.client.connect()
             await stream.frame()
             remove_key(file, "door")
-            await town.desk.set_keys(Keys(2.0, file.read_text()))
+            assert await town.desk.change_keys(file.read_text()) is not None
             with pytest.raises(Refused):
                 async with asyncio.timeout(20):
                     await anext(stream.client)
@@ -294,3 +299,155 @@ def test_members_of_a_machine_take_one_port_after_another() -> None:
         port = taken.getsockname()[1]
         with listen("127.0.0.1", port) as found:
             assert found.getsockname()[1] > port
+
+
+def ids_of(town: Village, home: Any) -> Iterator[str]:
+    return (name for name in (f"x{n}" for n in range(1000)) if town.home(name) is home)
+
+
+async def made_at(door: str, stream_id: str) -> str:
+    """Its token."""
+    answer = await ask("POST", f"{door}/v1/streams/{stream_id}")
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["token"])
+
+
+def connecting(url: str, stream_id: str | None, token: str, **options: Any) -> AsyncStreamClient:
+    return AsyncStreamClient(url, stream_id, StreamOptions(token=token, reconnect=PATIENT, **options))
+
+
+def test_a_stream_that_is_too_much_for_its_member_goes_to_one_with_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with village(2) as town:
+            first, second = town.members
+            stream_id = next(ids_of(town, first))
+            token = await made_at(second.membership.own_address, stream_id)
+            busy = lambda model, fps, known=None: "too fast" if fps > 20 else None  # noqa: E731
+            monkeypatch.setattr(first.service, "refuse_stream", busy)
+            async with connecting(town.url, stream_id, token, max_fps=25) as client:
+                assert client.url.startswith(f"ws{second.membership.own_address[4:]}/")
+            assert len(first.service.streams) == 0
+
+    asyncio.run(run())
+
+
+def test_streams_that_come_at_once_are_all_served_while_one_member_has_room() -> None:
+    async def run() -> None:
+        async with village(2, max_streams=2) as town:
+            first, second = town.members
+            ids, real = ids_of(town, first), town.desk.claim
+            door = second.membership.own_address
+            tokens = {name: await made_at(door, name) for name in (next(ids) for _ in range(3))}
+
+            async def slow(wanted: Any) -> Any:
+                answer = await real(wanted)
+                await asyncio.sleep(0.1)
+                return answer
+
+            town.desk.claim = slow  # type: ignore[method-assign]
+            clients = [connecting(town.url, name, token) for name, token in tokens.items()]
+            async with asyncio.timeout(30):
+                await asyncio.gather(*(client.connect() for client in clients))
+            assert (len(first.service.streams), len(second.service.streams)) == (2, 1)
+            assert town.desk.directory.status()["waiting"] == 0
+            for client in clients:
+                await client.close()
+
+    asyncio.run(run())
+
+
+def test_a_made_stream_that_takes_the_last_place_stays_there() -> None:
+    async def run() -> None:
+        async with village(2, max_streams=1) as town:
+            first = town.members[0]
+            stream_id = next(ids_of(town, first))
+            token = await made_at(first.membership.own_address, stream_id)
+            await come(lambda: not town.desk.directory.status()["members"][0]["room"])
+            async with connecting(town.url, stream_id, token) as client:
+                assert client.url.startswith(f"ws{first.membership.own_address[4:]}/")
+            assert [len(member.service.streams) for member in town.members] == [1, 0]
+
+    asyncio.run(run())
+
+
+def test_a_stream_that_is_deleted_at_its_next_member_ends_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with village(2) as town:
+            first, second = town.members
+            stream_id = next(ids_of(town, first))
+            token = await made_at(town.url, stream_id)
+            async with connecting(town.url, stream_id, token) as client:
+                await client.send(image(10))
+                await anext(client)
+                path = f"/v1/streams/{stream_id}"
+                headers = {"Authorization": f"Bearer {token}", HEADER: "1"}
+                monkeypatch.setattr(second.membership, "address", lambda name: None)  # it has heard more than the first
+                async with httpx.AsyncClient(trust_env=False) as http:
+                    answer = await http.delete(second.membership.own_address + path, headers=headers)
+                assert answer.status_code == 204
+                await come(lambda: len(first.service.streams) == 0)
+                assert town.desk.directory.find(stream_id) is None
+
+    asyncio.run(run())
+
+
+def test_how_long_a_stream_is_kept_holds_wherever_it_goes() -> None:
+    async def run() -> None:
+        async with village(2, resume_s=1.0, max_resume_s=600.0) as town:
+            first, second = town.members
+            stream_id = next(ids_of(town, first))
+            token = await made_at(town.url, stream_id)
+            client = connecting(town.url, stream_id, token, resume_s=300.0)
+            assert (await client.connect()).resume_s == 300.0
+            await client.close(bye=False)
+            await town.remove(first)
+            found = town.desk.directory.find(stream_id)
+            assert found is not None
+            assert town.desk.directory._entries[stream_id].claim.patience_s == 300.0
+            async with connecting(town.url, stream_id, token):
+                stream = second.service.streams.get(stream_id)
+                assert stream is not None
+                assert stream.resume_s == 300.0
+
+    asyncio.run(run())
+
+
+def test_a_member_listens_once_it_knows_the_newest_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.cluster.member.HEAR_S", 0.01)
+    file, asked = tmp_path / "keys", 0
+    for name in ("removed", "door"):
+        add_key(file, name, [Scope.INFER])
+    old = file.read_text()
+    remove_key(file, "removed")
+    new, newest = file.read_text(), "# none\n"
+
+    class Link(Desk):
+        answer: Keys | None = None
+
+        async def keys(self) -> Keys | None:
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                raise Unreachable("away")
+            return self.answer
+
+    async def run() -> None:
+        link, engine = Link(settle_s=0.0), FakeEngine()
+        engine.gate.clear()  # it is not warm for long
+        member = Member(Plan({"workers": 1}, keys=Keys(1.0, old)), "127.0.0.1", link, make_registry(engine.model()))
+        starting = asyncio.create_task(member.start())
+        await come(lambda: asked > 3)
+        assert member._serving is None
+        link.answer = Keys(2.0, new)
+        await come(lambda: member._server.started)
+        assert member._keys_file is not None
+        assert member._keys_file.read_text() == new
+        link.answer = Keys(3.0, newest)
+        await come(lambda: member._keys_file.read_text() == newest)  # type: ignore[union-attr]
+        assert not member.membership.joined
+        engine.gate.set()
+        await starting
+        await member.stop()
+        link.close()
+
+    asyncio.run(run())

@@ -31,6 +31,7 @@ class Office:
     def __init__(self) -> None:
         self.clock = Clock()
         self.away = False
+        self.heard: list[str] = []
         self.open()
 
     def open(self, settled: bool = True) -> None:
@@ -49,13 +50,14 @@ class Office:
         return call
 
     async def beat(self, beat: Beat) -> Told:
+        self.heard.append(beat.instance)
         directory, told = self.directory, None
         for _ in range(20):
             await asyncio.sleep(0.001)
             if self.away or directory is not self.directory:
                 raise Unreachable("away")
             told = directory.beat(beat) if told is None else directory.told(beat.instance, beat)
-            if told.table or told.refill or told.lost or told.keys:
+            if told.table or told.refill or told.lost or told.deleted or told.keys:
                 break
         assert told is not None
         return told
@@ -69,6 +71,8 @@ class House:
     there: set[str] = field(default_factory=set)
     changes: int = 0
     gone: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    disk: bool = True
     keys: str = ""
 
     def load(self) -> Load:
@@ -83,8 +87,12 @@ class House:
     def lost(self, stream_ids: Sequence[str]) -> None:
         self.gone += stream_ids
 
-    def take_keys(self, text: str) -> None:
-        self.keys = text
+    def deleted(self, stream_ids: Sequence[str]) -> None:
+        self.ended += stream_ids
+
+    def take_keys(self, text: str) -> bool:
+        self.keys = text if self.disk else self.keys
+        return self.disk
 
 
 @contextlib.asynccontextmanager
@@ -304,10 +312,137 @@ def test_keys_reach_members_that_run_and_a_directory_that_forgot_them() -> None:
     async def run() -> None:
         office = Office()
         async with member(office, "a", keys=Keys(1.0, "old")) as (_, house):
-            office.directory.set_keys(Keys(2.0, "new"))
+            await come(lambda: office.directory.keys().version)
+            office.directory.change_keys("new")
             await come(lambda: house.keys == "new")
             office.open()
             async with member(office, "b", keys=Keys(1.0, "old")) as (_, other):
                 await come(lambda: other.keys == "new")
+
+    asyncio.run(run())
+
+
+class Late:
+    """The directory's, whose answers to some calls come too late."""
+
+    def __init__(self, office: Office, *late: str) -> None:
+        self.office, self.late = office, set(late)
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(*arguments: Any) -> Any:
+            answer = await getattr(self.office, name)(*arguments)
+            if name in self.late:
+                raise Unreachable("late")
+            return answer
+
+        return call
+
+
+@pytest.mark.parametrize("kind", ["claimed", "made", "cancelled"])
+def test_what_was_counted_and_not_heard_of_is_not_counted_for_ever(kind: str) -> None:
+    async def run() -> None:
+        office = Office()
+        async with member(office, "a", most_owned=1) as (a, _):
+            late = a._link = Late(office, "claim")
+            if kind == "cancelled":
+                asked = asyncio.create_task(a.claim("s", "door", None))
+                await come(lambda: office.directory.find("s") is not None)
+                asked.cancel()
+                await asyncio.wait([asked])
+            else:
+                with pytest.raises(Overloaded):
+                    await (a.make(kept("s", "door")) if kind == "made" else a.claim("s", "door", None))
+            assert office.directory.find("s") is not None or kind == "made"
+            late.late.clear()
+            if kind == "made":
+                await come(lambda: office.directory.find("s") is None)
+            else:
+                await come(lambda: office.directory.status()["waiting"] == 1)
+
+    asyncio.run(run())
+
+
+def test_a_stream_that_was_opened_while_nobody_answered_is_counted_here_later() -> None:
+    async def run() -> None:
+        office = Office()
+        async with member(office, "a") as (a, house):
+            await a.make(kept("s"))
+            house.there.add("s")
+            office.away = True
+            with pytest.raises(Overloaded):
+                await a.claim("s", None, kept("s"), True)
+            office.away = False
+            await come(lambda: office.directory.status()["waiting"] == 0)
+
+    asyncio.run(run())
+
+
+def test_what_is_claimed_again_is_not_forgotten_for_what_could_not_be_told() -> None:
+    async def run() -> None:
+        office = Office()
+        async with member(office, "a", most_owned=1) as (a, house):
+            late = a._link = Late(office, "release")
+            office.release = office.__getattr__("keys")  # it does not get there at all
+            await a.claim("s", "door", None)
+            house.there.add("s")
+            a.release("s")
+            await asyncio.sleep(0.05)
+            await a.claim("s", "door", None)
+            del office.release
+            late.late.clear()
+            told = len(office.heard)
+            await come(lambda: len(office.heard) > told + 3)
+            assert office.directory.status()["streams"] == 1
+            with pytest.raises(TooManyOwned):
+                await a.claim("t", "door", None)
+
+    asyncio.run(run())
+
+
+def test_a_deletion_reaches_who_has_the_stream() -> None:
+    async def run() -> None:
+        office = Office()
+        async with member(office, "a") as (a, house), member(office, "b") as (b, other):
+            await come(lambda: a.members == b.members == 2)
+            stream_id = of((a, b), a)
+            await a.claim(stream_id, None, kept(stream_id))
+            b.release(stream_id)
+            b.delete(stream_id, kept(stream_id))
+            await come(lambda: house.ended == [stream_id])
+            assert office.directory.find(stream_id) is None
+            assert other.ended == []
+
+    asyncio.run(run())
+
+
+def test_a_full_member_keeps_the_stream_that_made_it_full() -> None:
+    async def run() -> None:
+        office = Office()
+        async with member(office, "a") as (a, house), member(office, "b") as (b, _):
+            await come(lambda: a.members == b.members == 2)
+            stream_id = of((a, b), a)
+            await a.make(kept(stream_id))
+            house.there.add(stream_id)
+            house.room = False
+            await a.claim(stream_id, None, kept(stream_id))
+            assert a.address(stream_id) is None
+            await a.claim(stream_id, None, kept(stream_id), False)
+            assert a.address(stream_id) == "http://b", "it would not be opened after all"
+
+    asyncio.run(run())
+
+
+def test_keys_that_could_not_be_kept_are_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.cluster.membership.UNTAKEN_S", 0.01)
+
+    async def run() -> None:
+        office = Office()
+        async with member(office, "a", keys=Keys(1.0, "old")) as (a, house):
+            await come(lambda: office.directory.keys().version)
+            house.disk = False
+            office.directory.change_keys("new")
+            await come(lambda: a._untaken)
+            house.disk = True
+            await come(lambda: house.keys == "new")
 
     asyncio.run(run())

@@ -102,6 +102,13 @@ def test_up_starts_a_ray_and_down_ends_it(ray: Ray, tmp_path: Path) -> None:
     assert not Path(note.folder).exists()
 
 
+def test_down_ends_a_ray_that_does_not_answer(ray: Ray) -> None:
+    run("up")
+    ray.error = ClusterError("no Ray answers")
+    assert "no Ray answers" in run("down", status=1).output
+    assert read_note() is None
+
+
 def test_up_again_uses_what_runs(ray: Ray) -> None:
     run("up")
     note = read_note()
