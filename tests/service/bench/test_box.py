@@ -59,9 +59,10 @@ def test_a_tiny_network_gives_a_whole_box(tiny: Model) -> None:
     assert make_box(models=[row.model_dump()]).cost("tiny", None) == row
 
 
-def test_a_quota_is_what_a_box_has_of_cores(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quota_is_what_a_box_has_of_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "cores", lambda: Cores(1.5, "a quota"))
-    found, _ = box([tiny], rounds=1, workers=1)
+    monkeypatch.setattr(subject, "measure", lambda *_: make_box().models[0])
+    found, _ = box([FakeEngine().model()], workers=1)
     assert (found.cores, found.machine["cores"]) == (1.5, 1.5)
     assert found.name.endswith(", 1.5 cores")
     assert Box.model_validate_json(found.model_dump_json()) == found
