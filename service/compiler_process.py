@@ -98,7 +98,7 @@ def _alone(model: Model) -> None:
 def _together(model: Model, together: Together) -> None:
     sessions = [model.open_session() for _ in range(2)]
     for frame in itertools.islice(_pictures_of(model), DIFFERENT):
-        together.push(sessions, [frame, frame.copy()])
+        together.push(sessions, [frame, frame.copy()], [None, None], [None, None])
 
 
 def _pictures_of(model: Model) -> Iterator[npt.NDArray[np.uint8]]:

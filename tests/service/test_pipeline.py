@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -56,7 +58,7 @@ def test_an_error_of_decoding_that_is_not_the_images_resets(
 
 def test_a_frame_for_which_there_is_no_memory_leaves_the_cache(engine: FakeEngine) -> None:
     left = [1 << 40]
-    model, room = engine.model(), Room(lambda: left[0])
+    model, room = engine.model(), Room(lambda: left[0], itertools.count().__next__)
     pipeline = FramePipeline(model, model.open_session(), Limits(room=room.hold))
     large = image(size=(1000, 1000))
     pipeline.run(large)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -221,7 +222,7 @@ def test_a_mosaic_that_cannot_be_decoded_loses_the_reference() -> None:
 
 def test_what_there_is_no_memory_to_decode_waits() -> None:
     left = [1 << 40]
-    limits, sender = Limits(room=Room(lambda: left[0]).hold), Sender()
+    limits, sender = Limits(room=Room(lambda: left[0], itertools.count().__next__).hold), Sender()
     reference = Reference(limits, 1 << 24)
     reference.take_whole(1, sender.whole((1200, 900), 1), (1200, 900), (1,))
     left[0] = 0
