@@ -59,10 +59,8 @@ class Caches:
         self._lock = threading.Lock()
 
     @contextmanager
-    def hold(self, holder: Holder, *, fills: bool = True) -> Iterator[None]:
+    def hold(self, holder: Holder) -> Iterator[None]:
         """Keep room for a holder's session, and keep it from being freed, while it is used.
-
-        fills : whether a frame is computed in it: until then the machine does not see what it takes.
 
         One thread at a time for each holder. Frees sessions that were used longest ago and are not used now, where that
         makes the room. Raises CacheFull where it does not.
@@ -76,7 +74,13 @@ class Caches:
             yield
         finally:
             with self._lock:
-                entry.held, entry.used, entry.filled = False, self._clock(), entry.filled or fills
+                entry.held, entry.used = False, self._clock()
+
+    def filled(self, holder: Holder) -> None:
+        """A frame was computed in a holder's session: until then the machine does not see what it takes."""
+        with self._lock:
+            if (entry := self._entries.get(holder)) is not None:
+                entry.filled = True
 
     def forget(self, holder: Holder) -> None:
         """A holder has given its session up, and is not held: its next one may take another room."""

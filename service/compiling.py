@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,22 +23,26 @@ from typing import Any
 from numba.core import event
 
 import kernels
+from service.catalogue import FOLDER_VARIABLE, default_folder
 from service.machine_memory import available_bytes
+from service.warming import compiled
 
 log = logging.getLogger("afterimage.compiling")
 
 Recipe = Mapping[str, Any]
 """What `service.registry.recipe` says of a model, as JSON: its name, source and engine."""
 COMPILING = "numba:compile"
-MOST_BYTES = 1 << 30
-"""Of a compiling process: more than all kernels of a model take."""
+PASS = "numba:run_pass"
+"""Of the compiler over a function; all that numba says where it compiles a C callback."""
 LEAST_BYTES = 192 << 20
 """Below which it could not even read what has been compiled, and compile one more."""
 SPARE_BYTES = 48 << 20
 """Left free beside it."""
 GOES = 64
-GO_ON = 75
-"""Exit status of a process that has taken what it may, and is to be followed by another."""
+GO_ON, NO_MEMORY = 75, 76
+"""Exit statuses of a process that has taken what it may, and is to be followed by another; and of one in which there
+was no memory for the model."""
+KILLED = -getattr(signal, "SIGKILL", 9)  # Windows has none
 TAIL_CHARS = 2000
 
 
@@ -61,10 +64,12 @@ class _Guard(event.Listener):  # type: ignore[misc]  # numba has no types
     def __init__(self) -> None:
         self.threads = threading.local()
         event.register(COMPILING, self)
+        event.register(PASS, self)
 
     def on_start(self, event: Any) -> None:
         if getattr(self.threads, "closed", False):
-            raise KernelsMissing(event.data["dispatcher"].py_func.__name__)
+            data = event.data
+            raise KernelsMissing(data["qualname"] if event.kind == PASS else data["dispatcher"].py_func.__name__)
 
     def on_end(self, event: Any) -> None:
         """Nothing to do."""
@@ -109,33 +114,32 @@ def compile_apart(recipe: Recipe) -> None:
 
     Raises CompilerFailed or TooLittleMemory.
     """
-    begun, goes = time.monotonic(), 0
+    goes = 0
     log.info("compiling kernels for this CPU: model %s needs some that are not there yet", recipe["name"])
     while True:
-        bound, made = allowed_bytes(), _count()
+        bound, made = allowed_bytes(), compiled(kernels.FOLDER)
         goes += 1
         status, said = _go(recipe, bound)
         if status == 0:
-            break
-        _judge(status, said, bound, progress=_count() > made, goes=goes)
-        log.info("%d kernels are compiled; going on in a new process", _count())
-    log.info("compiled the kernels of %s in %.0f s, %d processes", recipe["name"], time.monotonic() - begun, goes)
+            return
+        _judge(status, said, bound, progress=compiled(kernels.FOLDER) > made, goes=goes)
 
 
 def allowed_bytes(left: int | None = None) -> int:
-    """What a compiling process may take now. Raises TooLittleMemory.
+    """What a compiling process may take now: the model and its streams, and what the compiler keeps, about half a
+    gigabyte in all for the built-in one. Raises TooLittleMemory.
 
     left : None looks what there is.
     """
     free = available_bytes() if left is None else left
     if free is None:
-        return MOST_BYTES
+        return sys.maxsize
     if free < LEAST_BYTES + SPARE_BYTES:
         needed = LEAST_BYTES + SPARE_BYTES
         raise TooLittleMemory(
             f"expected {needed >> 20} MiB of memory to compile kernels for this CPU, {free >> 20} MiB are left"
         )
-    return min(MOST_BYTES, free - SPARE_BYTES)
+    return free - SPARE_BYTES
 
 
 def _go(recipe: Recipe, bound: int) -> tuple[int, str]:
@@ -143,7 +147,7 @@ def _go(recipe: Recipe, bound: int) -> tuple[int, str]:
     order = {**recipe, "folder": str(kernels.FOLDER), "bound_bytes": bound}
     here = str(Path(__file__).parent.parent)
     path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", **_folders()}
     command = [sys.executable, "-P", "-m", "service.compiler_process", json.dumps(order)]
     # It ends when its standard input does: with this process, however that ends.
     pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
@@ -156,17 +160,22 @@ def _go(recipe: Recipe, bound: int) -> tuple[int, str]:
         raise CompilerFailed(f"no process can be started to compile kernels: {error.strerror}") from error
 
 
+def _folders() -> dict[str, str]:
+    """Variables with which the process looks for no folder of its own: it would leave one behind where the usual one
+    cannot be written. Models lie where they do for this process."""
+    if kernels.FOLDER.is_relative_to(kernels.cache_folder()):
+        return {}
+    return {"AFTERIMAGE_CACHE_DIR": str(kernels.FOLDER), FOLDER_VARIABLE: str(default_folder())}
+
+
 def _judge(status: int, said: str, bound: int, *, progress: bool, goes: int) -> None:
     """Raise where another go would not help."""
-    if status == -signal.SIGKILL:  # the kernel's, where memory is short
+    words = said.strip().splitlines()
+    if status == NO_MEMORY:
+        raise TooLittleMemory(words[-1] if words else "there is no memory for the model")
+    if status == KILLED:  # the kernel's, where memory is short
         raise TooLittleMemory(f"expected the kernels to be compiled in {bound >> 20} MiB; the kernel ended the process")
     if status != GO_ON:
-        words = said.strip().splitlines()
         raise CompilerFailed(f"kernels cannot be compiled: {words[-1] if words else f'exit status {status}'}")
     if not progress or goes >= GOES:
         raise TooLittleMemory(f"expected to compile a kernel in {bound >> 20} MiB of memory, it takes more")
-
-
-def _count() -> int:
-    """Compiled kernels in the folder."""
-    return sum(1 for _ in Path(kernels.FOLDER).rglob("*.nbc"))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from clients.wire import Changes, ClassScore, Detection, Mask, Tensor
 from service import codec
+from service.admission import Overloaded
 from service.audits.stream import Report, StreamAudits
 from service.caches import Caches
 from service.families import Classification, Detections, RawOutputs
@@ -143,18 +144,18 @@ class FramePipeline:
                 self.audits.renew()
         return self._session
 
-    def held(self, *, fills: bool = True) -> AbstractContextManager[None]:
+    def held(self) -> AbstractContextManager[None]:
         """While this is entered the session is not evicted. Raises CacheFull where there is no room for one.
 
-        fills : whether a frame is computed. A model that was reloaded is followed first.
+        A model that was reloaded is followed first.
         """
         self._follow()
-        return nullcontext() if self._caches is None else self._caches.hold(self, fills=fills)
+        return nullcontext() if self._caches is None else self._caches.hold(self)
 
     def open(self) -> None:
         """Open the session now. Raises CacheFull, or ModelFailed; not for the event loop."""
         self.model.ready()  # what it takes is known from here on
-        with self.held(fills=False):
+        with self.held():
             self.session  # noqa: B018
 
     def evict(self) -> None:
@@ -170,8 +171,9 @@ class FramePipeline:
     def run(self, data: bytes | Referenced, *, min_confidence: float | None = None, reset: bool = False) -> Outcome:
         """Compute one encoded image, or one frame of a picture that changes by tiles.
 
-        Raises CodecError for an image that cannot be taken, and leaves what is cached as it was; CacheFull where there
-        is no memory for a session. After any other error the session has been reset.
+        Raises CodecError for an image that cannot be taken, Overloaded where there is no memory to decode it, and
+        CacheFull where there is none for a session; all leave what is cached as it was. After any other error the
+        session has been reset.
         """
         with self.held():
             return self._compute(self.prepare(data, min_confidence=min_confidence, reset=reset))
@@ -193,7 +195,9 @@ class FramePipeline:
         with self.held():
             self.reset()
             try:
-                return {name: np.array(value) for name, value in self.session.push_tensor(x).outputs.items()}
+                outputs = self.session.push_tensor(x).outputs
+                self._filled()
+                return {name: np.array(value) for name, value in outputs.items()}
             finally:
                 self.reset()
 
@@ -205,6 +209,11 @@ class FramePipeline:
             self.audits = self._audits_of(model)
             if self._caches is not None:
                 self._caches.forget(self)  # the new model's session takes another room
+
+    def _filled(self) -> None:
+        """A frame has been computed: the machine sees from now on what the session takes."""
+        if self._caches is not None:
+            self._caches.filled(self)
 
     def _compute(self, prepared: Prepared) -> Outcome:
         try:
@@ -228,7 +237,7 @@ class FramePipeline:
                 picture = data.picture()
                 image = picture.image
                 image.flags.writeable = False  # others may look at it
-        except codec.CodecError:
+        except (codec.CodecError, Overloaded):  # nothing was changed
             raise
         except BaseException:
             self.reset()
@@ -275,6 +284,7 @@ class FramePipeline:
     def finish(self, prepared: Prepared, result: EngineResult) -> Outcome:
         """What a result says, in pixels of the frame as sent; nothing refers to the session. After an error: reset."""
         audits, spec, size = self.audits, prepared.spec, self.model.size
+        self._filled()
         if audits is not None:
             audits.after(prepared.frame, result.outputs)
         found = describe(self.model.family.decode(result.outputs, spec, size), spec, prepared.placement, size)

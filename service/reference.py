@@ -9,9 +9,9 @@ Threads: the event loop, and one worker at a time (that of the stream's lane). `
 held for moments and never while something is decoded; the pictures belong to the worker.
 
 Bounds: the queue holds `max_bytes` of tiles at most, in `QUEUED_MESSAGES` messages, and no more pixels than
-`QUEUED_FRAMES` whole frames have; whole
-frames in it are the bytes of frames that are read or wait, and the last one. The picture has `max_pixels` at most, and
-there is one copy of it for whoever keeps it.
+`QUEUED_FRAMES` whole frames have; up to twice that where what was being decoded has to wait again for want of memory.
+Whole frames in it are the bytes of frames that are read or wait, and the last one. The picture has `max_pixels` at
+most, and there is one copy of it for whoever keeps it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from clients.wire import TilesPayload, grid_of, reference_of
 from service import codec
+from service.admission import Overloaded
 
 TILE_PX = 16
 QUEUED_FRAMES = 8
@@ -159,7 +160,8 @@ class Reference:
     def picture(self, seq: int) -> Picture:
         """Decode what came up to a frame and is not part of the picture yet. One worker at a time.
 
-        Raises CodecError where some of it cannot be decoded; the reference is lost then.
+        Raises CodecError where some of it cannot be decoded; the reference is lost then. Raises Overloaded where there
+        is no memory to decode it now; what is left of it then waits for the next frame.
         """
         with self._lock:
             due: list[_Entry] = []
@@ -168,12 +170,17 @@ class Reference:
                 self._waiting_bytes -= due[-1].nbytes
                 self._waiting_pixels -= due[-1].pixels
         first = max((index for index, entry in enumerate(due) if isinstance(entry.data, bytes)), default=0)
+        left = deque(due[first:])
         try:
-            for entry in due[first:]:
-                self._paste(entry.data)
+            while left:
+                self._paste(left[0].data)
+                left.popleft()
             canvas = self._canvas
             if canvas is None:
                 raise ReferenceLost("expected a whole frame: the picture that these tiles lie on could not be decoded")
+        except Overloaded:
+            self._put_back(left)
+            raise
         except BaseException:
             self._lose()
             raise
@@ -197,6 +204,13 @@ class Reference:
         if self._waiting_pixels + entry.pixels > pixels:
             return f"expected a whole frame: more than {pixels} pixels of tiles wait to be decoded"
         return None
+
+    def _put_back(self, left: deque[_Entry]) -> None:
+        """What could not be decoded yet waits again, before what has come since."""
+        with self._lock:
+            self._queue.extendleft(reversed(left))
+            self._waiting_bytes += sum(entry.nbytes for entry in left)
+            self._waiting_pixels += sum(entry.pixels for entry in left)
 
     def _lose(self) -> None:
         """The picture is not what the client has: refuse tiles, also those that wait, until a whole frame."""

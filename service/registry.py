@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -205,10 +206,16 @@ class Model:
     version: int = 1
     outputs: tuple[TensorInfo, ...] = ()
     successor: Model | None = field(default=None, repr=False)
-    compiling: bool = False
     error: str | None = None
     _factory: SessionFactory | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _count_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _tries: int = field(default=0, repr=False)
+
+    @property
+    def compiling(self) -> bool:
+        """Whether it is being compiled or warmed, here or in another process."""
+        return self._tries > 0
 
     @property
     def compiled(self) -> bool:
@@ -258,11 +265,13 @@ class Model:
 
     def warm_apart(self) -> None:
         """As `warm`; kernels that are not there yet are compiled in another process. Raises ModelFailed."""
-        try:
-            run_compiled(self.recipe, self.warm)
-        except TooLittleMemory as error:
-            self.error = f"{self.name}: {error}"
-            raise NoMemory(self.error) from None
+        with self._trying():
+            try:
+                run_compiled(self.recipe, self.warm)
+            except TooLittleMemory as error:
+                self.error = f"{self.name}: {error}"
+                raise NoMemory(self.error) from None
+            self.error = None  # of another thread's try, that failed meanwhile
 
     def warm(self) -> None:
         """Compile, then run a grey and a changed frame: the first real one is then as fast as the rest."""
@@ -276,14 +285,24 @@ class Model:
         self.family.decode(session.push(frame).outputs, self.spec, self.size)
 
     def _compile(self) -> SessionFactory:
-        self.compiling, self.error = True, None
+        with self._trying():
+            try:
+                return self.compile()
+            except ModelFailed as error:
+                self.error = str(error)
+                raise
+
+    @contextmanager
+    def _trying(self) -> Iterator[None]:
+        """`compiling`, until the last of those who try has left: one may try within another, or beside it."""
+        with self._count_lock:
+            self._tries += 1
+        self.error = None
         try:
-            return self.compile()
-        except ModelFailed as error:
-            self.error = str(error)
-            raise
+            yield
         finally:
-            self.compiling = False
+            with self._count_lock:
+                self._tries -= 1
 
 
 FILE_COPIES = 3

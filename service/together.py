@@ -33,8 +33,8 @@ def run_together(requests: Sequence[Request], tell: Tell) -> None:
     """Compute one image of each stream.
 
     requests : of different pipelines; of one model, else they are computed one after the other. tell : called once for
-    each, with its index, as soon as it is known what became of it; must not raise. After an error, errors of decoding
-    aside, that stream's session has been reset.
+    each, with its index, as soon as it is known what became of it; must not raise. After an error that stream's
+    session has been reset, unless its image could not be decoded, or not for want of memory (`FramePipeline.run`).
     """
     alone: list[int] = []  # for which there is no memory beside the others
     with ExitStack() as stack:

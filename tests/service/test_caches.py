@@ -179,14 +179,15 @@ def test_sessions_of_some_are_freed_one_after_the_other_unless_they_are_used() -
 
 def test_what_no_frame_has_been_computed_in_is_not_seen_yet() -> None:
     caches, holder = Caches(), Kept(MIB)
-    with caches.hold(holder, fills=False):
+    caches.filled(holder)
+    with caches.hold(holder):
         assert caches.unfilled_bytes == MIB
     assert caches.unfilled_bytes == MIB
     with caches.hold(holder):
-        assert caches.unfilled_bytes == MIB, "the frame is not computed yet"
-    assert caches.unfilled_bytes == 0
-    with caches.hold(holder, fills=False):
+        caches.filled(holder)
+        assert caches.unfilled_bytes == 0
+    with caches.hold(holder):
         assert caches.unfilled_bytes == 0, "what is filled stays so"
     assert caches.free_one([holder])
-    with caches.hold(holder, fills=False):
+    with caches.hold(holder):
         assert caches.unfilled_bytes == MIB, "it is another one now"

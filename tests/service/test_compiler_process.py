@@ -6,15 +6,20 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
+import numba
 import pytest
+from numba.core import event
 from own_model import write_model
+from service_fakes import FakeEngine, FakeSession
 
 from service import compiler_process
 from service.compiler_process import DIFFERENT, Bound, exercise, held_bytes, pictures
-from service.compiling import GO_ON
-from service.registry import Engine, load, recipe
+from service.compiling import COMPILING, GO_ON, NO_MEMORY, PASS
+from service.registry import Engine, NoMemory, load, recipe
 from service.settings import ModelSource
 
 
@@ -44,10 +49,59 @@ def test_a_kernel_is_begun_while_there_is_memory(monkeypatch: pytest.MonkeyPatch
     ended: list[int] = []
     monkeypatch.setattr(compiler_process.os, "_exit", ended.append)
     monkeypatch.setattr(compiler_process, "held_bytes", lambda: 10)
-    Bound(10).on_start(None)
+    begins = SimpleNamespace(kind=COMPILING)
+    Bound(10).on_start(begins)
     assert ended == []
-    Bound(9).on_start(None)
+    Bound(9).on_start(begins)
     assert ended == [GO_ON]
+
+
+def test_so_is_a_callback(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(compiler_process.os, "_exit", ended.append)
+    monkeypatch.setattr(compiler_process, "held_bytes", lambda: 10)
+    with event.install_listener(PASS, Bound(9)):
+        numba.cfunc(numba.types.int64(numba.types.int64))(lambda x: x + 1)
+    assert ended == [GO_ON], "once, before anything is made"
+
+
+def test_no_memory_for_the_model_has_its_own_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def none_left(name: str, *_: object) -> None:
+        raise NoMemory(f"{name}: expected 9 MiB")
+
+    def end(status: int) -> None:
+        raise SystemExit(status)
+
+    monkeypatch.setattr(compiler_process, "load", none_left)
+    monkeypatch.setattr(compiler_process.event, "register", lambda *_: None)
+    monkeypatch.setattr(compiler_process, "bound_pools", lambda: None)
+    monkeypatch.setattr(compiler_process.Path, "write_text", lambda *_: 0)
+    monkeypatch.setattr(compiler_process.os, "_exit", end)
+    wanted = {**recipe("own", ModelSource(path=Path("own.onnx")), Engine()), "bound_bytes": 1 << 40}
+    with pytest.raises(SystemExit) as ended:
+        compiler_process.main(wanted)
+    assert ended.value.code == NO_MEMORY
+    assert capsys.readouterr().err == "expected 9 MiB\n"
+
+
+def test_streams_are_run_one_after_the_other() -> None:
+    """Two at once where that is what is run."""
+    engine = FakeEngine(together=2)
+    alive, most = weakref.WeakSet[FakeSession](), 0
+
+    def open_one() -> FakeSession:
+        nonlocal most
+        session = FakeSession(engine)
+        alive.add(session)
+        most = max(most, len(alive))
+        return session
+
+    engine.open = open_one
+    exercise(engine.model())
+    assert most == 2
+    assert len(engine.batches) == DIFFERENT
 
 
 def test_it_runs_what_frames_of_a_stream_may_need(tmp_path: Path) -> None:

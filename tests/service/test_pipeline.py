@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +16,8 @@ from service.families.base import Detections, Mask, RawOutputs
 from service.model_spec import ModelSpec
 from service.pipeline import MAX_TENSOR_VALUES, FramePipeline, Recomputed, changes_of, describe, run_lengths
 from service.preprocess import Placement
+from service.room import NoRoom, Room
+from service.together import Request, run_together
 
 LETTERBOXED = Placement((100, 50), (0.64, 0.64), (0.0, 8.0))
 
@@ -50,6 +54,37 @@ def test_an_error_of_decoding_that_is_not_the_images_resets(
         with pytest.raises(MemoryError):
             pipeline.run(image())
     assert pipeline.run(image()).decision == "keyframe"
+
+
+def test_a_frame_for_which_there_is_no_memory_leaves_the_cache(engine: FakeEngine) -> None:
+    left = [1 << 40]
+    model, room = engine.model(), Room(lambda: left[0], itertools.count().__next__)
+    pipeline = FramePipeline(model, model.open_session(), Limits(room=room.hold))
+    large = image(size=(1000, 1000))
+    pipeline.run(large)
+    left[0] = 0
+    with pytest.raises(NoRoom, match="an image of 1000x1000 pixels"):
+        pipeline.run(large)
+    told: list[object] = []
+    run_together([Request(pipeline, large)], lambda _, found: told.append(found))
+    assert isinstance(told[0], NoRoom)
+    left[0] = 1 << 40
+    assert pipeline.run(large).decision == "reuse"
+
+
+def test_a_session_is_filled_by_a_frame_that_is_computed() -> None:
+    engine = FakeEngine(stream_bytes=60)
+    caches = Caches(100)
+    pipeline = FramePipeline(engine.model(), None, Limits(), None, caches)
+    pipeline.open()
+    with pytest.raises(CodecError):
+        pipeline.run(b"\xff\xd8\xff nothing")
+    engine.failures.append(RuntimeError())
+    with pytest.raises(RuntimeError):
+        pipeline.run(image())
+    assert caches.unfilled_bytes == 60, "the machine sees nothing of it yet"
+    pipeline.run(image())
+    assert caches.unfilled_bytes == 0
 
 
 def test_reset_even_with_a_bad_image(engine: FakeEngine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -17,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from own_model import SIZE, write_model
 
 from clients.wire import TilesPayload, encode_tiles, grid_of, parse_tiles, reference_of
+from service.admission import Overloaded
 from service.caches import Caches
 from service.codec import CodecError, Limits
 from service.codec import decode as decode_image
@@ -24,6 +26,7 @@ from service.pipeline import FramePipeline
 from service.preprocess import fit
 from service.reference import QUEUED_FRAMES, TILE_PX, Reference, ReferenceLost
 from service.registry import Engine, Model, load
+from service.room import Room
 from service.settings import ModelSource
 
 TILE = TILE_PX
@@ -215,6 +218,33 @@ def test_a_mosaic_that_cannot_be_decoded_loses_the_reference() -> None:
     assert "whole frame first" in taken(reference, 4, sender.tiles([2], 3))
     reference.take_whole(5, sender.whole((70, 50), 5), (70, 50), (5,))
     np.testing.assert_array_equal(reference.at(5).picture().image, sender.shown)
+
+
+def test_what_there_is_no_memory_to_decode_waits() -> None:
+    left = [1 << 40]
+    limits, sender = Limits(room=Room(lambda: left[0], itertools.count().__next__).hold), Sender()
+    reference = Reference(limits, 1 << 24)
+    reference.take_whole(1, sender.whole((1200, 900), 1), (1200, 900), (1,))
+    left[0] = 0
+    with pytest.raises(Overloaded):
+        reference.at(1).picture()
+    left[0] = 1 << 40
+    np.testing.assert_array_equal(reference.at(1).picture().image, sender.shown)
+    assert taken(reference, 2, sender.tiles([3], 2)) is None
+    many = list(range(2000))
+    assert taken(reference, 3, sender.tiles(many, 3, columns=60)) is None
+    waiting = reference.describe()["queued_bytes"]
+    left[0] = 0
+    with pytest.raises(Overloaded):
+        reference.at(3).picture()
+    assert 0 < reference.describe()["queued_bytes"] < waiting, "the small tiles lie on it already"
+    assert taken(reference, 4, sender.tiles([5], 4)) is None
+    left[0] = 1 << 40
+    found = reference.at(4).picture()
+    np.testing.assert_array_equal(found.image, sender.shown)
+    assert found.changed is not None
+    assert found.changed.flat[[3, 5]].all()
+    assert (reference.describe()["queued_bytes"], reference._waiting_pixels) == (0, 0)
 
 
 def test_a_whole_frame_behind_a_broken_one_stands() -> None:

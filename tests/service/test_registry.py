@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -186,3 +187,29 @@ def test_kernels_that_there_is_no_memory_to_compile_fail_their_model(
     with pytest.raises(NoMemory, match="own: expected 240 MiB"):
         registry.warm("own")
     assert registry.state("own") is ModelState.FAILED
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_model_that_lacked_memory_once_is_loading_and_then_ready(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """there : whether its plan is, and only kernels of its frames are missing."""
+    registry, states, short = make_registry(engine.model("own")), list[ModelState | None](), [True, False]
+
+    def missing(recipe: object, work: Callable[[], None]) -> None:
+        states.append(registry.state("own"))
+        if there:
+            work()
+            states.append(registry.state("own"))
+        if short.pop(0):
+            raise TooLittleMemory("expected 240 MiB")
+        work()
+
+    monkeypatch.setattr("service.registry.run_compiled", missing)
+    with pytest.raises(NoMemory):
+        registry.warm("own")
+    assert registry.state("own") is ModelState.FAILED
+    registry.warm("own")
+    assert registry.state("own") is ModelState.READY
+    assert "error" not in registry.describe()[0]
+    assert set(states) == {ModelState.LOADING}
