@@ -25,8 +25,9 @@ _WS_URL = re.compile(
 def follow(ws_url: str, url: str) -> str:
     """`ws_url` of a `moved` that came from `url`, if a client may go there.
 
-    That is ws or wss, and wss unless `url` is plainly ws or http; a name or an address, perhaps a port, and a path that ends in the same
-    two parts as the path of `url` (the stream's id and ws): no user, no query, no fragment, nothing quoted.
+    That is ws or wss, and wss unless `url` is plainly ws or http; a name or an address, perhaps a port, and a path that
+    ends in the same two parts as the path of `url` (the stream's id and ws): no user, no query, no fragment, nothing
+    quoted.
     Raises WireError.
     """
     match = _WS_URL.fullmatch(ws_url)

@@ -129,7 +129,7 @@ def test_one_that_gets_nowhere_is_not(stand_in) -> None:
 
 def test_one_without_the_memory_for_the_model_says_so(stand_in) -> None:
     stand_in(Goes((NO_MEMORY, 0), said="a warning\nexpected 9 MiB of memory for the model's file, 3 MiB are left\n"))
-    with pytest.raises(TooLittleMemory, match="^expected 9 MiB of memory for the model's file, 3 MiB are left"):
+    with pytest.raises(TooLittleMemory, match=r"^expected 9 MiB of memory for the model's file, 3 MiB are left"):
         compile_apart(RECIPE)
 
 
