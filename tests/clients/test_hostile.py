@@ -132,7 +132,9 @@ def check(server: RunningHostileServer, name: str, story: Story) -> None:
         assert (story.error, sorted(results + lost)) == (None, [1, 2, 3, 4]), "each frame is told of once"
         assert results[-1] == 4
         assert told <= {FrameResult, FramesLost}
-        assert (story.reconnections, story.moves) == (0, facts.connections - 1)
+        assert story.reconnections + story.moves == facts.connections - 1
+        # Who closes before the hello may be found gone by it, before what was said is read.
+        assert story.reconnections == 0 or name.startswith("moves_before_hello")
         assert story.moves >= 1
         return
     if row.then == "back":
