@@ -22,7 +22,7 @@ from bill import complete
 
 PRODUCT = ("cache", "clients", "kernels", "models", "service")
 """Whose kernels numba looks up by their sources' dates, and whose pages are files."""
-BARE = {".py", ".typed"}
+BARE = {".py", ".typed", ".md", ".txt"}
 ON_DISK = ("os.py", "encodings", "lib-dynload")
 """What Python needs before it can read a zip file, and what it finds its library by."""
 SOURCELESS = ("numba", "numpy")

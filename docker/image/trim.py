@@ -19,12 +19,12 @@ FOLDERS = (
     "bin", "**/tests", "numba/cuda", "numba/pycc", "numpy/f2py", "numpy/distutils", "numpy/_pyinstaller",
     "numpy/random/_examples",
     "onnx/backend", "onnx/reference", "onnxruntime/tools", "onnxruntime/transformers", "onnxruntime/quantization",
-    "onnxruntime/datasets", "onnxruntime/backend", "cv2/typing", "cv2/data",
+    "onnxruntime/datasets", "onnxruntime/backend", "cv2/typing", "cv2/data", "urllib3/contrib/emscripten",
 )  # fmt: skip
 FILES = (
     "**/*.pyi", "**/*.pyx", "**/*.pxd", "**/*.pxi", "**/*.h", "**/*.hpp", "**/*.c", "**/*.cc", "**/*.cpp", "**/*.a",
-    "**/*.proto",
-    "*.dist-info/RECORD", "*.dist-info/direct_url.json", "numpy/_core/_simd.*.so", "numpy/_core/_*tests.*.so",
+    "**/*.proto", "markdown_it/port.yaml", "pycparser/_c_ast.cfg", "*.dist-info/RECORD", "*.dist-info/direct_url.json",
+    "numpy/_core/_simd.*.so", "numpy/_core/_*tests.*.so",
     "numba/np/ufunc/tbbpool.*.so",  # threads of TBB, which is not there
     "onnxruntime/capi/libonnxruntime.so.*",  # for C programs; the Python module has all of it in itself
 )  # fmt: skip
