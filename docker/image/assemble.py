@@ -38,7 +38,7 @@ def copy_python(root: Path) -> None:
     program = Path(sys.executable).resolve()
     library = Path(sysconfig.get_path("stdlib"))
     copy(program, root)
-    shutil.copytree(library, root / library.relative_to("/"), ignore=shutil.ignore_patterns(*LEFT_OUT), symlinks=True)
+    shutil.copytree(library, root / library.relative_to("/"), ignore=shutil.ignore_patterns(*LEFT_OUT))
     environment = root / "opt/afterimage"
     (environment / "bin").mkdir(parents=True)
     for name in ("python", "python3"):
