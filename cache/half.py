@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from cache.arena import LANES, MapInfo, aligned_zeros
 from cache.change import Frame
-from cache.moving import move_pixels
+from cache.moving import clear_incoming, move_pixels
 from cache.state import Needs, State, Workspace
 from cache.steps import Floats, Method, Step, Words
 from kernels.atomic import call_entry
@@ -276,10 +276,11 @@ class HalfState(State):
         self._inner[MASKS] = self._staging.marks.ctypes.data
 
     def _move_pixels(self, moves: Words) -> None:
-        """None of the stored maps has a border."""
+        """None of the stored maps has a border. What comes in is made zero."""
         for info, (down, right, _) in zip(self.layout.stored[1:], moves[1:].tolist(), strict=True):
             if self.layout.is_stored[info.index]:
                 move_pixels(self.store, info, down, right)
+                clear_incoming(info.view(self.store), down, right)  # type: ignore[arg-type]
 
     def show(self, frame: Frame, table: Floats) -> None:
         """Store the image where this frame wrote it. frame : uint8[H, W, C]. table : float32[256, C]."""

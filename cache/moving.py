@@ -129,11 +129,21 @@ def common(pitches: Sequence[Pitch], grains: Sequence[int] | None = None) -> tup
 
 
 def move_pixels(flat: npt.NDArray[Any], info: MapInfo, down: int, right: int) -> None:
-    """Move what a map holds within its place. What comes in holds anything.
+    """Move what a map holds within its place. What comes in holds what lay there.
 
     flat : 1-D, what the map lies in.
     """
     slide(flat[info.origin : info.origin + info.extent], down * info.row + right * info.pixel)
+
+
+def clear_incoming(blocks: npt.NDArray[Any], down: int, right: int) -> None:
+    """Make zero what came in: the first of so many rows and columns, or the last where they are below 0.
+
+    blocks : [blocks, H, W, lanes] or [H, W, C].
+    """
+    pixels = blocks if blocks.ndim == 4 else blocks[None]
+    pixels[:, slice(0, down) if down > 0 else slice(max(pixels.shape[1] + down, 0), None)] = 0
+    pixels[:, :, slice(0, right) if right > 0 else slice(max(pixels.shape[2] + right, 0), None)] = 0
 
 
 def share_of_copy(nbytes: int, costs: npt.NDArray[np.float64], pixels: Sequence[int]) -> float:

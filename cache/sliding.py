@@ -180,7 +180,7 @@ class Slider:
                 copy_within(arena[start - slack : end + slack], int(slack), int(slack + distance), int(end - start))
             gone[:] = 0
         self._go(gone)
-        clear_borders(arena, self._places)
+        clear_borders(arena, self._places, moves[self._room.of >= 0])
 
     def _go(self, gone: Words) -> None:
         """Find the groups so many elements from where they were first."""

@@ -205,7 +205,7 @@ class State:
             return
         for info, (down, right, _) in zip(self.maps[1:], moves[1:].tolist(), strict=True):
             move_pixels(self.arena, info, down, right)
-        clear_borders(self.arena, places_of(self.maps[1:]))
+        clear_borders(self.arena, places_of(self.maps[1:]), moves[1:])
 
     def mend(self) -> None:
         """After a move that was broken off: forget everything, and make all borders zero again."""

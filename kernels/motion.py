@@ -1,4 +1,4 @@
-"""A picture that has moved as a whole: how much of it a shift explains, what it leaves stale, borders made zero again.
+"""A picture that has moved as a whole: how much of it a shift explains, what it leaves stale, borders and what came in made zero.
 
 A shift (down, right) says where things went: what is at (y, x) now was at (y - down, x - right). Knows arrays and ints
 only.
@@ -105,11 +105,12 @@ def mark_moved(
 
 
 @jit
-def clear_borders(arena: np.ndarray, places: np.ndarray) -> None:
-    """Make zero what lies between the rows and the blocks of maps, and before and after each of them.
+def clear_borders(arena: np.ndarray, places: np.ndarray, moves: np.ndarray) -> None:
+    """Make zero what lies between the rows and the blocks of maps, before and after each of them, and what came in.
 
     arena : float32[:]. places : int64[maps, 9]: origin, plane, row and pixel as in `kernels.layout.Map`; blocks, which
         lie one after the other; height and width in px; elements before the first pixel and after the last one.
+    moves : int64[maps, 2 or more], px of each map that it was moved down and right.
     """
     for m in range(places.shape[0]):
         origin, plane, row, pixel = places[m, 0], places[m, 1], places[m, 2], places[m, 3]
@@ -117,11 +118,20 @@ def clear_borders(arena: np.ndarray, places: np.ndarray) -> None:
         body = width * pixel
         for i in range(origin - before, origin):
             arena[i] = np.float32(0)
+        down, right = moves[m, 0], moves[m, 1]
+        top, bottom = min(max(down, 0), height), max(height + min(down, 0), 0)
+        left, end = min(max(right, 0), width) * pixel, max(width + min(right, 0), 0) * pixel
         for b in range(blocks):
             start = origin + b * plane
+            for y in range(height):
+                line, inside = start + y * row, top <= y < bottom
+                for i in range(line, line + (left if inside else body)):
+                    arena[i] = np.float32(0)
+                for i in range(line + (end if inside else body), line + body):
+                    arena[i] = np.float32(0)
             for y in range(height - 1):
                 for i in range(start + y * row + body, start + (y + 1) * row):
                     arena[i] = np.float32(0)
-            end = start + (height - 1) * row + body
-            for i in range(end, start + plane if b + 1 < blocks else end + after):
+            last = start + (height - 1) * row + body
+            for i in range(last, start + plane if b + 1 < blocks else last + after):
                 arena[i] = np.float32(0)

@@ -52,11 +52,14 @@ def mark_moved(
     stale |= bits_of(rows[:, None] | columns[None])
 
 
-def clear_borders(arena: np.ndarray, places: np.ndarray) -> None:
-    """All from the first to the last element of a map's place but the pixels."""
-    for origin, plane, row, pixel, blocks, height, width, before, after in places.tolist():
+def clear_borders(arena: np.ndarray, places: np.ndarray, moves: np.ndarray) -> None:
+    """All from the first to the last element of a map's place but the pixels that were there before."""
+    for place, (down, right) in zip(places.tolist(), moves[:, :2].tolist(), strict=True):
+        origin, plane, row, pixel, blocks, height, width, before, after = place
         starts = np.arange(blocks)[:, None, None] * plane + np.arange(height)[:, None] * row
         inner = origin + starts + np.arange(width * pixel)
-        kept = arena[inner]
+        y, x = np.arange(height) - down, np.arange(width) - right
+        stayed = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))
+        kept = np.where(np.repeat(stayed, pixel, axis=1), arena[inner], np.float32(0))
         arena[origin - before : int(inner.max()) + 1 + after] = 0
         arena[inner] = kept

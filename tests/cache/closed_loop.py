@@ -47,10 +47,17 @@ def values(info: MapInfo, op: str, arena: np.ndarray) -> np.ndarray:
     return found.view(np.uint8) if is_bytes else found
 
 
+def channels_of(blocks: np.ndarray, lanes: np.ndarray) -> np.ndarray:
+    """The lanes of [blocks, H, W, lanes of a block] that hold a channel: [H, W, C]."""
+    every = np.moveaxis(blocks, 0, 2)
+    return every.reshape(*every.shape[:2], -1)[..., lanes]
+
+
 def largest_excess(session: Session) -> float:
     """How far the worst pixel of any step lies above its threshold (root mean square; 0 or less is inside).
 
-    Each step is recomputed whole from the stored inputs on a copy of the arena. In units of the step's spread.
+    Each step is recomputed whole from the stored inputs on a copy of the arena. In units of the step's spread. What
+    lies in lanes that hold no channel counts for nothing.
     """
     plan, worst = session.plan, -np.inf
     held = arena_of(session)
@@ -67,8 +74,8 @@ def largest_excess(session: Session) -> float:
             if method is not None:
                 pixels = every_pixel(info.height, info.width, method.grain)
                 copy.compute(method, pixels, Test(STORE, 0.0, method.grain))
-                difference = ((found.astype(np.float64) - stored) ** 2).sum(axis=(0, 3))
-                distances.append(np.sqrt(difference / step.channels))
+                difference = channels_of(found.astype(np.float64) - stored, planned.lanes)
+                distances.append(np.sqrt((difference**2).sum(axis=2) / step.channels))
         found[...] = stored  # the next step reads what is stored
         rms = np.min(distances, axis=0)
         limit = 0.0 if session.exact else planned.epsilon * session._spread[index]

@@ -21,7 +21,7 @@ from cache.session import FrameResult, Session
 from service.opened import OpenedModel, open_model
 from service.preprocess import fit
 from service.sources import open_source
-from tests.cache.closed_loop import largest_excess
+from tests.cache.closed_loop import arena_of, largest_excess
 from tests.cache.onnx_models import build, node, weights
 from tests.cache.random_models import models
 
@@ -149,6 +149,31 @@ def test_maps_of_float16_follow():
         found = session.push(frame)
         assert n == 0 or found.reason.startswith("picture moved")
         assert same_as_whole(session, frame, found)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("room", [0, 40])
+@pytest.mark.parametrize("move", [(32, 0), (-32, 32), (64, -64), (0, -32)])
+def test_what_comes_in_holds_nothing_of_what_lay_there(dtype, room, move):
+    """Lanes that hold no channel are not compared, so that what lies in them would stay."""
+    plan = network(replace(LOOSE, motion_room_px=room, cache_dtype=dtype))
+    session, big = Session(plan), scene(5)
+    session.push(look(big, HEIGHT, WIDTH))
+    moves = plan.pitches.moves(*move)
+    session._state.move(moves)
+    state, seen = session._state, 0
+    layout = state.layout.stored if dtype == "float16" else plan.maps
+    held = state.store if dtype == "float16" else arena_of(session)
+    for info, (down, right, _) in zip(layout[1:], moves[1:].tolist(), strict=True):
+        if dtype == "float32" or state.layout.is_stored[info.index]:
+            pixels = np.moveaxis(info.view(held), -1, 0) if info.is_interleaved else info.view(held)
+            came = np.ones(pixels.shape[1:3], bool)
+            height, width = came.shape
+            came[max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)] = False
+            assert not pixels[:, came].any()
+            seen += np.count_nonzero(came)
+    assert seen > 100
+    assert np.count_nonzero(held) > 1000
 
 
 @pytest.mark.parametrize("as_tensor", [False, True])

@@ -45,11 +45,13 @@ def mark_moved(draw: Any) -> Case:
 
 @case
 def clear_borders(draw: Any) -> Case:
-    """Rows and blocks with and without anything between and around them."""
-    m, places = memory(draw), []
+    """Rows and blocks with and without anything between and around them, moved by some px or out of their place."""
+    m, places, moves = memory(draw), [], []
     for _ in range(draw(st.integers(0, 3))):
         blocks, height, width = draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.integers(1, 5))
         target, _ = m.place(blocks, height, width, draw(st.sampled_from([1, 3, 16])))
         before = draw(st.integers(0, min(40, target.origin)))
         places.append([*target, blocks, height, width, before, draw(st.integers(0, 16))])
-    return {"arena": m.arena(), "places": np.array(places, np.int64).reshape(-1, 9)}
+        moves.append([draw(st.integers(-6, 6)), draw(st.integers(-6, 6)), draw(st.integers(0, 1))])
+    tables = {"places": np.array(places, np.int64).reshape(-1, 9), "moves": np.array(moves, np.int64).reshape(-1, 3)}
+    return {"arena": m.arena(), **tables}

@@ -157,8 +157,11 @@ def test_frames_that_wait_at_a_reload_are_computed(make_client, connect, engine:
     door = connect(client, "door", model="cars", policy="all")
     service = client.app.state.service
     engine.gate.clear()
-    for seq in (1, 2):
-        door.send_bytes(frame(seq))
+    while engine.entered.acquire(blocking=False):  # those of the model's first runs
+        pass
+    door.send_bytes(frame(1))
+    assert engine.entered.acquire(timeout=30), "the first frame is being computed"
+    door.send_bytes(frame(2))
     wait_until(lambda: len(service.streams.get("door").lane.pending) == 1)
     fresh = engine.model("cars")
     service.registry.replace("cars", fresh)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from service_fakes import wait_until
 
 from service.keys import Scope, add_key
 
@@ -35,7 +36,10 @@ DRAWN = settings(
 
 
 def operations(app: Any) -> Iterator[Any]:
-    for result in schemathesis.openapi.from_asgi("/openapi.json", app).get_all_operations():
+    """All operations of an app, once the lifespan that the schema's own client begins has warmed its model."""
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    wait_until(lambda: app.state.service.warm)
+    for result in schema.get_all_operations():
         yield result.ok()
 
 
