@@ -1,4 +1,4 @@
-"""A picture that has moved as a whole: how much of it a shift explains, what it leaves stale, borders and what came in made zero.
+"""A picture that has moved as a whole: how much of it a shift explains, what it leaves stale, what is made zero again.
 
 A shift (down, right) says where things went: what is at (y, x) now was at (y - down, x - right). Knows arrays and ints
 only.
