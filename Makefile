@@ -113,6 +113,7 @@ lock: setup
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --generate-hashes --unsafe-package opencv-python --strip-extras \
 		--extra bench --extra dev --extra tracking --extra telemetry --extra mqtt --extra cluster \
+		--extra fft --extra compress \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 		--output-file requirements.lock pyproject.toml
 
