@@ -16,5 +16,17 @@ if [ "$(uname -m)" != "$machine" ]; then
         -DPYTHON3_NUMPY_VERSION="$(python -c 'import numpy; print(numpy.__version__)')"
     )
 fi
+
+source=$(mktemp --directory)
+python -m pip download --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --no-binary=:all: \
+    --require-hashes --requirement /tmp/opencv.txt --dest "$source"
+tar --extract --strip-components 1 --directory "$source" --file "$source"/*.tar.gz
+# Stubs for editors are made of all modules or not at all; a wheel without them is asked for them all the same.
+sed -i -e 's|\[ r"python/cv2/py.typed" \] if sys.version_info >= (3, 6) else \[\]|[]|' \
+    -e '/\["cv2.typing"\] =/s|= .*|= []|' "$source/setup.py"
+if grep -q -e 'py\.typed' -e 'cv2.*/typing/' "$source/setup.py"; then
+    echo "setup.py asks for its stubs in another way than expected" >&2
+    exit 1
+fi
 CMAKE_ARGS="${arguments[*]}" python -m pip wheel --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation \
-    --no-binary=:all: --require-hashes --requirement /tmp/opencv.txt --wheel-dir "$1"
+    --wheel-dir "$1" "$source"
