@@ -35,13 +35,19 @@ def python(root: Path) -> dict[str, Any]:
     return {"type": "platform", "bom-ref": purl, "name": "python", "version": version, "purl": purl}
 
 
+def normal(name: str) -> str:
+    """A package's name as all spell it alike, however its wheel does. Source: PEP 503."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def complete(bill: dict[str, Any], root: Path, architecture: str) -> dict[str, Any]:
     """The bill with all of it; the product is what it is of, not a part."""
     own = [item for item in bill["components"] if item["name"] == PRODUCT]
     if len(own) != 1:
         raise ValueError(f"expected {PRODUCT} among the packages once, got it {len(own)} times")
     bill["metadata"]["component"] = {**own[0], "type": "container"}
-    bill["components"] = [item for item in bill["components"] if item["name"] != PRODUCT]
+    packages = [item for item in bill["components"] if item["name"] != PRODUCT]
+    bill["components"] = [item | {"name": normal(item["name"])} for item in packages]
     bill["components"] += [python(root), *debian(root, architecture)]
     return bill
 

@@ -139,6 +139,11 @@ def test_the_bill_has_the_product_python_and_debians_packages(tmp_path: Path) ->
     assert made["components"][2]["purl"] == "pkg:deb/debian/libc6@1%3A2.36-9%2Bdeb12u1?arch=arm64&distro=bookworm"
 
 
+@pytest.mark.parametrize("spelt", ["opencv_python_headless", "OpenCV.Python-headless"])
+def test_a_bill_spells_packages_as_all_do(spelt: str) -> None:
+    assert bill.normal(spelt) == "opencv-python-headless"
+
+
 def test_a_bill_without_the_product_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected afterimage"):
         bill.complete({"metadata": {}, "components": [{"name": "numba"}]}, tmp_path, "amd64")
