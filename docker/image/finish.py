@@ -2,8 +2,8 @@
 
     finish.py ROOT PACKAGES ARCHITECTURE PREFIX
 
-The standard library and packages that are nothing but modules lie in two zip files, with their sources: Python imports
-from those, and they take a third of the room. PREFIX is that of the target's binary tools.
+The standard library and packages that are nothing but modules lie in two zip files, compiled: Python imports from
+those, and they take a quarter of the room. PREFIX is that of the target's binary tools.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ PRODUCT = ("cache", "clients", "kernels", "models", "service")
 BARE = {".py", ".typed", ".md", ".txt"}
 ON_DISK = ("os.py", "encodings", "lib-dynload")
 """What Python needs before it can read a zip file, and what it finds its library by."""
-SOURCELESS = ("numba", "numpy")
-"""Large packages that no zip file can hold, for their native parts, and whose sources nobody reads in a container."""
+SOURCELESS = (
+    "av", "charset_normalizer", "cryptography", "google", "llvmlite", "numba", "numpy", "onnx", "websockets", "yaml",
+)  # fmt: skip
+"""Packages that no zip file can hold, for their native parts, and whose sources nobody reads in a container."""
 DATE_S = 1_700_000_000
 """Of every file: kernels in the volume are looked up by it, and outlive an image that is built anew."""
 VERSION = "3.11"
@@ -53,7 +55,7 @@ def leave_sources_out(package: Path, root: Path) -> None:
 
 
 def zip_modules(items: list[Path], archive: Path, root: Path) -> None:
-    """Move modules and packages into an archive, sources and compiled."""
+    """Move modules and packages into an archive, compiled."""
     with (
         zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as zipped,
         tempfile.TemporaryDirectory() as folder,
@@ -64,8 +66,9 @@ def zip_modules(items: list[Path], archive: Path, root: Path) -> None:
                 if path.is_dir():
                     continue
                 name = path.relative_to(item.parent).as_posix()
-                write(zipped, name, path.read_bytes())
-                if path.suffix == ".py":
+                if path.suffix != ".py":
+                    write(zipped, name, path.read_bytes())
+                else:
                     compile_file(path, compiled, f"/{archive.relative_to(root)}/{name}")
                     write(zipped, f"{name}c", compiled.read_bytes())
                 path.unlink()
