@@ -68,9 +68,7 @@ def test_nothing_is_fetched_that_is_not_checked() -> None:
     found = list(installs())
     assert len(found) == 7
     own = [line for line in found if "--require-hashes" not in line]
-    assert (
-        len(own) == 3
-    )  # the product, OpenCV unpacked from what was checked, wheels that were made here
+    assert len(own) == 3  # the product, OpenCV unpacked from what was checked, wheels that were made here
     assert all(any(what in line for what in ("/source", '"$1" "$source"', '"${@:2}"')) for line in own)
 
 
