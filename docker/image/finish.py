@@ -62,6 +62,8 @@ def zip_modules(items: list[Path], archive: Path, root: Path) -> None:
     ):
         compiled = Path(folder, "module.pyc")
         for item in items:
+            for path in namespaces(item):
+                write(zipped, f"{path.relative_to(item.parent).as_posix()}/", b"")
             for path in sorted([item] if item.is_file() else item.rglob("*")):
                 if path.is_dir():
                     continue
@@ -77,6 +79,12 @@ def zip_modules(items: list[Path], archive: Path, root: Path) -> None:
             path.rmdir()
         if item.is_dir():
             item.rmdir()
+
+
+def namespaces(item: Path) -> list[Path]:
+    """Folders that are packages though nothing says so: an archive has to name them."""
+    folders = [path for path in [item, *sorted(item.rglob("*"))] if path.is_dir()]
+    return [path for path in folders if not (path / "__init__.py").exists()]
 
 
 def write(zipped: zipfile.ZipFile, name: str, data: bytes) -> None:

@@ -107,12 +107,15 @@ def test_modules_are_imported_compiled_from_an_archive(tmp_path: Path) -> None:
     package, single = tmp_path / "bare_package", tmp_path / "bare_single.py"
     package.mkdir()
     (package / "__init__.py").write_text("from bare_single import answer\n")
+    (tmp_path / "space/within").mkdir(parents=True)
+    (tmp_path / "space/within/part.py").write_text("from bare_single import answer\n")
     single.write_text("def answer():\n    return 42\n")
     archive = tmp_path / "bare.zip"
-    finish.zip_modules([package, single], archive, tmp_path)
+    finish.zip_modules([package, single, tmp_path / "space"], archive, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["bare.zip"]
-    assert set(ZipFile(archive).namelist()) == {"bare_package/__init__.pyc", "bare_single.pyc"}
-    code = "import bare_package as it; print(it.answer(), it.answer.__code__.co_filename.endswith('bare_single.py'))"
+    modules = {"bare_package/__init__.pyc", "bare_single.pyc", "space/within/part.pyc"}
+    assert set(ZipFile(archive).namelist()) == modules | {"space/", "space/within/"}
+    code = "import space.within.part, bare_package as it; print(it.answer(), it.answer.__code__.co_filename.endswith('bare_single.py'))"
     run = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": str(archive)}, capture_output=True, text=True, check=True
     )
