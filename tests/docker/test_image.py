@@ -115,7 +115,8 @@ def test_modules_are_imported_compiled_from_an_archive(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["bare.zip"]
     modules = {"bare_package/__init__.pyc", "bare_single.pyc", "space/within/part.pyc"}
     assert set(ZipFile(archive).namelist()) == modules | {"space/", "space/within/"}
-    code = "import space.within.part, bare_package as it; print(it.answer(), it.answer.__code__.co_filename.endswith('bare_single.py'))"
+    told = "it.answer(), it.answer.__code__.co_filename.endswith('bare_single.py')"
+    code = f"import bare_package, space.within.part as it; print({told})"
     run = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": str(archive)}, capture_output=True, text=True, check=True
     )
