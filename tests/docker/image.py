@@ -222,8 +222,8 @@ def size_of(folder: Path) -> int:
     return sum(found.values())
 
 
-def check_files(engine: Engine) -> dict[str, Any]:
-    """What is in the image, and what is not; sizes by part, MB."""
+def check_files(engine: Engine, figures: dict[str, Any]) -> None:
+    """What is in the image, and what is not; figures: sizes by part, MB."""
     with engine.mounted() as root:
         total = size_of(root)
         site = root / "opt/afterimage/lib/python3.11/site-packages"
@@ -244,16 +244,16 @@ def check_files(engine: Engine) -> dict[str, Any]:
             bill["bomFormat"] == "CycloneDX" and listed >= set(LISTED),
             f"the bill of materials lists {len(listed)} components",
         )
+    figures |= {"unpacked_mb": round(total / 1e6, 1), "largest_mb": largest, "components": len(listed)}
     check(total < MOST_BYTES, f"{total / 1e6:.1f} MB unpacked, less than {MOST_BYTES / 1e6:.0f}")
     made = json.loads(engine.podman("image", "inspect", engine.tag).stdout)[0]
     config = made["Config"]
     check(config["User"] == "10001:10001" and list(config["Volumes"]) == ["/data"], "a user without rights, one volume")
     check(made.get("Healthcheck") or config.get("Healthcheck"), "a health check")
-    return {"unpacked_mb": round(total / 1e6, 1), "largest_mb": largest, "components": len(listed)}
 
 
-def check_first_start(engine: Engine, seconds: float) -> tuple[dict[str, Any], str]:
-    """From an empty volume: keys, kernels, a clip, a graceful end. Returns figures and a key."""
+def check_first_start(engine: Engine, seconds: float, figures: dict[str, Any]) -> None:
+    """From an empty volume: keys, kernels, a clip, a graceful end."""
     refused = engine.podman("run", "--rm", *engine.confined(), engine.tag, fails=True)
     check(refused.returncode and "keys add" in refused.stdout + refused.stderr, "without keys it says how to make one")
     key = engine.podman("run", "--rm", *engine.confined(), engine.tag, "keys", "add", "test").stdout.strip()
@@ -264,7 +264,7 @@ def check_first_start(engine: Engine, seconds: float) -> tuple[dict[str, Any], s
         "compiled" in server.log() and "compiling kernels" in server.log(), "the log tells of kernels that are compiled"
     )
     check(engine.podman("healthcheck", "run", server.name, fails=True).returncode == 0, "the health check succeeds")
-    figures: dict[str, Any] = {"first_start_s": round(first_s, 1), "warm": server.memory()}
+    figures |= {"first_start_s": round(first_s, 1), "warm": server.memory()}
     with (FOLDER / f"clip-{engine.arch}.log").open("w") as log:
         command = [
             sys.executable,
@@ -305,12 +305,13 @@ def check_first_start(engine: Engine, seconds: float) -> tuple[dict[str, Any], s
     )
     figures["stop_s"] = round(stop_s, 1)
     (FOLDER / f"first-{engine.arch}.log").write_text(server.log())
-    return figures, key
 
 
-def check_second_start(engine: Engine, times: int, most_s: float) -> dict[str, Any]:
+def check_second_start(engine: Engine, times: int, most_s: float, figures: dict[str, Any]) -> None:
     """From the volume: kernels are there. The best of some, as the machine may have other things to do."""
-    taken, cpu_s = [], []
+    taken: list[float] = []
+    cpu_s: list[float] = []
+    figures |= {"second_start_s": taken, "second_start_cpu_s": cpu_s}
     for number in range(times):
         server = engine.start(f"second-{engine.arch}-{number}")
         taken.append(round(server.ready(600)[0], 1))
@@ -321,19 +322,16 @@ def check_second_start(engine: Engine, times: int, most_s: float) -> dict[str, A
         )
         server.stop()
     check(min(taken) <= most_s, f"ready within {most_s:.0f} s from the volume: {taken}")
-    return {"second_start_s": taken, "second_start_cpu_s": cpu_s}
 
 
-def test(arch: str, opencv: str) -> dict[str, Any]:
-    """Build and check one architecture; figures."""
+def test(arch: str, opencv: str, figures: dict[str, Any]) -> None:
+    """Build and check one architecture; what was measured until a check failed is in the figures."""
     engine, native = Engine(arch), arch == own_arch()
     try:
-        figures: dict[str, Any] = {"arch": arch, "opencv": opencv, "build_s": round(engine.build(opencv), 1)}
-        figures |= check_files(engine)
-        found, _ = check_first_start(engine, 1200 if native else 3600)
-        figures |= found
-        figures |= check_second_start(engine, 5 if native else 1, SECOND_START_S if native else 300.0)
-        return figures
+        figures |= {"arch": arch, "opencv": opencv, "build_s": round(engine.build(opencv), 1)}
+        check_files(engine, figures)
+        check_first_start(engine, 1200 if native else 3600, figures)
+        check_second_start(engine, 5 if native else 1, SECOND_START_S if native else 300.0, figures)
     finally:
         engine.podman("rm", "--all", "--force", fails=True)
         engine.podman("volume", "rm", f"data-{arch}", fails=True)
@@ -358,11 +356,12 @@ def main() -> int:
     if Path("/sys/fs/cgroup/unified").is_mount():
         subprocess.run(["umount", "/sys/fs/cgroup/unified"], check=True)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    figures = []
+    figures: list[dict[str, Any]] = []
     try:
         for arch in options.arch:
             print(f"{arch}:", flush=True)
-            figures.append(test(arch, options.opencv))
+            figures.append({})
+            test(arch, options.opencv, figures[-1])
             print(json.dumps(figures[-1], indent=1), flush=True)
     except (Failed, subprocess.SubprocessError) as error:
         print(f"FAILED: {error}", file=sys.stderr)
