@@ -147,7 +147,7 @@ def _cp(weight: Array, ranks: Ranks) -> tuple[Array, ...]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = parafac(
-            small, rank, n_iter_max=_CP_STEPS, init="random", random_state=0, tol=_CP_TOLERANCE,
+            small, rank, n_iter_max=_CP_STEPS, init="svd", random_state=0, tol=_CP_TOLERANCE,
             normalize_factors=True,
         )  # fmt: skip
     # Components are as long in one factor as in another: float16 and least squares bear that best.
