@@ -125,7 +125,7 @@ def test_without_frames_nothing_is_done(model):
 @pytest.mark.parametrize(("nodes", "constants", "said"), [
     ([node("Relu", "x", "y")], {}, "found none"),
     ([node("Conv", "x w", "y", "c", group=3)], {"w": weights(3, 1, 3, 3)}, "1 x a depthwise convolution"),
-    ([node("Conv", "x w", "y", "c")], {"w": weights(2, 3, 1, 1)}, "none has ranks that save work"),
+    ([node("Conv", "x w", "y", "c")], {"w": weights(1, 3, 1, 1)}, "none has ranks that save work"),
 ], ids=["none", "depthwise", "tiny"])  # fmt: skip
 @pytest.mark.parametrize("target", [{"energy": 1.0}, {"macs": 0.5}])
 def test_a_model_with_nothing_to_compress(tmp_path, nodes, constants, said, target):
@@ -133,7 +133,7 @@ def test_a_model_with_nothing_to_compress(tmp_path, nodes, constants, said, targ
     path.write_bytes(build(nodes, constants, shape=(1, 3, 16, 16)))
     with pytest.raises(CompressionError, match="nothing to compress") as error:
         made(path, **target)
-    assert said in str(error.value) or "macs" in target
+    assert said in str(error.value)
 
 
 @pytest.fixture(scope="module")
