@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -195,10 +196,10 @@ class _Work:
         """All that can be done, cheapest first, by what each layer does to the outputs."""
         ladders: dict[str, tuple[search.Rung, ...]] = {}
         sensitivity: dict[str, float] = {}
-        few = Truth(self._opened, self._network, self._held[:PROBES])
+        few = Truth(self._opened, self._network, self._fitted_to[:PROBES])
         for number, layer in enumerate(self._layers):
             self._progress("sensitivity of layers", number / len(self._layers))
-            rungs = search.ladder(self._shaped[layer.name], lambda ranks, layer=layer: self._loss(layer, ranks))  # type: ignore[misc]
+            rungs = search.ladder(self._shaped[layer.name], partial(self._loss, layer))
             if not rungs:
                 continue
             probe = search.probe_of(rungs)

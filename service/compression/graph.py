@@ -28,7 +28,8 @@ Weights = NDArray[np.float32]
 _KINDS = {"Conv", "Gemm", "MatMul"}
 _CONSTANT_OPS = {"Constant", "Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze"}
 """Ops through which weights may come to their node."""
-_QUIET = {"ConvTranspose": "a transposed convolution"}
+_DEEPEST = 8
+_LEFT = {"ConvTranspose": "a transposed convolution"}
 _INPUTS_ARE_LISTED = 4
 """IR version below which initializers are listed among the inputs."""
 
@@ -87,8 +88,8 @@ class Surgeon:
         self._makers = {name: i for i, node in enumerate(model.source.nodes) for name in node.outputs if name}
         for position, node in enumerate(model.source.nodes):
             op = node.op.removeprefix(FOREIGN_PREFIX)
-            if op in _QUIET:
-                self.left[node.name] = _QUIET[op]
+            if op in _LEFT:
+                self.left[node.name] = _LEFT[op]
             if op in _KINDS:
                 try:
                     self.layers.append(self._layer(position, op))
@@ -158,19 +159,22 @@ class Surgeon:
             raise NotTaken(f"weights of {found.dtype}, expected float32")
         return np.asarray(found, np.float32)
 
-    def _constant(self, name: str) -> NDArray[Any] | None:
-        """The value of a tensor that is constant, through the ops that exporters put before weights."""
+    def _constant(self, name: str, deepest: int = _DEEPEST) -> NDArray[Any] | None:
+        """The value of a tensor that is constant, through the few ops that exporters put before weights."""
         source = self.model.source
         if name in source.constants:
             return source.constants[name]
         maker = self._makers.get(name)
         node = None if maker is None else source.nodes[maker]
-        if node is None or node.op.removeprefix(FOREIGN_PREFIX) not in _CONSTANT_OPS:
+        if node is None or not deepest or node.op.removeprefix(FOREIGN_PREFIX) not in _CONSTANT_OPS:
             return None
-        values = [self._constant(item) if item else None for item in node.inputs]
+        values = [self._constant(item, deepest - 1) if item else None for item in node.inputs]
         if any(value is None for value, item in zip(values, node.inputs, strict=True) if item):
             return None
-        return evaluate(node.op.removeprefix(FOREIGN_PREFIX), values, node.attrs)
+        try:
+            return evaluate(node.op.removeprefix(FOREIGN_PREFIX), values, node.attrs)
+        except (ValueError, TypeError, LookupError):  # what NumPy raises on a file that ONNX Runtime would refuse
+            return None
 
     def _is_half(self, name: str) -> bool:
         """Whether a constant is kept as float16 and cast."""

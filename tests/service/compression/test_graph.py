@@ -159,3 +159,9 @@ def test_nothing_else_of_the_file_changes():
     assert one.metadata_props == model.proto.metadata_props
     assert (one.graph.input, one.graph.output) == (model.proto.graph.input, model.proto.graph.output)
     assert file_bytes(model) == len(model.proto.SerializeToString())
+
+
+def test_constants_behind_many_ops_are_left_alone():
+    nodes = [node("Identity", "k" if not n else f"w{n - 1}", f"w{n}") for n in range(40)]
+    data = build([*nodes, node("Conv", "x w39", "y", "c")], {"k": weights(6, 4, 3, 3)})
+    assert "no constants" in Surgeon(load_model(data)).left["c"]

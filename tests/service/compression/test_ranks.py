@@ -50,8 +50,8 @@ def test_energy_is_a_share_of_squares():
 
 
 @pytest.mark.parametrize(("rank", "most", "found"), [
-    (13, 64, 16), (12, 64, 12), (7, 64, 8), (3, 64, 3), (17, 64, 17), (20, 64, 24), (27, 64, 32), (50, 64, 56), (58, 64, 64),
-    (50, 56, 56), (70, 64, 64), (60, 61, 60),
+    (13, 64, 16), (12, 64, 12), (7, 64, 8), (3, 64, 3), (17, 64, 17), (20, 64, 24), (27, 64, 32), (50, 64, 56),
+    (58, 64, 64), (50, 56, 56), (70, 64, 64), (60, 61, 60),
 ])  # fmt: skip
 def test_ranks_fill_blocks_where_that_costs_little(rank, most, found):
     assert rounded(rank, most) == found
