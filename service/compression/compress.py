@@ -176,8 +176,10 @@ class _Work:
         return found
 
     def _shape(self, layer: Layer, form: Form, sample: Sample) -> search.Shaped:
-        cut = spectra(form, layer.weight, self._builder.root(layer))
-        return search.Shaped(form, layer.shape, sample.size_in, sample.size_out, cut)
+        plain = spectra(form, layer.weight)
+        root = self._builder.root(layer)
+        cut = plain if root is None else spectra(form, layer.weight, root)
+        return search.Shaped(form, layer.shape, sample.size_in, sample.size_out, cut, plain)
 
     def _by_energy(self, energy: float | str) -> dict[str, Ranks]:
         plan: dict[str, Ranks] = {}

@@ -42,13 +42,15 @@ class Move:
 
 @dataclass(frozen=True, eq=False)
 class Shaped:
-    """What is to be known of a layer here. spectra : singular values that its ranks cut. before : its work."""
+    """What is to be known of a layer here. spectra : singular values that its ranks cut, weighed by its inputs where
+    those are known. plain : those of its weights alone."""
 
     form: Form
     shape: Shape
     size_in: tuple[int, int]
     size_out: tuple[int, int]
     spectra: tuple[Array, ...]
+    plain: tuple[Array, ...]
 
     @property
     def before(self) -> int:
@@ -65,9 +67,9 @@ class Shaped:
         return self._rounded([by_energy(values, share) for values in self.spectra])
 
     def by_bayes(self) -> Ranks:
-        """The ranks that variational Bayes finds, at least 1."""
+        """The ranks that variational Bayes finds in the weights, whose noise it takes to be even; at least 1."""
         sizes = matrices(self.form, self.shape)
-        return self._rounded([max(1, by_bayes(v, size)) for v, size in zip(self.spectra, sizes, strict=True)])
+        return self._rounded([max(1, by_bayes(v, size)) for v, size in zip(self.plain, sizes, strict=True)])
 
     def loss(self, ranks: Ranks) -> float:
         """Bound of the squared relative error, from the singular values that are cut off."""

@@ -10,7 +10,7 @@ from service.compression.search import Move, Rung, Shaped, count_for, hull, ladd
 
 def shaped(form: str = "tucker2") -> Shaped:
     values = np.arange(1, 65) ** -1.5
-    return Shaped(form, (64, 64, 3, 3), (10, 10), (10, 10), (values, values))
+    return Shaped(form, (64, 64, 3, 3), (10, 10), (10, 10), (values, values), (values, values))
 
 
 def test_every_rung_saves_work_and_the_first_loses_least():
@@ -31,9 +31,9 @@ def test_ranks_of_a_cp_form_are_shares_of_work():
 
 
 def test_a_layer_that_cannot_save_has_no_rungs():
-    flat = Shaped("pointwise", (4, 2, 1, 1), (10, 10), (10, 10), (np.ones(2),))
+    flat = Shaped("pointwise", (4, 2, 1, 1), (10, 10), (10, 10), (np.ones(2),), (np.ones(2),))
     assert [rung.ranks for rung in ladder(flat, flat.loss)] == [(1,)], "two would cost as much as the layer itself"
-    single = Shaped("pointwise", (1, 9, 1, 1), (10, 10), (10, 10), (np.ones(1),))
+    single = Shaped("pointwise", (1, 9, 1, 1), (10, 10), (10, 10), (np.ones(1),), (np.ones(1),))
     assert ladder(single, single.loss) == ()
 
 
