@@ -107,26 +107,28 @@ def measured(
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as Markdown."""
     lines = [
-        "| model, clip | method, target | corrected | work left | file | output error | agreement | dense, ms "
-        "| cached, ms |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| model at size, clip | frames | method, target | corrected | work left | file | output error | agreement "
+        "| dense, ms | cached, ms |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        name = f"{row['model']}, {Path(row['clip']).stem}"
         target = next(f"{key} {row[key]:g}" for key in ("macs", "budget") if key in row)
-        head = f"| {name} | {row['method']}, {target} | {'yes' if row['correct'] else 'no'} |"
+        asked = f"{row['method']}, {target} | {'yes' if row['correct'] else 'no'} |"
+        clip = Path(row["clip"]).stem
         if "reason" in row:
-            lines.append(f"{head} {row['reason']} | | | | | |")
+            lines.append(f"| {row['model']}, {clip} | - | {asked} {row['reason']} | | | | | |")
             continue
         report, times = row["report"], row["times"]
+        size = "x".join(map(str, report["size"]))
+        head = f"| {row['model']} at {size}, {clip} | {report['frames'][0]} + {report['frames'][1]} | {asked}"
         agreed = report["agreement"]
         shown = "-" if agreed is None else ", ".join(f"{key} {value:.3f}" for key, value in agreed.items())
-        size = report["bytes_after"] / report["bytes_before"]
+        file = report["bytes_after"] / report["bytes_before"]
         pairs = ("-", "-") if times is None else tuple(
             f"{times[f'{kind}_before_ms']:.2f} to {times[f'{kind}_after_ms']:.2f}" for kind in ("dense", "cached")
         )  # fmt: skip
         lines.append(
-            f"{head} {report['macs_share']:.1%} | {size:.1%} | {report['output_error']:.2%} | {shown} | {pairs[0]} | "
+            f"{head} {report['macs_share']:.1%} | {file:.1%} | {report['output_error']:.2%} | {shown} | {pairs[0]} | "
             f"{pairs[1]} |"
         )
     return "\n".join(lines)
@@ -158,7 +160,7 @@ def main() -> None:
         cases, samples, timed, runs = cases[:1], 6, 0, RUNS[1:3]
     rows = [row for case in cases for row in measured(case, options.models, options.clips, samples, timed, runs)]
     print(json.dumps({"rows": rows, "machine": machine()}))
-    found = f"{table(rows)}\n\n{samples} frames, {samples // 2} of them held back; {machine()['cpu']}."
+    found = f"{table(rows)}\n\nFrames: fitted to + held back. On {machine()['cpu']}."
     if options.quick:
         print(found, file=sys.stderr)
     else:
