@@ -41,6 +41,7 @@ __all__ = [
     "ModelError",
     "OnnxModel",
     "at_size",
+    "changed",
     "extract",
     "import_graph",
     "load_model",
@@ -489,6 +490,11 @@ def at_size(model: OnnxModel, input_shape: tuple[int, int, int, int]) -> OnnxMod
             proto.graph.initializer.append(onnx.numpy_helper.from_array(targets[node.name], name))
             item.input[1] = name
     del proto.graph.value_info[:]
+    return changed(model, proto)
+
+
+def changed(model: OnnxModel, proto: Any) -> OnnxModel:
+    """The model with other nodes and weights between the same inputs and outputs. Nothing is checked."""
     return replace(model, proto=proto, source=_source_graph(proto, model.name))
 
 

@@ -13,7 +13,7 @@ from service.startup import pause_collector, resume_collector
 
 GROUPS = ("models", "bench", "config", "keys", "cluster")
 """Commands with commands of their own: an `app` in their module, in place of a `command`."""
-COMMANDS = ("serve", "stream", "detect", "verify", "calibrate", "plan", *GROUPS)
+COMMANDS = ("serve", "stream", "detect", "verify", "calibrate", "compress", "plan", *GROUPS)
 
 
 def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:

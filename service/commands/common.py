@@ -30,7 +30,7 @@ EXPECTED_ERRORS = {
     "cache.graph": ("GraphError",), "cache.onnx_import": ("ModelError",), "cache.tail": ("TailError",),
     "clients.python": ("ClientError",), "clients.wire": ("WireError",), "service.bench.errors": ("BenchError",),
     "service.calibration.budget": ("BudgetError",), "service.calibration.search": ("CalibrationError",),
-    "service.capacity.box": ("BoxError",),
+    "service.capacity.box": ("BoxError",), "service.compression.errors": ("CompressionError",),
     "service.catalogue": ("CatalogueError",), "service.codec": ("CodecError",),
     "service.configuration": ("ConfigurationError",), "service.evaluate": ("EvaluationError",),
     "service.families": ("FamilyError",), "service.model_spec": ("SpecError",), "service.profile": ("ProfileError",),

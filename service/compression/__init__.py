@@ -1,0 +1,1 @@
+"""Smaller models from large ones: `afterimage compress`. Only `graph` knows onnx."""

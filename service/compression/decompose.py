@@ -1,0 +1,216 @@
+"""Low-rank forms of one weight tensor: what convolutions take its place, and their weights. Arrays only.
+
+Forms, of a weight float32[Cout, Cin, kh, kw]:
+
+==========  ==============================================================  =======================================
+form        convolutions in its place                                       source
+==========  ==============================================================  =======================================
+tucker2     1x1 (Cin to r1), kh x kw (r1 to r2), 1x1 (r2 to Cout)           Kim et al. 2016, arXiv:1511.06530
+cp          1x1 (Cin to r), kh x 1 and 1 x kw by channel, 1x1 (r to Cout)   Lebedev et al. 2015, arXiv:1412.6553
+spatial     kh x 1 (Cin to r), 1 x kw (r to Cout)                           Jaderberg et al. 2014, arXiv:1405.3866
+pointwise   two 1x1 (Cin to r to Cout); kh = kw = 1                         Denton et al. 2014, arXiv:1404.0736
+==========  ==============================================================  =======================================
+
+A `root` float64[Cin, Cin], where one is given, is R of the covariance R R^T of the input's channels: the error is then
+that of outputs on such inputs rather than that of weights.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.compression.errors import CompressionError
+
+Array: TypeAlias = NDArray[np.float64]
+Shape: TypeAlias = tuple[int, int, int, int]
+Ranks: TypeAlias = tuple[int, ...]
+Form = Literal["tucker2", "cp", "spatial", "pointwise"]
+
+_HOOI_STEPS = 5
+_SLACK = 16
+"""Channels beyond the rank in which orthogonal iteration looks for a better subspace."""
+_CP_STEPS = 60
+_CP_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One convolution of a form. shape : of its weights, [Cout, Cin / groups, kh, kw]. rows, columns : whether it takes
+    stride, padding and dilation of the original along that axis."""
+
+    shape: Shape
+    groups: int = 1
+    rows: bool = False
+    columns: bool = False
+
+
+def pieces(form: Form, shape: Shape, ranks: Ranks) -> tuple[Piece, ...]:
+    """The convolutions in the place of one of weights [Cout, Cin, kh, kw], in the order in which they run."""
+    c_out, c_in, kh, kw = shape
+    r = ranks[0]
+    if form == "tucker2":
+        r1, r2 = ranks
+        return (
+            Piece((r1, c_in, 1, 1)), Piece((r2, r1, kh, kw), rows=True, columns=True), Piece((c_out, r2, 1, 1)),
+        )  # fmt: skip
+    if form == "cp":
+        return (
+            Piece((r, c_in, 1, 1)), Piece((r, 1, kh, 1), r, rows=True), Piece((r, 1, 1, kw), r, columns=True),
+            Piece((c_out, r, 1, 1)),
+        )  # fmt: skip
+    if form == "spatial":
+        return Piece((r, c_in, kh, 1), rows=True), Piece((c_out, r, 1, kw), columns=True)
+    return Piece((r, c_in, 1, 1), rows=True, columns=True), Piece((c_out, r, 1, 1))
+
+
+def macs(form: Form, shape: Shape, ranks: Ranks, size_in: tuple[int, int], size_out: tuple[int, int]) -> int:
+    """Multiply-accumulates of a form. size_in, size_out : height and width of the original's input and output."""
+    (height, width), total = size_in, 0
+    for piece in pieces(form, shape, ranks):
+        height, width = size_out[0] if piece.rows else height, size_out[1] if piece.columns else width
+        total += height * width * int(np.prod(piece.shape))
+    return total
+
+
+def factors(form: Form, weight: NDArray[Any], ranks: Ranks, root: Array | None = None) -> tuple[Array, ...]:
+    """Weights of the pieces of a form, float64, shaped as `pieces` says.
+
+    weight : [Cout, Cin, kh, kw], any float. Raises CompressionError where the packages that this needs are not here.
+    """
+    whole = weight.astype(np.float64)
+    weighed = whole if root is None else np.einsum("oihw,ij->ojhw", whole, root)
+    first, *rest = _FORMS[form](weighed, ranks)
+    if root is not None:  # the first one reads the input itself: R's inverse goes there
+        first = np.einsum("rjhw,ji->rihw", first, np.linalg.inv(root))
+    return first, *rest
+
+
+def rebuilt(form: Form, parts: tuple[Array, ...]) -> Array:
+    """The one weight tensor that the pieces amount to, [Cout, Cin, kh, kw]."""
+    if form == "tucker2":
+        found = np.einsum("or,rshw,si->oihw", parts[2][:, :, 0, 0], parts[1], parts[0][:, :, 0, 0], optimize=True)
+    elif form == "cp":
+        first, down, along, last = parts
+        found = np.einsum(
+            "or,rh,rw,ri->oihw", last[:, :, 0, 0], down[:, 0, :, 0], along[:, 0, 0, :], first[:, :, 0, 0],
+            optimize=True,
+        )  # fmt: skip
+    elif form == "spatial":
+        found = np.einsum("orw,rih->oihw", parts[1][:, :, 0, :], parts[0][:, :, :, 0])
+    else:
+        found = np.einsum("or,ri->oi", parts[1][:, :, 0, 0], parts[0][:, :, 0, 0])[:, :, None, None]
+    return np.asarray(found)
+
+
+def spectra(form: Form, weight: NDArray[Any], root: Array | None = None) -> tuple[Array, ...]:
+    """Singular values, falling, of each matrix that a rank of the form cuts; for cp those of both channel modes."""
+    whole = weight.astype(np.float64)
+    whole = whole if root is None else np.einsum("oihw,ij->ojhw", whole, root)
+    if form in ("tucker2", "cp"):
+        return _values(_unfold(whole, 1)), _values(_unfold(whole, 0))
+    return (_values(_separated(whole) if form == "spatial" else whole[:, :, 0, 0]),)
+
+
+def matrices(form: Form, shape: Shape) -> tuple[tuple[int, int], ...]:
+    """Rows and columns of the matrices of `spectra`."""
+    c_out, c_in, kh, kw = shape
+    if form in ("tucker2", "cp"):
+        return (c_in, c_out * kh * kw), (c_out, c_in * kh * kw)
+    return ((c_in * kh, c_out * kw),) if form == "spatial" else ((c_out, c_in),)
+
+
+def _tucker2(weight: Array, ranks: Ranks) -> tuple[Array, ...]:
+    """Projection on the leading singular vectors of both modes, then a few steps of orthogonal iteration (tensorly)."""
+    partial_tucker = _tensorly("decomposition").partial_tucker
+    r1, r2 = ranks
+    out, into = (_leading(_unfold(weight, mode), min(r + _SLACK, weight.shape[mode])) for mode, r in ((0, r2), (1, r1)))
+    small = np.einsum("oihw,or,is->rshw", weight, out, into, optimize=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (core, (u, v)), _ = partial_tucker(small, rank=[r2, r1], modes=[0, 1], n_iter_max=_HOOI_STEPS, init="svd")
+    return (into @ v).T[:, :, None, None], np.asarray(core), (out @ u)[:, :, None, None]
+
+
+def _cp(weight: Array, ranks: Ranks) -> tuple[Array, ...]:
+    """Alternating least squares (tensorly) on the tensor turned into the bases of its two channel modes."""
+    parafac = _tensorly("decomposition").parafac
+    rank = ranks[0]
+    out, into = (_leading(_unfold(weight, mode), weight.shape[mode]) for mode in (0, 1))
+    small = np.einsum("oihw,or,is->rshw", weight, out, into, optimize=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = parafac(
+            small, rank, n_iter_max=_CP_STEPS, init="svd", random_state=0, tol=_CP_TOLERANCE,
+            normalize_factors=True,
+        )  # fmt: skip
+    # Components are as long in one factor as in another: float16 and least squares bear that best.
+    share = np.abs(found.weights) ** 0.25
+    u, v, down, along = (np.asarray(factor) * share for factor in found.factors)
+    u = u * np.sign(found.weights)
+    first, last = (into @ v).T, out @ u
+    return first[:, :, None, None], down.T[:, None, :, None], along.T[:, None, None, :], last[:, :, None, None]
+
+
+def _spatial(weight: Array, ranks: Ranks) -> tuple[Array, ...]:
+    c_out, c_in, kh, kw = weight.shape
+    left, right = _split(_separated(weight), ranks[0])
+    return left.T.reshape(ranks[0], c_in, kh, 1), np.ascontiguousarray(
+        right.reshape(ranks[0], c_out, kw).transpose(1, 0, 2)[:, :, None, :]
+    )
+
+
+def _pointwise(weight: Array, ranks: Ranks) -> tuple[Array, ...]:
+    last, first = _split(weight[:, :, 0, 0], ranks[0])
+    return first[:, :, None, None], last[:, :, None, None]
+
+
+_FORMS: Mapping[str, Callable[[Array, Ranks], tuple[Array, ...]]] = {
+    "tucker2": _tucker2, "cp": _cp, "spatial": _spatial, "pointwise": _pointwise,
+}  # fmt: skip
+
+
+def _split(matrix: Array, rank: int) -> tuple[Array, Array]:
+    """[rows, rank] and [rank, columns] whose product is the nearest matrix of that rank."""
+    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    half = np.sqrt(s[:rank])
+    return u[:, :rank] * half, half[:, None] * vt[:rank]
+
+
+def _separated(weight: Array) -> Array:
+    """[Cin * kh, Cout * kw]"""
+    c_out, c_in, kh, kw = weight.shape
+    return weight.transpose(1, 2, 0, 3).reshape(c_in * kh, c_out * kw)
+
+
+def _unfold(weight: Array, mode: int) -> Array:
+    return np.asarray(np.moveaxis(weight, mode, 0).reshape(weight.shape[mode], -1))
+
+
+def _leading(matrix: Array, rank: int) -> Array:
+    """[rows, rank], the leading left singular vectors; from the Gram matrix, whose side is the number of channels."""
+    _, vectors = np.linalg.eigh(matrix @ matrix.T)
+    return np.asarray(vectors[:, ::-1][:, :rank])
+
+
+def _values(matrix: Array) -> Array:
+    rows, columns = matrix.shape
+    gram = matrix @ matrix.T if rows <= columns else matrix.T @ matrix
+    return np.asarray(np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0)))
+
+
+def _tensorly(module: str) -> Any:
+    """A module of tensorly. Raises CompressionError, with what to install, where it is not here."""
+    try:
+        return importlib.import_module(f"tensorly.{module}")
+    except ImportError as error:
+        raise CompressionError(
+            "Tucker and CP decompositions need tensorly and SciPy, which are not installed: "
+            "pip install 'afterimage[compress]'"
+        ) from error

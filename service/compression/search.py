@@ -1,0 +1,175 @@
+"""Which layers to replace, and with which ranks: the most work saved for an error of the outputs, or the other way.
+
+Errors of different layers are as good as independent, and add in squares. What a layer's own error does to the outputs
+is measured once, at one choice of ranks, and taken to be in proportion. Numbers alone; measuring is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from service.compression.decompose import Form, Ranks, Shape, macs, matrices
+from service.compression.ranks import BLOCK, Array, by_bayes, by_energy, lost, rounded
+
+SHARES = (0.9995, 0.999, 0.998, 0.995, 0.99, 0.98, 0.965, 0.945, 0.92, 0.88, 0.83, 0.76, 0.67, 0.55, 0.4, 0.25)
+"""Of energy, that ranks are tried at."""
+CP_SHARES = (0.5, 0.3, 0.15)
+"""Of a layer's work, that ranks of the cp form are tried at; each costs a decomposition."""
+_FINE = 50
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One choice for a layer. saved : multiply-accumulates. loss : square of the relative error of its outputs or
+    weights, estimated."""
+
+    ranks: Ranks
+    saved: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Move:
+    """From one rung of a layer to a further one. saved, damage : more than the one before; damage is a square of the
+    outputs' relative error."""
+
+    layer: str
+    ranks: Ranks
+    saved: int
+    damage: float
+
+
+@dataclass(frozen=True, eq=False)
+class Shaped:
+    """What is to be known of a layer here. spectra : singular values that its ranks cut, weighed by its inputs where
+    those are known. plain : those of its weights alone."""
+
+    form: Form
+    shape: Shape
+    size_in: tuple[int, int]
+    size_out: tuple[int, int]
+    spectra: tuple[Array, ...]
+    plain: tuple[Array, ...]
+
+    @property
+    def before(self) -> int:
+        """Multiply-accumulates of the layer as it is."""
+        c_out, c_in, kh, kw = self.shape
+        return self.size_out[0] * self.size_out[1] * c_out * c_in * kh * kw
+
+    def after(self, ranks: Ranks) -> int:
+        """Of its form with these ranks."""
+        return macs(self.form, self.shape, ranks, self.size_in, self.size_out)
+
+    def at_energy(self, share: float) -> Ranks:
+        """The ranks that keep a share of the squared singular values of each matrix, rounded to blocks."""
+        return self._rounded([by_energy(values, share) for values in self.spectra])
+
+    def by_bayes(self) -> Ranks:
+        """The ranks that variational Bayes finds in the weights, whose noise it takes to be even; at least 1."""
+        sizes = matrices(self.form, self.shape)
+        return self._rounded([max(1, by_bayes(v, size)) for v, size in zip(self.plain, sizes, strict=True)])
+
+    def loss(self, ranks: Ranks) -> float:
+        """Bound of the squared relative error, from the singular values that are cut off."""
+        return min(1.0, sum(lost(values, rank) for values, rank in zip(self.spectra, ranks, strict=True)))
+
+    def _rounded(self, ranks: Sequence[int]) -> Ranks:
+        most = [len(values) for values in self.spectra]
+        found = tuple(rounded(rank, top) for rank, top in zip(ranks, most, strict=True))
+        # Both channel modes of a cp form share one rank: none of what either needs is lost.
+        return (max(found),) if self.form == "cp" else found
+
+
+def ladder(layer: Shaped, loss: Callable[[Ranks], float]) -> tuple[Rung, ...]:
+    """Choices of ranks that save work, from the one that loses least. loss : squared relative error of some ranks."""
+    if layer.form == "cp":
+        unit = layer.after((1,))
+        each = [max(1, int(layer.before * share / unit)) for share in CP_SHARES]
+        tried: list[Ranks] = [(rounded(rank, rank + BLOCK),) for rank in each]
+    else:
+        tried = [layer.by_bayes(), *(layer.at_energy(share) for share in SHARES)]
+    saving = {ranks: layer.before - layer.after(ranks) for ranks in tried}
+    rungs = [Rung(ranks, saved, loss(ranks)) for ranks, saved in saving.items() if saved > 0]
+    return tuple(sorted(rungs, key=lambda rung: (rung.loss, -rung.saved)))
+
+
+def hull(rungs: Sequence[Rung]) -> tuple[Rung, ...]:
+    """The rungs between which no mixture would do better: each saves more than the one before, at a rising price."""
+    kept = [Rung((), 0, 0.0)]
+    for rung in sorted(rungs, key=lambda rung: (rung.saved, rung.loss)):
+        if rung.saved <= kept[-1].saved:
+            continue
+        while len(kept) > 1 and _price(kept[-2], kept[-1]) >= _price(kept[-1], rung):
+            kept.pop()
+        kept.append(rung)
+    return tuple(kept[1:])
+
+
+def _price(one: Rung, other: Rung) -> float:
+    return (other.loss - one.loss) / (other.saved - one.saved)
+
+
+def probe_of(rungs: Sequence[Rung]) -> Rung:
+    """The rung at which a layer's sensitivity is measured: in the middle, where its error is neither noise nor all."""
+    return rungs[len(rungs) // 2]
+
+
+def moves(rungs: Mapping[str, Sequence[Rung]], sensitivity: Mapping[str, float]) -> tuple[Move, ...]:
+    """All moves of all layers, the cheapest for what it saves first. Those of a layer come in their order.
+
+    sensitivity : squared relative error of the outputs over that of the layer's.
+    """
+    found: list[tuple[float, int, Move]] = []
+    for name, some in rungs.items():
+        before = Rung((), 0, 0.0)
+        for rung in hull(some):
+            damage = sensitivity[name] * (rung.loss - before.loss)
+            move = Move(name, rung.ranks, rung.saved - before.saved, damage)
+            found.append((damage / move.saved, len(found), move))
+            before = rung
+    return tuple(move for _, _, move in sorted(found, key=lambda item: item[:2]))
+
+
+def plan_of(chosen: Sequence[Move]) -> dict[str, Ranks]:
+    """Ranks of each layer after some moves."""
+    return {move.layer: move.ranks for move in chosen}
+
+
+def count_for(moves: Sequence[Move], saved: int) -> int | None:
+    """How many of the moves save so much; None if all of them do not."""
+    total = 0
+    for number, move in enumerate(moves):
+        if total >= saved:
+            return number
+        total += move.saved
+    return len(moves) if total >= saved else None
+
+
+def within(moves: Sequence[Move], allowed: float, measure: Callable[[int], float]) -> tuple[int, float | None]:
+    """How many of the moves keep the outputs' error at `allowed` or less, and the error of one where none do.
+
+    measure : relative error of the outputs after the first n moves, n from 1. The search begins where the estimate
+    lies, and ends at a number that was measured to hold, next to one that was measured not to (within a fiftieth).
+    """
+    good, bad, total = 0, len(moves) + 1, 0.0
+    guess = 0
+    for move in moves:
+        total += move.damage
+        guess += total <= allowed**2
+    guess, step, least = max(1, guess), max(1, len(moves) // 8), None
+    while bad - good > (1 + len(moves) // _FINE if good else 1):
+        error = measure(guess)
+        least = error if least is None else min(least, error)
+        if error <= allowed:
+            good = guess
+        else:
+            bad = guess
+        if good and bad <= len(moves):
+            guess = (good + bad) // 2
+        elif good:
+            guess, step = min(good + step, len(moves)), 2 * step
+        else:
+            guess, step = max(bad - step, 1), 2 * step
+    return good, None if good else least

@@ -1,0 +1,96 @@
+"""Factors of weights: what they amount to, what they cost, and what they lose."""
+
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+import pytest
+
+from service.compression.decompose import factors, macs, matrices, pieces, rebuilt, spectra
+from service.compression.errors import CompressionError
+from tests.service.compression.small_models import falling
+
+WEIGHT = falling(12, 10, 3)
+
+
+def far(form: str, weight: np.ndarray, ranks: tuple[int, ...], root: np.ndarray | None = None) -> float:
+    """Relative error of a form, weighed if so asked for."""
+    gap = weight.astype(np.float64) - rebuilt(form, factors(form, weight, ranks, root))
+    sides = [side if root is None else np.einsum("oihw,ij->ojhw", side, root) for side in (gap, weight)]
+    return float(np.linalg.norm(sides[0]) / np.linalg.norm(sides[1]))
+
+
+@pytest.mark.parametrize(("form", "kernel", "ranks"), [
+    ("tucker2", 3, (10, 12)), ("spatial", 3, (30,)), ("pointwise", 1, (10,)),
+])  # fmt: skip
+def test_with_all_its_ranks_nothing_is_lost(form, kernel, ranks):
+    assert far(form, falling(12, 10, kernel), ranks) < 1e-6
+
+
+@pytest.mark.parametrize(("form", "ranks"), [("tucker2", (4, 6)), ("cp", (7,)), ("spatial", (5,))])
+def test_factors_are_shaped_as_the_pieces_say(form, ranks):
+    parts = factors(form, WEIGHT, ranks)
+    assert [part.shape for part in parts] == [piece.shape for piece in pieces(form, WEIGHT.shape, ranks)]
+    assert rebuilt(form, parts).shape == WEIGHT.shape
+
+
+def test_cp_finds_a_sum_of_few_products():
+    rng = np.random.default_rng(0)
+    sides = [rng.standard_normal((n, 2)) for n in (12, 10, 3, 3)]
+    weight = np.einsum("or,ir,hr,wr->oihw", *sides)
+    assert far("cp", weight, (2,)) < 0.02
+    assert far("cp", weight, (1,)) > 0.1
+
+
+def test_tucker_loses_no_more_than_what_is_cut_off_of_both_modes():
+    into, out = spectra("tucker2", WEIGHT)
+    tails = np.square(into[4:]).sum() + np.square(out[6:]).sum()
+    found = far("tucker2", WEIGHT, (4, 6))
+    assert 0 < found <= np.sqrt(tails) / np.linalg.norm(WEIGHT) + 1e-6
+
+
+@pytest.mark.parametrize(("form", "kernel"), [("pointwise", 1), ("spatial", 3)])
+def test_svd_loses_exactly_what_is_cut_off(form, kernel):
+    weight = falling(12, 10, kernel)
+    (values,) = spectra(form, weight)
+    assert far(form, weight, (3,)) == pytest.approx(np.linalg.norm(values[3:]) / np.linalg.norm(values), rel=1e-5)
+
+
+@pytest.mark.parametrize(("form", "kernel", "ranks"), [
+    ("tucker2", 3, (3, 12)), ("pointwise", 1, (3,)), ("spatial", 3, (4,)), ("cp", 3, (4,)),
+])  # fmt: skip
+def test_weighed_factors_are_better_on_such_inputs(form, kernel, ranks):
+    rng = np.random.default_rng(1)
+    weight = rng.standard_normal((12, 10, kernel, kernel))
+    root = np.linalg.cholesky(np.diag(np.logspace(0, -4, 10)) + 1e-6 * np.eye(10))
+    plain = weight - rebuilt(form, factors(form, weight, ranks))
+    assert far(form, weight, ranks, root) < np.linalg.norm(np.einsum("oihw,ij->ojhw", plain, root)) / np.linalg.norm(
+        np.einsum("oihw,ij->ojhw", weight, root)
+    )
+
+
+def test_work_is_counted_where_each_piece_runs():
+    shape = (64, 32, 3, 3)
+    assert macs("tucker2", shape, (8, 16), (20, 10), (10, 5)) == 200 * 32 * 8 + 50 * 8 * 16 * 9 + 50 * 16 * 64
+    assert macs("cp", shape, (8,), (20, 10), (10, 5)) == 200 * 32 * 8 + 100 * 8 * 3 + 50 * 8 * 3 + 50 * 8 * 64
+    assert macs("spatial", shape, (8,), (20, 10), (10, 5)) == 100 * 32 * 8 * 3 + 50 * 8 * 64 * 3
+    assert macs("pointwise", (64, 32, 1, 1), (8,), (20, 10), (10, 5)) == 50 * (32 * 8 + 8 * 64)
+
+
+def test_matrices_have_the_sizes_whose_values_are_told():
+    for form, kernel in (("tucker2", 3), ("cp", 3), ("spatial", 3), ("pointwise", 1)):
+        weight = falling(12, 10, kernel)
+        found = spectra(form, weight)
+        assert [len(values) for values in found] == [min(size) for size in matrices(form, weight.shape)]
+        assert all((np.diff(values) <= 1e-9).all() for values in found)
+
+
+def test_without_the_extra_the_message_says_what_to_install(monkeypatch):
+    def absent(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+    with pytest.raises(CompressionError, match=r"afterimage\[compress\]"):
+        factors("tucker2", WEIGHT, (2, 2))
+    factors("pointwise", falling(12, 10, 1), (2,))  # NumPy alone does this

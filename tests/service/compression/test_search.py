@@ -1,0 +1,78 @@
+"""The order of moves, and how many of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from service.compression.search import Move, Rung, Shaped, count_for, hull, ladder, moves, plan_of, probe_of, within
+
+
+def shaped(form: str = "tucker2") -> Shaped:
+    values = np.arange(1, 65) ** -1.5
+    return Shaped(form, (64, 64, 3, 3), (10, 10), (10, 10), (values, values), (values, values))
+
+
+def test_every_rung_saves_work_and_the_first_loses_least():
+    layer = shaped()
+    rungs = ladder(layer, layer.loss)
+    assert len(rungs) > 4
+    assert all(layer.after(rung.ranks) == layer.before - rung.saved < layer.before for rung in rungs)
+    assert [rung.loss for rung in rungs] == sorted(rung.loss for rung in rungs)
+    assert probe_of(rungs) in rungs
+
+
+def test_ranks_of_a_cp_form_are_shares_of_work():
+    layer = shaped("cp")
+    rungs = ladder(layer, lambda ranks: 1.0 / ranks[0])
+    assert {len(rung.ranks) for rung in rungs} == {1}
+    assert all(layer.after(rung.ranks) <= 0.6 * layer.before for rung in rungs)
+    assert len(layer.at_energy(0.9)) == len(layer.by_bayes()) == 1
+
+
+def test_a_layer_that_cannot_save_has_no_rungs():
+    flat = Shaped("pointwise", (4, 2, 1, 1), (10, 10), (10, 10), (np.ones(2),), (np.ones(2),))
+    assert [rung.ranks for rung in ladder(flat, flat.loss)] == [(1,)], "two would cost as much as the layer itself"
+    single = Shaped("pointwise", (1, 9, 1, 1), (10, 10), (10, 10), (np.ones(1),), (np.ones(1),))
+    assert ladder(single, single.loss) == ()
+
+
+def test_the_hull_leaves_out_what_a_mixture_beats():
+    rungs = [Rung((4,), 10, 0.1), Rung((3,), 20, 0.5), Rung((2,), 30, 0.35), Rung((1,), 40, 0.9)]
+    assert [rung.saved for rung in hull(rungs)] == [10, 30, 40]
+
+
+def test_moves_go_by_price_and_keep_the_order_of_a_layer():
+    rungs = {"a": [Rung((2,), 10, 0.1), Rung((1,), 20, 0.4)], "b": [Rung((5,), 10, 0.2)]}
+    found = moves(rungs, {"a": 1.0, "b": 1.0})
+    assert [(move.layer, move.ranks) for move in found] == [("a", (2,)), ("b", (5,)), ("a", (1,))]
+    assert [move.saved for move in found] == [10, 10, 10]
+    assert sum(move.damage for move in found) == pytest.approx(0.6)
+    assert plan_of(found) == {"a": (1,), "b": (5,)}
+    dearer = moves(rungs, {"a": 10.0, "b": 1.0})
+    assert dearer[0].layer == "b"
+
+
+def test_as_many_moves_as_a_saving_takes():
+    some = [Move("a", (1,), 5, 0.1), Move("b", (1,), 5, 0.1)]
+    assert [count_for(some, saved) for saved in (0, 1, 5, 6, 10, 11)] == [0, 1, 1, 2, 2, None]
+
+
+@pytest.mark.parametrize("damage", [1e-6, 0.01, 0.5])
+@pytest.mark.parametrize("holds", [1, 7, 20, 40])
+def test_the_search_ends_where_the_error_passes_the_budget(damage, holds):
+    some = [Move(str(n), (1,), 1, damage) for n in range(40)]
+    asked: list[int] = []
+
+    def measure(count: int) -> float:
+        asked.append(count)
+        return 0.05 if count <= holds else 0.2
+
+    assert within(some, 0.1, measure) == (holds, None)
+    assert all(1 <= count <= 40 for count in asked)
+    assert len(asked) < 12
+
+
+def test_the_least_error_is_told_where_no_move_holds():
+    some = [Move(str(n), (1,), 1, 0.1) for n in range(10)]
+    assert within(some, 0.1, lambda count: 0.2 + count) == (0, pytest.approx(1.2))
