@@ -1,9 +1,9 @@
 """Well-known classifiers, dense and cached, against ONNX Runtime: `python -m benchmarks.light_models [NAME...]`.
 
 The onnx package's light models with drawn weights (`benchmarks.light_networks`), MobileNetV2 and VGG-16 with its fully
-connected layers, all as they are published, at 224x224. Outputs are compared with ONNX Runtime's on the float tensor of the
-first frame; then a small block moves over a still picture. Times are medians of frames in turn, one thread. `--doc FILE`
-writes the table between the markers of a document.
+connected layers, all of the published size, at 224x224. Outputs are compared with ONNX Runtime's on the float tensor of
+the first frame; then a small block moves over a still picture. Times are medians of frames in turn, one thread.
+`--doc FILE` writes the table between the markers of a document.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Figure:
     """One network.
 
     gmacs : of what is cached. cached, tail : nodes; reasons : why the tail is one. error : largest difference from ONNX
-    Runtime over the output's largest value. is_exact : whether every frame of exact mode had the bits of a full recompute.
-    excess : how far the worst pixel lies above its threshold, in units of its step's spread. work : mean share of the
-    network in frames after the first, within thresholds; exact_work : in exact mode. runtime, cached_time : ONNX Runtime's
-    dense frame over our dense one, and our dense one over a cached one.
+    Runtime over the output's largest value. is_exact : whether every frame of exact mode had the bits of a full
+    recompute. excess : how far the worst pixel lies above its threshold, in units of its step's spread. work : mean
+    share of the network in frames after the first, within thresholds; exact_work : in exact mode.
+    runtime, cached_time : ONNX Runtime's dense frame over our dense one, and our dense one over a cached one.
     """
 
     name: str
@@ -111,8 +111,8 @@ def measure(name: str, count: int) -> Figure:
 def table(figures: Sequence[Figure]) -> str:
     """A row for each network."""
     lines = [
-        "| network | GMAC cached | nodes cached / in the tail | tail begins with | from ONNX Runtime | exact bit for bit | "
-        "above threshold | work left, exact | work left | dense: ONNX Runtime / ours | ours: dense / cached |",
+        "| network | GMAC cached | nodes cached / in the tail | tail begins with | from ONNX Runtime | exact bit for "
+        "bit | above threshold | work left, exact | work left | dense: ONNX Runtime / ours | ours: dense / cached |",
         "|---" * 11 + "|",
     ]
     for f in figures:

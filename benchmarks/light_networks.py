@@ -1,8 +1,8 @@
 """The onnx package's light models with weights that mean something, as one file each.
 
-The package ships nine networks whose large weights are made inside, of one constant: outputs are then all equal, and any
-two engines agree on them. Here each weight is drawn from a seed instead, scaled so that values keep their size from layer
-to layer, and what goes into the last softmax has a spread of about 2, so that no probability is 0 or 1.
+The package ships nine networks whose large weights are made inside, of one constant: outputs are then all equal, and
+any two engines agree on them. Here each weight is drawn from a seed instead, scaled so that values keep their size from
+layer to layer, and what goes into the last softmax has a spread of about 2, so that no probability is 0 or 1.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def draw(rng: np.random.Generator, shape: tuple[int, ...], uses: list[tuple[Any,
     """Values of one weight, by what reads it (He et al., 2015, for products)."""
     node, index = uses[0]
     match node.op_type, index:
-        case ("Conv" | "Gemm"), 1:
+        case (("Conv" | "Gemm"), 1):
             scale = np.float32((2 / np.prod(shape[1:] if node.op_type == "Conv" else shape[-1])) ** 0.5)
             return rng.standard_normal(shape, np.float32) * scale
         case ("BatchNormalization", 1 | 4) | ("Mul", _):  # scale, variance

@@ -100,7 +100,7 @@ def vgg16(size: Size) -> bytes:
 
 
 def vgg16_whole(size: Size, wide: int = 4096) -> bytes:
-    """VGG-16 with its three fully connected layers, up to what goes into the softmax. wide : outputs of the first two."""
+    """VGG-16 with its three fully connected layers, without the softmax. wide : outputs of the first two."""
     net, (width, height) = _Writer(size), size
     x, inputs = net.node("Flatten", _vgg16_features(net)), 512 * (width // _STRIDE) * (height // _STRIDE)
     x = net.node("Relu", net.product(x, inputs, wide, 2))

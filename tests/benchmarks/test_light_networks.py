@@ -47,7 +47,7 @@ def test_matrix_products_are_narrowed_but_for_the_last_ones_outputs():
 
 
 def test_another_size_is_refused_where_the_file_is_made_for_its_own():
-    with pytest.raises(ValueError, match="expected resnet50 at 224 px, .*got 64"):
+    with pytest.raises(ValueError, match=r"expected resnet50 at 224 px, .*got 64"):
         light_model("resnet50", side=64)
 
 

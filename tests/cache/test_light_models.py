@@ -1,6 +1,6 @@
 """Well-known classifiers with drawn weights: dense against ONNX Runtime, exact against dense, the loop.
 
-Matrix products are narrow here, and VGG-19 is left out: `python -m benchmarks.light_models` runs all of them as they are.
+Matrix products are narrow here, and VGG-19 is left out: `python -m benchmarks.light_models` runs all as they are.
 """
 
 from __future__ import annotations
