@@ -31,6 +31,7 @@ HASWELL = (
     "64bit,avx,avx2,bmi,bmi2,cmov,cx16,f16c,fma,fxsr,lzcnt,mmx,movbe,popcnt,sse,sse2,sse3,sse4.1,sse4.2,ssse3"
 )  # fmt: skip
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+YOLOX = Path(__file__).parents[2] / "shared" / "data" / "models" / "yolox_nano.onnx"
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 LAYERS = ("56x56x128x128x3", "28x28x256x256x1")
 """Rows, columns, input and output channels, kernel."""
@@ -77,19 +78,18 @@ def totals(file: Path) -> dict[str, int]:
     return dict(zip(lines["events"].split(), map(int, lines["totals"].split()), strict=True))
 
 
-def run(case: Sequence[str], rounds: int, before: Sequence[str] = ()) -> dict[str, float]:
-    """Milliseconds by way of one case, in a process of its own."""
-    command = [*before, sys.executable, "-m", "benchmarks.local_memory_cases", str(rounds), *case]
-    done = subprocess.run(
-        command, env={**os.environ, **pinned_cpu(), **ONE_THREAD}, stdout=subprocess.PIPE, text=True, check=True
-    )
-    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+def run(cases: Sequence[Sequence[str]], rounds: int, before: Sequence[str] = ()) -> list[dict[str, float]]:
+    """Milliseconds by way of each case, in a process of their own."""
+    command = [*before, sys.executable, "-m", "benchmarks.local_memory_cases", str(rounds), json.dumps(cases)]
+    environment = {**os.environ, **pinned_cpu(), **ONE_THREAD}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    found: list[dict[str, float]] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
 
 
-def measure(subject: str, case: Sequence[str], rounds: int) -> list[Figure]:
-    """Every way of one case: timed, then counted."""
-    times = run(case, rounds)  # first, as it compiles what is not compiled yet
+def measure(subjects: Sequence[str], cases: Sequence[Sequence[str]], rounds: int) -> list[Figure]:
+    """Every way of each case: timed, then counted."""
+    times = run(cases, rounds)  # first, as it compiles what is not compiled yet
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         valgrind = [
@@ -97,22 +97,17 @@ def measure(subject: str, case: Sequence[str], rounds: int) -> list[Figure]:
             f"--I1={cache_option(1)}", f"--D1={cache_option(1)}", f"--LL={cache_option(2)}",
             f"--callgrind-out-file={out}",
         ]  # fmt: skip
-        run(case, 0, valgrind)
-        parts = [totals(out.with_name(f"out.{2 * number + 2}")) for number in range(len(times))]
-    frames = STREAMS if case[0] == "streams" else 1
-    calls = COUNTED * frames
-    return [
-        Figure(
-            case[0],
-            subject,
-            way,
-            instructions=part["Ir"] // calls,
-            l1=(part["D1mr"] + part["D1mw"]) // calls,
-            l2=(part["DLmr"] + part["DLmw"]) // calls,
-            ms=ms / frames,
-        )
-        for (way, ms), part in zip(times.items(), parts, strict=True)
-    ]
+        run(cases, 0, valgrind)
+        parts = [totals(out.with_name(f"out.{2 * number + 2}")) for number in range(sum(map(len, times)))]
+    left, figures = iter(parts), []
+    for subject, case, ways in zip(subjects, cases, times, strict=True):
+        frames = STREAMS if case[0] == "streams" else 1
+        calls = COUNTED * frames
+        for way, ms in ways.items():
+            part = next(left)
+            l1, l2 = ((part[f"{level}mr"] + part[f"{level}mw"]) // calls for level in ("D1", "DL"))
+            figures.append(Figure(case[0], subject, way, part["Ir"] // calls, l1, l2, ms / frames))
+    return figures
 
 
 def table(figures: Sequence[Figure]) -> str:
@@ -135,26 +130,26 @@ def _mb(lines: int) -> str:
     return f"{lines * LINE_BYTES / 1e6:.2f}"
 
 
-def cases(folder: Path) -> dict[str, list[tuple[str, list[str]]]]:
-    """By section: subjects and the arguments of their cases. Networks that are written on the spot go to `folder`."""
-    people = str(find_model("people"))
-    written = {}
-    for name in ("mobilenet", "vgg16"):
+def subjects(folder: Path) -> list[tuple[str, list[str]]]:
+    """Names of subjects with the arguments of their cases. Networks that are written on the spot go to `folder`."""
+    networks = {"people": (str(find_model("people")), "640x384")}
+    if YOLOX.exists():
+        networks["YOLOX-nano"] = (str(YOLOX), "640x384")
+    for label, name in (("MobileNetV2", "mobilenet"), ("VGG-16", "vgg16")):
         path = folder / f"{name}.onnx"
         path.write_bytes(NETWORKS[name]((224, 224)))
-        written[name] = str(path)
-    yolox = Path(__file__).parents[2] / "shared" / "data" / "models" / "yolox_nano.onnx"
-    detectors = [("people 640x384", [people, "640x384"])]
-    if yolox.exists():
-        detectors.append(("YOLOX-nano 640x384", [str(yolox), "640x384"]))
-    mobilenet, vgg = (("MobileNetV2 224x224", [written["mobilenet"], "224x224"]),
-                      ("VGG-16 224x224", [written["vgg16"], "224x224"]))  # fmt: skip
-    return {
-        "layer": [(layer_name(shape), [shape]) for shape in LAYERS],
-        "separable": [mobilenet, *detectors[1:]],
-        "streams": detectors,
-        "bands": [*detectors, mobilenet, vgg],
+        networks[label] = (str(path), "224x224")
+    wanted = {
+        "separable": ("MobileNetV2", "YOLOX-nano"),
+        "streams": ("people", "YOLOX-nano"),
+        "bands": ("people", "YOLOX-nano", "MobileNetV2", "VGG-16"),
     }
+    found = [(layer_name(shape), ["layer", shape]) for shape in LAYERS]
+    for section, names in wanted.items():
+        for name in names:
+            if name in networks:
+                found.append((f"{name} {networks[name][1]}", [section, *networks[name]]))
+    return found
 
 
 def layer_name(shape: str) -> str:
@@ -164,25 +159,27 @@ def layer_name(shape: str) -> str:
 
 
 def command(
-    only: Annotated[list[str] | None, typer.Option(help="Sections: layer, separable, streams, bands.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Words, one of which names of cases have to hold.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Native calls of each way.")] = 20,
     doc: Annotated[Path | None, typer.Option(help="Write the tables between this document's markers.")] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
 ) -> None:
     """Cache misses and times of the same work done in several ways."""
-    found: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder:
-        for section, subjects in cases(Path(folder)).items():
-            if only and section not in only:
-                continue
-            figures = [f for name, case in subjects for f in measure(name, [section, *case], rounds)]
-            print(f"{section}\n{table(figures)}", flush=True)
-            if doc is not None:
-                text = doc.read_text(encoding="utf-8")
-                doc.write_text(replaced(text, f"local-memory-{section}", table(figures)), encoding="utf-8")
-            found += figures
+        chosen = [
+            (name, case)
+            for name, case in subjects(Path(folder))
+            if not only or any(word in f"{case[0]} {name}" for word in only)
+        ]
+        figures = measure([name for name, _ in chosen], [case for _, case in chosen], rounds)
+    for section in dict.fromkeys(f.case for f in figures):
+        rows = table([f for f in figures if f.case == section])
+        print(f"{section}\n{rows}", flush=True)
+        if doc is not None:
+            text = doc.read_text(encoding="utf-8")
+            doc.write_text(replaced(text, f"local-memory-{section}", rows), encoding="utf-8")
     if json_path is not None:
-        json_path.write_text(json.dumps([asdict(f) for f in found], indent=1) + "\n", encoding="utf-8")
+        json_path.write_text(json.dumps([asdict(f) for f in figures], indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

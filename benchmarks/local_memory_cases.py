@@ -1,8 +1,8 @@
 """What `benchmarks.local_memory` counts: the same work done in several ways, in a process of its own.
 
-`python -m benchmarks.local_memory_cases ROUNDS CASE...` runs every way of one case in turn, checks that they give the
-same, and prints their times as JSON. With 0 rounds it has callgrind, which must run the process, count one way after
-the other.
+`python -m benchmarks.local_memory_cases ROUNDS CASES` runs every way of each case (a JSON list of lists) in turn, sees
+that they give the same, and prints their times as JSON. With 0 rounds it has callgrind, which must run the process,
+count one way after the other.
 """
 
 from __future__ import annotations
@@ -157,32 +157,48 @@ def bands(file: str, size: str) -> Ways:
 CASES: dict[str, Callable[..., Ways]] = {"separable": separable, "streams": streams, "layer": layer, "bands": bands}
 
 
-def main(case: str, *arguments: str, rounds: int) -> None:
-    """Run, check, time, and have counted."""
+def checked(case: str, *arguments: str) -> Ways:
+    """The ways of a case, each run once; those that round alike give the same bits."""
     ways = CASES[case](*arguments)
     first = {name: way().copy() for name, way in ways.items()}
-    if case in ("streams", "bands"):  # the others' ways round differently
+    if case in ("streams", "bands"):
         assert len({values.tobytes() for values in first.values()}) == 1, f"{case}: ways differ"
+    return ways
+
+
+def timed(ways: Ways, rounds: int) -> dict[str, float]:
+    """Milliseconds of each way, called in turn: medians."""
     times = np.empty((rounds, len(ways)))
     for turn in range(rounds):
         for index, way in enumerate(ways.values()):
             start = time.perf_counter_ns()
             way()
             times[turn, index] = (time.perf_counter_ns() - start) * 1e-6
-    medians = np.median(times, axis=0).tolist() if rounds else [0.0] * len(ways)
-    print(json.dumps(dict(zip(ways, medians, strict=True))), flush=True)
-    if rounds:
-        return
-    requests = Requests()
-    requests.send(Request.START)
+    return dict(zip(ways, np.median(times, axis=0).tolist(), strict=True))
+
+
+def counted(ways: Ways, requests: Requests) -> dict[str, float]:
+    """Have callgrind dump two parts for each way: a call that fills the caches, and COUNTED calls."""
     for way in ways.values():
+        requests.send(Request.START)
         way()
         requests.send(Request.DUMP)
         for _ in range(COUNTED):
             way()
         requests.send(Request.DUMP)
-    requests.send(Request.STOP)
+        requests.send(Request.STOP)
+    return dict.fromkeys(ways, 0.0)
+
+
+def main(rounds: int, cases: Sequence[Sequence[str]]) -> None:
+    """Run every case; prints a list of what `timed` or, with 0 rounds, `counted` gave."""
+    requests, found = Requests(), []
+    for case in cases:
+        ways = checked(*case)
+        found.append(timed(ways, rounds) if rounds else counted(ways, requests))
+        print(case, file=sys.stderr, flush=True)
+    print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[2:], rounds=int(sys.argv[1]))
+    main(int(sys.argv[1]), json.loads(sys.argv[2]))
