@@ -20,7 +20,9 @@ from typing import Annotated
 import typer
 from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
 
-from benchmarks.local_memory_cases import COUNTED, STREAMS
+from benchmarks.halo import HEAD, summary
+from benchmarks.local_memory_cases import COUNTED, STREAMS, plan_of
+from cache.policy import Policy
 from kernels.target import VARIANT
 from service.bench.document import replaced
 from service.bench.synthetic import NETWORKS
@@ -39,7 +41,10 @@ LAYERS = ("56x56x128x128x3", "28x28x256x256x1")
 
 @dataclass(frozen=True)
 class Figure:
-    """One way of a case. instructions, l1, l2 : of one call, read and write misses of data. ms : natively, median."""
+    """One way of a case, for one frame or call.
+
+    l1, l2 : misses of data, of reads and writes. ms : of a core, natively, median.
+    """
 
     case: str
     subject: str
@@ -79,7 +84,7 @@ def totals(file: Path) -> dict[str, int]:
 
 
 def run(cases: Sequence[Sequence[str]], rounds: int, before: Sequence[str] = ()) -> list[dict[str, float]]:
-    """Milliseconds by way of each case, in a process of their own."""
+    """Milliseconds of a core by way of each case, in a process of their own."""
     command = [*before, sys.executable, "-m", "benchmarks.local_memory_cases", str(rounds), json.dumps(cases)]
     environment = {**os.environ, **pinned_cpu(), **ONE_THREAD}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
@@ -152,6 +157,13 @@ def subjects(folder: Path) -> list[tuple[str, list[str]]]:
     return found
 
 
+def halos(chosen: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """The model of `benchmarks.halo` for the networks that go in bands."""
+    l2_bytes = int(cache_option(2).split(",")[0])
+    plans = {name: plan_of(*case[1:], Policy()) for name, case in chosen if case[0] == "bands"}
+    return "\n".join([HEAD, *(summary(name, plan, l2_bytes) for name, plan in plans.items())])
+
+
 def layer_name(shape: str) -> str:
     """For people."""
     height, width, inputs, outputs, kernel = shape.split("x")
@@ -172,8 +184,10 @@ def command(
             if not only or any(word in f"{case[0]} {name}" for word in only)
         ]
         figures = measure([name for name, _ in chosen], [case for _, case in chosen], rounds)
+        sections = {"halo": halos(chosen)}
     for section in dict.fromkeys(f.case for f in figures):
-        rows = table([f for f in figures if f.case == section])
+        sections[section] = table([f for f in figures if f.case == section])
+    for section, rows in sections.items():
         print(f"{section}\n{rows}", flush=True)
         if doc is not None:
             text = doc.read_text(encoding="utf-8")

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.client_requests import Request, Requests
-from benchmarks.rows import in_bands, map_by_map
+from benchmarks.rows import Calls, in_bands, map_by_map
 from cache.onnx_import import load_model
-from cache.plan import Plan
+from cache.plan import Plan, PlannedStep
 from cache.policy import Policy
-from cache.session import Session
+from cache.session import FrameResult, Session
 from cache.state import workspace
 from cache.together import push_together
 from kernels.layout import Test
@@ -48,9 +48,9 @@ def picture(plan: Plan, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (plan.height, plan.width, plan.channels)).astype(np.uint8)
 
 
-def outputs(results: Sequence[object]) -> NDArray[np.float32]:
+def outputs(results: Sequence[FrameResult]) -> NDArray[np.float32]:
     """All numbers that frames gave, in one row."""
-    return np.concatenate([v.ravel() for r in results for v in r.outputs.values()])  # type: ignore[attr-defined]
+    return np.concatenate([v.ravel() for r in results for v in r.outputs.values()])
 
 
 def separable(file: str, size: str) -> Ways:
@@ -86,10 +86,10 @@ def streams(file: str, size: str) -> Ways:
             turn[0] += 1
             frames = second if turn[0] % 2 else first
             if name == "together":
-                results: list[object] = list(push_together(sessions, frames))
+                results = push_together(sessions, frames)
             else:
                 results = [session.push(frame) for session, frame in zip(sessions, frames, strict=True)]
-            assert all(r.decision == "partial" for r in results)  # type: ignore[attr-defined]
+            assert all(r.decision == "partial" for r in results)
             return outputs(results)
 
         ways[name] = run
@@ -116,14 +116,14 @@ def layer(shape: str) -> Ways:
 
     ways: Ways = {"im2col and BLAS": matrix}
     for name, precision in (("direct", "strict"), ("Winograd", "fast")):
-        plan = Plan.compile(model, policy=Policy(precision=precision))  # type: ignore[arg-type]
+        plan = Plan.compile(model, policy=Policy(precision=precision))
         session = Session(plan, exact=True)
         session.push_tensor(x)
         step = next(s for s in plan.steps if s.step.op == "conv")
         if name == "Winograd" and step.step.few is None:
             continue
 
-        def run(session: Session = session, step=step) -> NDArray[np.float32]:  # type: ignore[no-untyped-def]
+        def run(session: Session = session, step: PlannedStep = step) -> NDArray[np.float32]:
             way = step.step.method
             session._state.compute(way, step.everything, Test(STORE, 0.0, way.grain))
             view = session.plan.maps[step.step.target].view(session._state.arena)
@@ -145,7 +145,7 @@ def bands(file: str, size: str) -> Ways:
         **{f"{n} bands": in_bands(plan, n) for n in (4, 8, 16)},
     }.items():
 
-        def run(calls=calls) -> NDArray[np.float32]:  # type: ignore[no-untyped-def]
+        def run(calls: Calls = calls) -> NDArray[np.float32]:
             for way, pixels in calls:
                 session._state.compute(way, pixels, Test(STORE, 0.0, way.grain))
             return session._state.arena
@@ -167,13 +167,13 @@ def checked(case: str, *arguments: str) -> Ways:
 
 
 def timed(ways: Ways, rounds: int) -> dict[str, float]:
-    """Milliseconds of each way, called in turn: medians."""
+    """Milliseconds of a core for each way, called in turn: medians."""
     times = np.empty((rounds, len(ways)))
     for turn in range(rounds):
         for index, way in enumerate(ways.values()):
-            start = time.perf_counter_ns()
+            start = time.thread_time_ns()
             way()
-            times[turn, index] = (time.perf_counter_ns() - start) * 1e-6
+            times[turn, index] = (time.thread_time_ns() - start) * 1e-6
     return dict(zip(ways, np.median(times, axis=0).tolist(), strict=True))
 
 
