@@ -24,7 +24,7 @@ from cache.policy import Policy
 from cache.session import Session
 from kernels.emit_bfloat16 import HAS_BFLOAT16
 from service.agreement import WEAK, Agreement
-from service.bench.document import replaced
+from service.bench.document import markdown_table, replaced
 from service.catalogue import find_model
 from service.evaluate import relative_error
 from service.families.base import boxes_of
@@ -142,24 +142,26 @@ def figure(model: str, name: str, subject: Subject, ms: NDArray[Any], of: NDArra
     )  # fmt: skip
 
 
-def table(figures: Sequence[Figure]) -> str:
-    """A row for each model and form."""
-    lines = [
-        "| model | form | stream, MB | thread, MB | error, whole | error, cached | agreement .5 / .75 | work left "
-        "| whole frame | cached frame |",
-        "|---" * 10 + "|",
-    ]
-    for f in figures:
-        form = f"{f.form} ({f.nodes} nodes)" if f.nodes else f.form
-        agreement = "no boxes" if f.agreement is None else " / ".join(f"{value:.3f}" for value in f.agreement)
-        cells = [
-            f.model, form, f"{f.stream_bytes / 1e6:.1f}", f"{f.thread_bytes / 1e6:.1f}", f"{f.error:.1e}",
-            f"{f.cached_error:.1e}", agreement, f"{f.work:.1%}", f"{f.dense:.2f}", f"{f.cached:.2f}",
-        ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    if not HAS_BFLOAT16:
-        lines += ["", "This CPU has no instructions for products in bfloat16."]
-    return "\n".join(lines)
+HEAD = (
+    "model", "form", "stream, MB", "thread, MB", "error, whole", "error, cached", "agreement .5 / .75", "work left",
+    "whole frame", "cached frame",
+)  # fmt: skip
+
+
+def row(f: Figure) -> list[str]:
+    """What a table tells of a model in one form."""
+    return [
+        f.model, f"{f.form} ({f.nodes} nodes)" if f.nodes else f.form,
+        f"{f.stream_bytes / 1e6:.1f}", f"{f.thread_bytes / 1e6:.1f}", f"{f.error:.1e}", f"{f.cached_error:.1e}",
+        "no boxes" if f.agreement is None else " / ".join(f"{value:.3f}" for value in f.agreement),
+        f"{f.work:.1%}", f"{f.dense:.2f}", f"{f.cached:.2f}",
+    ]  # fmt: skip
+
+
+def section(figures: Sequence[Figure]) -> str:
+    """A row for each model and form, and what could not be measured here."""
+    rows = markdown_table(HEAD, [row(figure) for figure in figures])
+    return rows if HAS_BFLOAT16 else f"{rows}\n\nThis CPU has no instructions for products in bfloat16."
 
 
 def command(
@@ -174,10 +176,10 @@ def command(
     figures: list[Figure] = []
     for model in models or ["people", *map(str, sorted((DATA / "models").glob("*.onnx")))]:
         found = measure(model, clip, start, count)
-        print("\n".join(table(found).splitlines()[2 : 2 + len(found)]), flush=True)
+        print("\n".join(" | ".join(row(figure)) for figure in found), flush=True)
         figures += found
     if doc is not None:
-        text = replaced(doc.read_text(encoding="utf-8"), "half-precision", table(figures))
+        text = replaced(doc.read_text(encoding="utf-8"), "half-precision", section(figures))
         doc.write_text(text, encoding="utf-8")
     if json_path is not None:
         json_path.write_text(json.dumps([asdict(f) for f in figures], indent=1) + "\n", encoding="utf-8")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +24,7 @@ from cache.plan import Plan
 from cache.session import FrameResult, Session
 from cache.tail import TailRunner
 from cache.tuning import tuned
-from service.bench.document import replaced
+from service.bench.document import markdown_table, replaced
 from service.bench.synthetic import NETWORKS
 from tests.cache.closed_loop import largest_excess
 
@@ -108,21 +107,20 @@ def measure(name: str, count: int) -> Figure:
     )  # fmt: skip
 
 
-def table(figures: Sequence[Figure]) -> str:
-    """A row for each network."""
-    lines = [
-        "| network | GMAC cached | nodes cached / in the tail | tail begins with | from ONNX Runtime | exact bit for "
-        "bit | above threshold | work left, exact | work left | dense: ONNX Runtime / ours | ours: dense / cached |",
-        "|---" * 11 + "|",
-    ]
-    for f in figures:
-        cells = [
-            f.name, f"{f.gmacs:.2f}", f"{f.cached} / {f.tail}", f.reasons[0] if f.reasons else "no tail",
-            f"{f.error:.1e}", "yes" if f.is_exact else "**no**", f"{max(f.excess, 0.0):.0e}" if f.excess > 0 else "0",
-            f"{f.exact_work:.1%}", f"{f.work:.1%}", f"{f.runtime:.2f}", f"{f.cached_time:.2f}",
-        ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+HEAD = (
+    "network", "GMAC cached", "nodes cached / in the tail", "tail begins with", "from ONNX Runtime",
+    "exact bit for bit", "above threshold", "work left, exact", "work left", "dense: ONNX Runtime / ours",
+    "ours: dense / cached",
+)  # fmt: skip
+
+
+def row(f: Figure) -> list[str]:
+    """What a table tells of a network."""
+    return [
+        f.name, f"{f.gmacs:.2f}", f"{f.cached} / {f.tail}", f.reasons[0] if f.reasons else "no tail",
+        f"{f.error:.1e}", "yes" if f.is_exact else "**no**", f"{f.excess:.0e}" if f.excess > 0 else "0",
+        f"{f.exact_work:.1%}", f"{f.work:.1%}", f"{f.runtime:.2f}", f"{f.cached_time:.2f}",
+    ]  # fmt: skip
 
 
 def command(
@@ -135,9 +133,10 @@ def command(
     figures = []
     for name in names or (*NAMES, *WRITTEN):
         figures.append(measure(name, count))
-        print(table(figures[-1:]).splitlines()[-1], flush=True)
+        print(" | ".join(row(figures[-1])), flush=True)
     if doc is not None:
-        doc.write_text(replaced(doc.read_text(encoding="utf-8"), "light-models", table(figures)), encoding="utf-8")
+        rows = markdown_table(HEAD, [row(figure) for figure in figures])
+        doc.write_text(replaced(doc.read_text(encoding="utf-8"), "light-models", rows), encoding="utf-8")
     if json_path is not None:
         json_path.write_text(json.dumps([asdict(f) for f in figures], indent=1) + "\n", encoding="utf-8")
 

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from benchmarks import half_precision
-from benchmarks.half_precision import Figure, forms, measure, table
+from benchmarks.half_precision import Figure, forms, measure, section
 from cache.policy import Policy
 from kernels.emit_bfloat16 import HAS_BFLOAT16
 
@@ -36,7 +36,7 @@ def test_maps_take_half_and_cost_some_accuracy(found):
 
 def test_a_row_says_what_was_found():
     figure = Figure("net", "maps float16", 0, 7_400_000, 12_200_000, 1, 4.5e-4, 0.06, (1.0, 0.98), 0.2, 9.0, 1.1, 1.25)
-    rows = table([figure, dataclasses.replace(figure, form="both", nodes=3, agreement=None)]).splitlines()
+    rows = section([figure, dataclasses.replace(figure, form="both", nodes=3, agreement=None)]).splitlines()
     assert rows[2] == "| net | maps float16 | 7.4 | 12.2 | 4.5e-04 | 6.0e-02 | 1.000 / 0.980 | 20.0% | 1.10 | 1.25 |"
     assert rows[3].startswith("| net | both (3 nodes) |")
     assert "| no boxes |" in rows[3]
