@@ -73,7 +73,8 @@ def dense_section(reports: Sequence[Mapping[str, Any]]) -> str:
             "## Whole frames, against other engines",
             "A frame computed in full, from uint8 pixels to output tensors. Ratio: the faster other engine's time over "
             "ours. How: `docs/benchmarks.md`.",
-            _where(reports[0]), markdown_table(head, rows), f"Geometric mean of the ratio: {means}.", *dict.fromkeys(missing),
+            _where(reports[0]), markdown_table(head, rows), f"Geometric mean of the ratio: {means}.",
+            *dict.fromkeys(missing),
         ]
     )  # fmt: skip
 
