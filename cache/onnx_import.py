@@ -49,7 +49,8 @@ __all__ = [
     "spatial_heads",
 ]
 
-MAX_BYTES = 512 << 20
+MAX_BYTES = 1 << 30
+"""VGG-19 takes 575 MB, most of it in fully connected layers."""
 MAX_NODES = 20_000
 MAX_TENSORS = 50_000
 """Initializers, and inputs and outputs of nodes."""

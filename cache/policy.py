@@ -56,6 +56,8 @@ class Policy:
     significant bits (what lies beyond 65504 becomes that). compute_dtype : "bfloat16" multiplies inputs and weights of
     8 significant bits, with float32 sums, in wide 1x1 and strided convolutions, on CPUs that have instructions for it
     and gain by them.
+    separable_bytes : from this size on, the map between a depthwise convolution and the 1x1 convolution that alone
+    reads it is not kept, and the two are one step.
     """
 
     levels: tuple[Level, ...] = DEFAULT_LEVELS
@@ -74,6 +76,7 @@ class Policy:
     motion_room_px: int = 0
     precision: Literal["fast", "strict"] = "fast"
     cache_dtype: Literal["float32", "float16"] = "float32"
+    separable_bytes: int = 1 << 21
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
@@ -97,6 +100,8 @@ class Policy:
             raise ValueError(f"expected refresh_s of 0 seconds or more, got {self.refresh_s}")
         if self.motion_room_px < 0:
             raise ValueError(f"expected motion_room_px of 0 or more, got {self.motion_room_px}")
+        if self.separable_bytes < 0:
+            raise ValueError(f"expected separable_bytes of 0 or more, got {self.separable_bytes}")
         if self.precision not in ("fast", "strict"):
             raise ValueError(f'expected a precision of "fast" or "strict", got {self.precision!r}')
         if self.cache_dtype not in ("float32", "float16"):

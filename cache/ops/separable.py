@@ -39,9 +39,6 @@ from kernels.record import (
 )
 from kernels.separable import convolve_separable, work_elements
 
-SMALLEST_BYTES = 1 << 21
-"""Size of the map between the two from which it is not stored."""
-
 
 @entry
 def separable_convolution(
@@ -58,11 +55,11 @@ def separable_convolution(
     )  # fmt: skip
 
 
-def pairs(graph: Graph, nodes: Collection[Node], kept: Collection[str]) -> dict[str, Node]:
+def pairs(graph: Graph, nodes: Collection[Node], kept: Collection[str], from_bytes: int) -> dict[str, Node]:
     """By name of the 1x1 convolution, the depthwise one that it alone reads and that need not be stored.
 
     nodes : those that are cached. kept : tensors that must be stored: outputs, inputs of tails; nodes with rules of
-    their own are named by these too.
+    their own are named by these too. from_bytes : size of the map between the two from which it is not stored.
     """
     readers: dict[str, list[Node]] = {}
     for node in graph.nodes:
@@ -77,7 +74,7 @@ def pairs(graph: Graph, nodes: Collection[Node], kept: Collection[str]) -> dict[
         known = graph.type_of(first.output)
         assert known is not None
         size = int(np.prod(known.shape)) * 4
-        if len(after) == 1 and after[0].name in cached and is_pointwise(graph, after[0]) and size >= SMALLEST_BYTES:
+        if len(after) == 1 and after[0].name in cached and is_pointwise(graph, after[0]) and size >= from_bytes:
             found[after[0].name] = first
     return found
 

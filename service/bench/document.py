@@ -73,7 +73,8 @@ def dense_section(reports: Sequence[Mapping[str, Any]]) -> str:
             "## Whole frames, against other engines",
             "A frame computed in full, from uint8 pixels to output tensors. Ratio: the faster other engine's time over "
             "ours. How: `docs/benchmarks.md`.",
-            _where(reports[0]), _table(head, rows), f"Geometric mean of the ratio: {means}.", *dict.fromkeys(missing),
+            _where(reports[0]), markdown_table(head, rows), f"Geometric mean of the ratio: {means}.",
+            *dict.fromkeys(missing),
         ]
     )  # fmt: skip
 
@@ -103,7 +104,7 @@ def video_section(reports: Sequence[Mapping[str, Any]]) -> str:
         "Decoded frame to boxes, mean over the frames after the first. Ratio: the fastest other engine's time over "
         "ours; conversion: how much of the saved work becomes saved time. How: `docs/benchmarks.md`."
     )
-    return "\n\n".join(["## Clips, against other engines", said, _where(reports[0]), _table(head, rows)])
+    return "\n\n".join(["## Clips, against other engines", said, _where(reports[0]), markdown_table(head, rows)])
 
 
 def main(
@@ -121,7 +122,8 @@ def _where(report: Mapping[str, Any]) -> str:
     return f"Machine: {machine['cpu']}, {machine['cores']} cores; {', '.join(versions) or 'no other engine'}."
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for a document, a line for each row; bars in cells are kept from being borders."""
     lines = [list(head), ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

@@ -59,12 +59,15 @@ class _Writer:
             "Conv", x, *names, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[kernel // 2] * 4, group=groups
         )
 
+    def product(self, x: str, inputs: int, outputs: int, gain: float = 1.0) -> str:
+        """A fully connected layer with bias; its outputs have `gain` times the mean square of its inputs."""
+        weight = self._rng.standard_normal((outputs, inputs), np.float32) * np.float32((gain / inputs) ** 0.5)
+        names = [self.constant(weight), self.constant(np.zeros(outputs, np.float32))]
+        return self.node("Gemm", x, *names, transB=1)
+
     def classifier(self, x: str, channels: int) -> str:
         """Global average and one matrix product."""
-        flat = self.node("Flatten", self.node("GlobalAveragePool", x))
-        weight = self._rng.standard_normal((_CLASSES, channels), np.float32) * np.float32(channels**-0.5)
-        names = [self.constant(weight), self.constant(np.zeros(_CLASSES, np.float32))]
-        return self.node("Gemm", flat, *names, transB=1)
+        return self.product(self.node("Flatten", self.node("GlobalAveragePool", x)), channels, _CLASSES)
 
     def finish(self, name: str, output: str) -> bytes:
         """The file, from "image" to this output."""
@@ -77,17 +80,32 @@ class _Writer:
         return data
 
 
+def _vgg16_features(net: _Writer) -> str:
+    """The 13 convolutions of VGG-16 with their pooling; returns their output."""
+    x, c_in = "image", 3
+    for count, channels in ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)):
+        for _ in range(count):
+            x, c_in = net.node("Relu", net.conv(x, c_in, channels, 3)), channels
+        x = net.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    return x
+
+
 def vgg16(size: Size) -> bytes:
     """The 13 convolutions of VGG-16 (Simonyan and Zisserman, arXiv:1409.1556, configuration D) with their pooling.
 
     Features only: the classifier is three matrix products, which read 494 MB of weights and hardly compute.
     """
-    net, x, c_in = _Writer(size), "image", 3
-    for count, channels in ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)):
-        for _ in range(count):
-            x, c_in = net.node("Relu", net.conv(x, c_in, channels, 3)), channels
-        x = net.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
-    return net.finish("vgg16", x)
+    net = _Writer(size)
+    return net.finish("vgg16", _vgg16_features(net))
+
+
+def vgg16_whole(size: Size, wide: int = 4096) -> bytes:
+    """VGG-16 with its three fully connected layers, without the softmax. wide : outputs of the first two."""
+    net, (width, height) = _Writer(size), size
+    x, inputs = net.node("Flatten", _vgg16_features(net)), 512 * (width // _STRIDE) * (height // _STRIDE)
+    x = net.node("Relu", net.product(x, inputs, wide, 2))
+    x = net.node("Relu", net.product(x, wide, wide, 2))
+    return net.finish("vgg16_whole", net.product(x, wide, _CLASSES))
 
 
 def resnet18(size: Size) -> bytes:
@@ -126,7 +144,7 @@ def mobilenet(size: Size) -> bytes:
 
 
 NETWORKS = MappingProxyType[str, Callable[[Size], bytes]](
-    {"vgg16": vgg16, "resnet18": resnet18, "mobilenet": mobilenet}
+    {"vgg16": vgg16, "vgg16-whole": vgg16_whole, "resnet18": resnet18, "mobilenet": mobilenet}
 )
 
 

@@ -9,18 +9,27 @@ import numpy as np
 from cache.graph import Graph
 from cache.onnx_import import extract, import_graph, load_model
 from cache.plan import Plan
+from cache.policy import Policy
 from cache.session import Session
 from tests.cache.closed_loop import largest_excess
 from tests.cache.interpreter import onnx_run
 
 
-def check_engine(data: bytes, shape: Sequence[int], op: str, *, tolerance: float = 1e-5, steps: int = 1) -> Plan:
+def check_engine(
+    data: bytes,
+    shape: Sequence[int],
+    op: str,
+    *,
+    tolerance: float = 1e-5,
+    steps: int = 1,
+    policy: Policy | None = None,
+) -> Plan:
     """Compile, run dense against ONNX Runtime, then patch by patch: exact bit for bit, and within budget.
 
     op : a step of this op must be in the plan, `steps` times, with no tail.
     """
     model = load_model(data)
-    plan = Plan.compile(model, tuple(shape))
+    plan = Plan.compile(model, tuple(shape), policy=policy)
     assert plan.partition.tails == (), plan.partition.reasons
     assert [s.step.op for s in plan.steps].count(op) == steps, [s.step.op for s in plan.steps]
     rng = np.random.default_rng(3)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cache.onnx_import import load_model
-from cache.ops import separable
 from cache.ops.separable import separable_convolution
 from cache.plan import Plan
 from cache.policy import Level, Policy
@@ -14,11 +15,7 @@ from cache.session import Session
 from tests.cache.engine_check import check_engine
 from tests.cache.onnx_models import build, node, weights
 
-
-@pytest.fixture(autouse=True)
-def every_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also small maps."""
-    monkeypatch.setattr(separable, "SMALLEST_BYTES", 0)
+ALWAYS = Policy(separable_bytes=0)
 
 
 def model(channels: int = 20, outputs: list[str] | None = None, second: str = "Conv", **attrs: object) -> bytes:
@@ -44,7 +41,7 @@ def entries(plan: Plan) -> list[str]:
     "attrs", [{"pads": [1, 1, 1, 1]}, {"strides": [2, 2], "pads": [0, 1, 1, 0]}, {"dilations": [2, 1]}], ids=str
 )
 def test_it_is_both_convolutions(channels, attrs):
-    plan = check_engine(model(channels, **attrs), (1, channels, 13, 18), "conv")
+    plan = check_engine(model(channels, **attrs), (1, channels, 13, 18), "conv", policy=ALWAYS)
     assert entries(plan) == [separable_convolution.name]
     assert not any(m.name in ("m", "n") for m in plan.maps), "what lies between is not stored"
     step = next(s.step for s in plan.steps if s.step.op == "conv")
@@ -53,34 +50,36 @@ def test_it_is_both_convolutions(channels, attrs):
 
 
 def test_what_is_handed_out_or_read_twice_is_stored():
-    assert len(entries(Plan.compile(load_model(model(outputs=["y", "n"]))))) == 2
+    assert len(entries(Plan.compile(load_model(model(outputs=["y", "n"])), policy=ALWAYS))) == 2
     twice = build(
         [node("Conv", "x k", "m", group=6), node("Conv", "m w", "p"), node("MaxPool", "m", "q", kernel_shape=[1, 1])],
         {"k": weights(6, 1, 3, 3), "w": weights(8, 6, 1, 1)}, shape=(1, 6, 9, 9), outputs=["p", "q"],
     )  # fmt: skip
-    assert len(entries(Plan.compile(load_model(twice)))) == 2
+    assert len(entries(Plan.compile(load_model(twice), policy=ALWAYS))) == 2
 
 
 def test_a_rule_of_its_own_keeps_a_node():
-    plan = Plan.compile(load_model(model()), policy=Policy(nodes={"first": Level(1, 0.1, 1)}))
+    plan = Plan.compile(load_model(model()), policy=replace(ALWAYS, nodes={"first": Level(1, 0.1, 1)}))
     assert len(entries(plan)) == 2
 
 
-def test_small_maps_stay_apart(monkeypatch):
-    monkeypatch.setattr(separable, "SMALLEST_BYTES", 20 * 11 * 16 * 4)
-    assert len(entries(Plan.compile(load_model(model())))) == 1
-    monkeypatch.setattr(separable, "SMALLEST_BYTES", 20 * 11 * 16 * 4 + 1)
+def test_small_maps_stay_apart():
+    size = 20 * 11 * 16 * 4
+    assert len(entries(Plan.compile(load_model(model()), policy=Policy(separable_bytes=size)))) == 1
+    assert len(entries(Plan.compile(load_model(model()), policy=Policy(separable_bytes=size + 1)))) == 2
     assert len(entries(Plan.compile(load_model(model())))) == 2
+    with pytest.raises(ValueError, match="expected separable_bytes of 0 or more, got -1"):
+        Policy(separable_bytes=-1)
 
 
 def test_a_wider_second_convolution_stays_apart():
     constants = {"k": weights(6, 1, 3, 3), "w": weights(8, 6, 3, 3)}
     data = build([node("Conv", "x k", "m", group=6), node("Conv", "m w", "y")], constants, shape=(1, 6, 9, 9))
-    assert len(entries(Plan.compile(load_model(data)))) == 2
+    assert len(entries(Plan.compile(load_model(data), policy=ALWAYS))) == 2
 
 
 def test_threads_do_not_show_in_the_bits():
-    plan = Plan.compile(load_model(model(70, pads=[1, 1, 1, 1])))
+    plan = Plan.compile(load_model(model(70, pads=[1, 1, 1, 1])), policy=ALWAYS)
     x = np.random.default_rng(3).standard_normal((1, 70, 13, 18)).astype(np.float32)
     found = [Session(plan, exact=True, threads=n).push_tensor(x).outputs["y"] for n in (1, 3)]
     assert np.array_equal(*found)

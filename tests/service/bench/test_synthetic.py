@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cache.onnx_import import load_model
 from cache.session import Session
 from service.bench import synthetic
 from service.bench.synthetic import SyntheticError, is_synthetic, open_synthetic
@@ -23,6 +24,13 @@ def test_a_network_is_the_one_of_the_paper_and_runs(name, gmacs, shape):
     (values,) = Session(plan, exact=True).push(frame).outputs.values()
     assert values.shape == shape
     assert 1e-4 < np.abs(values).max() < 1e4
+
+
+def test_vgg16_has_its_fully_connected_layers_if_asked_for():
+    model = load_model(synthetic.vgg16_whole((64, 32), wide=16))
+    products = [node.inputs[1] for node in model.source.nodes if node.op == "onnx.Gemm"]
+    assert [model.source.constants[name].shape for name in products] == [(16, 1024), (16, 16), (1000, 16)]
+    assert "vgg16-whole" in synthetic.NETWORKS
 
 
 def test_the_same_weights_every_time():
