@@ -203,12 +203,16 @@ class DeepMon:
         """The session that computes."""
         return self._session
 
+    def reset(self) -> None:
+        """Forget all; the next frame is computed whole."""
+        self._blocks.forget()
+        self._session.reset()
+        self._since = 0
+
     def push(self, frame: Frame) -> FrameResult:
         """Run one frame uint8[H, W, C] at the plan's size. The result's tiles are those whose pixels were taken in."""
         if self._rule.renew_frames and self._since == self._rule.renew_frames:
-            self._blocks.forget()
-            self._session.reset()
-            self._since = 0
+            self.reset()
         self._since += 1
         self.changed = self._blocks.compare(frame)
         edge, (height, width) = self._rule.block_px, self._picture.shape[:2]

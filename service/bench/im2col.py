@@ -89,6 +89,11 @@ class Im2col:
         return self.matrix_bytes + self.padded_bytes
 
     @property
+    def weight_bytes(self) -> int:
+        """Memory of the weights."""
+        return self._weight.nbytes
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of a call."""
         return int(self._weight.size // self._weight.shape[0]) * int(np.prod(self._matrix_shape[::2]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ class Im2colNetwork:
         self.map_bytes = buffers.nbytes + self._input.nbytes + self._scratch.nbytes
         found = ways(plan.table)
         image = np.full((plan.height, plan.width, plan.channels), 114, np.uint8)
-        self.ingest = fastest((name, lambda way=way: way(image, self._input)) for name, way in found.items())
+        self.ingest = fastest((name, partial(way, image, self._input)) for name, way in found.items())
         self._ingest = found[self.ingest]
 
     @property
