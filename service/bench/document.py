@@ -89,7 +89,7 @@ def video_section(reports: Sequence[Mapping[str, Any]]) -> str:
             [
                 f"{report['model']}, {report['size']}",
                 f"{report['clip']} {report['start']}+{report['frames']}/{report['every']}",
-                str(report["threads"]), _percent(report["compute_fraction"]["mean"]), _agreement(report["agreement"]),
+                str(report["threads"]), _percent(report["compute_fraction"]["mean"]), boxes_said(report["agreement"]),
                 _number(ms["ours_budget"]["frame"]["mean"], 2),
                 "–" if best is None else f"{_number(ms[best]['frame']['mean'], 2)} ({NAMES.get(best, best)})",
                 _number(report["ratio"], 2), _number(report["ratio_jpeg"], 2), _number(report["ratio_exact"], 2),
@@ -148,11 +148,6 @@ def millijoules(row: Mapping[str, Any]) -> str:
     return f"{'~' if row['energy'] == 'estimated' else ''}{1e3 * row['joules']:.3g}"
 
 
-def boxes_said(figures: Mapping[str, float] | None) -> str:
-    """Agreement at both overlaps."""
-    return _agreement(figures)
-
-
 def main(
     document: Annotated[Path, typer.Argument(help="Markdown file with markers.")],
     reports: Annotated[list[Path], typer.Argument(help="JSON files of `afterimage bench`.")],
@@ -181,7 +176,8 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}"
 
 
-def _agreement(figures: Mapping[str, float] | None) -> str:
+def boxes_said(figures: Mapping[str, float] | None) -> str:
+    """Agreement of boxes at both overlaps."""
     return "no boxes" if figures is None else f"{figures['iou50']:.3f} / {figures['iou75']:.3f}"
 
 

@@ -66,7 +66,7 @@ def command(
     chosen = tuple(name.strip() for name in rows.split(",")) if rows else KEYS
     with plain_errors():
         if markdown is not None:
-            document.replaced(markdown.read_text(encoding="utf-8"), "techniques", "")  # before anything is measured
+            _check(markdown)
         found = measured(
             [model] if model else DEFAULTS, clip, size=size, start=start, frames=frames, every=every,
             threads=tuple(dict.fromkeys(threads or (1,))), rows=chosen, error=error, rule=Rule(layers=layers),
@@ -77,6 +77,14 @@ def command(
             text = markdown.read_text(encoding="utf-8")
             markdown.write_text(document.update(text, [found]), encoding="utf-8")
             err.print(f"{markdown}: written", highlight=False, markup=False, soft_wrap=True)
+
+
+def _check(markdown: Path) -> None:
+    """Find out before anything is measured whether there is a place for it. Raises typer.BadParameter."""
+    try:
+        document.replaced(markdown.read_text(encoding="utf-8"), "techniques", "")
+    except document.DocumentError as error:
+        raise typer.BadParameter(f"{markdown}: {error}", param_hint="--markdown") from error
 
 
 def measured(
@@ -104,23 +112,27 @@ def measured(
 
 
 def table(report: dict[str, Any]) -> Table:
-    """The rows of one model."""
+    """The rows of one model; those that could not be measured are told below."""
+    said = [f"{row['label']}: {row['reason'] or row['note']}" for row in report["rows"] if row["reason"] or row["note"]]
+    said.append(
+        "MiB: model + stream + workspace; agreement (IoU .5) and error: with direct convolution of whole frames"
+    )
     shown = Table(
         title=f"{report['model']}, {report['size']}, {report['frames']} frames of {report['clip']}, "
         f"{threads_said(report['threads'])}, {report['precision']}",
-        caption=f"memory: model + stream + workspace; agreement and error: with direct convolution of whole frames. "
-        f"Energy {report['energy']}",
+        caption="\n".join([*said, f"energy {report['energy']}"]),
+        caption_justify="left",
     )
-    for name in ("", "p50 ms", "p99 ms", "fps", "x", "work", "MiB", "mJ", "agreement", "error"):
-        shown.add_column(name, justify="right" if name else "left", overflow="fold")
+    for name in ("", "p50 ms", "p99 ms", "fps", "x", "work", "MiB", "mJ", "boxes", "error"):
+        shown.add_column(name, justify="right" if name else "left", no_wrap=bool(name))
     for row in report["rows"]:
         if row["reason"] is not None:
-            shown.add_row(row["label"], *["–"] * 8, row["reason"])
             continue
-        memory = [row[f"{part}_bytes"] / MIB for part in ("model", "stream", "workspace")]
+        memory = sum(row[f"{part}_bytes"] for part in ("model", "stream", "workspace")) / MIB
+        boxes = row["agreement"]
         shown.add_row(
-            row["label"], f"{row['p50_ms']:.2f}", f"{row['p99_ms']:.2f}", f"{row['fps']:.1f}", f"{row['speed']:.2f}",
-            f"{row['work']:.1%}", " + ".join(f"{size:.1f}" for size in memory), document.millijoules(row),
-            document.boxes_said(row["agreement"]), f"{row['error_mean']:.2g}",
+            row["label"], f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}", f"{row['fps']:.1f}", f"{row['speed']:.2f}",
+            f"{row['work']:.0%}", f"{memory:.1f}", document.millijoules(row),
+            "–" if boxes is None else f"{boxes['iou50']:.3f}", f"{row['error_mean']:.0e}",
         )  # fmt: skip
     return shown
