@@ -199,10 +199,14 @@ class Maker:
         return self._stream("caching", self.plan("caching"))
 
     def _deepmon(self) -> Subject:
+        return self.deepmon(self._rule)
+
+    def deepmon(self, rule: Rule) -> Subject:
+        """A stream under this rule."""
         plan = self.plan("deepmon")
-        stream, memory = DeepMon(plan, self._rule, self._threads), memory_of(plan)
+        stream, memory = DeepMon(plan, rule, self._threads), memory_of(plan)
         footprint = Footprint(memory.shared, stream.nbytes, memory.thread * self._threads)
-        share = f"first {self._rule.layers:.0%} of the convolutions, blocks of {self._rule.block_px} px"
+        share = f"first {rule.layers:.0%} of the convolutions, blocks of {rule.block_px} px, distance {rule.distance:g}"
         return self._subject("deepmon", self._opened, plan, stream.session, stream.push, stream.reset, footprint, share)
 
     def _all(self) -> Subject:

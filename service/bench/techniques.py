@@ -76,9 +76,7 @@ def techniques(
         raise BenchError(f"expected rows among {', '.join(KEYS)}, got {', '.join(unknown)}")
     others = Bystanders()
     use_threads(threads)
-    seen = [through_jpeg(to_plan_size(frame, opened.size), CAMERA_QUALITY) for frame in frames]
-    if len(seen) < 2:
-        raise EvaluationError(f"expected at least 2 frames, the first of which is left out, got {len(seen)}")
+    seen = as_seen(frames, opened)
     samples = [seen[i] for i in np.unique(np.linspace(0, len(seen) - 1, SAMPLES).round().astype(int))]
     maker = Maker(opened, source, samples, threads=threads, rule=rule, error=error)
     subjects, reasons = made(maker, [key for key in KEYS if key in only or key == REFERENCE], progress)
@@ -102,6 +100,14 @@ def techniques(
         "all_over_caching": None if both[0] is None or both[1] is None else round(both[0] / both[1], 3),
         "machine": machine() | {"other_programs_cores": others.cores()},
     }
+
+
+def as_seen(frames: Iterable[Image], opened: OpenedModel) -> list[Image]:
+    """The frames as every row gets them. Raises EvaluationError for fewer than two."""
+    seen = [through_jpeg(to_plan_size(frame, opened.size), CAMERA_QUALITY) for frame in frames]
+    if len(seen) < 2:
+        raise EvaluationError(f"expected at least 2 frames, the first of which is left out, got {len(seen)}")
+    return seen
 
 
 def made(
@@ -211,7 +217,7 @@ def row(key: str, subject: Subject | None, track: Track | None, reason: str | No
         "mean_ms", "p50_ms", "p99_ms", "fps", "model_bytes", "stream_bytes", "workspace_bytes", "matrix_bytes",
         "joules", "energy", "work", "agreement", "error_mean", "error_max", "drift", "series",
     )  # fmt: skip
-    found: dict[str, Any] = {"key": key, "label": LABELS[key], "note": None, "reason": reason}
+    found: dict[str, Any] = {"key": key, "label": LABELS.get(key, key), "note": None, "reason": reason}
     found |= dict.fromkeys(names)
     if subject is None or track is None:
         return found

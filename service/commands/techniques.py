@@ -12,6 +12,7 @@ from rich.table import Table
 
 from service.bench import document, techniques
 from service.bench.deepmon import Rule
+from service.bench.errors import BenchError
 from service.bench.report import threads_said
 from service.bench.subjects import KEYS
 from service.commands.common import (
@@ -80,11 +81,11 @@ def command(
 
 
 def _check(markdown: Path) -> None:
-    """Find out before anything is measured whether there is a place for it. Raises typer.BadParameter."""
+    """Find out before anything is measured whether there is a place for it. Raises BenchError."""
     try:
         document.replaced(markdown.read_text(encoding="utf-8"), "techniques", "")
     except document.DocumentError as error:
-        raise typer.BadParameter(f"{markdown}: {error}", param_hint="--markdown") from error
+        raise BenchError(f"{markdown}: {error}") from error
 
 
 def measured(
