@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from cache.plan import Plan
 from cache.session import Session
 from service.bench.deepmon import BlockChange, DeepMon, Rule, cached_steps, distances, histograms, policy_of
-from service.bench.synthetic import open_synthetic
 from service.evaluate import relative_error
+from service.opened import open_model
 
-SIZE = (96, 64)
+sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
+
+from own_model import SIZE, write_model
 
 
 @pytest.fixture(scope="module")
-def plan() -> Plan:
-    opened = open_synthetic("synthetic:vgg16", SIZE)
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """Seven convolutions: one at stride 4, then three at 8, 16 and 32, each with a head of its own."""
+    opened = open_model(write_model(tmp_path_factory.mktemp("model") / "tiny.onnx"))
     return Plan.compile(
-        opened.model, (1, 3, SIZE[1], SIZE[0]), None, opened.spec.normalisation(), policy_of(opened.policy)
+        opened.model, (1, 3, SIZE[1], SIZE[0]), opened.outputs, opened.spec.normalisation(), policy_of(opened.policy)
     )
 
 
@@ -72,12 +78,8 @@ def test_what_moves_within_a_block_is_not_seen():
 
 
 def test_a_share_of_the_convolutions_is_cached(plan):
-    names = [planned.step.op for planned in plan.steps]
-    assert cached_steps(plan, 0) == 0
-    assert cached_steps(plan, 1) == max(i for i, op in enumerate(names) if op == "conv") + 1
-    half = cached_steps(plan, 0.5)
-    assert names[:half].count("conv") == 6
-    assert names[half - 1] == "conv"
+    assert [planned.step.op for planned in plan.steps] == ["conv"] * 7
+    assert [cached_steps(plan, share) for share in (0, 0.1, 0.5, 1)] == [0, 1, 4, 7]
 
 
 @pytest.mark.parametrize("layers", [0.0, 0.5, 1.0])
