@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property, partial
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,18 +100,25 @@ def kernels_of(plan: Plan) -> list[tuple[int, int]]:
     return [(shape[2], shape[3]) for shape in shapes]
 
 
+Smaller: TypeAlias = tuple[OpenedModel, str] | str
+"""A model with decomposed weights and what became of it, or why there is none."""
+
+
 class Maker:
     """Makes the subjects of one model. Plans and the compressed model are made once, when first asked for."""
 
     def __init__(
-        self, opened: OpenedModel, source: str, samples: Sequence[Image], *, threads: int = 1, rule: Rule | None = None,
-        error: float = 0.05,
+        self, opened: OpenedModel, source: str, samples: Sequence[Image], *, spec: Path | None = None, threads: int = 1,
+        rule: Rule | None = None, error: float = 0.05, smaller: dict[str, Smaller] | None = None,
     ) -> None:  # fmt: skip
-        """source : file or name that a compression opens. samples : frames uint8[H, W, 3] that it is fitted to.
-        rule : DeepMon's. error : of the outputs, that a compression may make."""
+        """source, spec : file or name that a compression opens, and its specification if that lies elsewhere. samples :
+        frames uint8[H, W, 3] that it is fitted to. rule : DeepMon's. error : of the outputs, that a compression may
+        make. smaller : where its result is kept for other makers of the same model, samples and error."""
         self._opened, self._source, self._samples = opened, source, samples
+        self._elsewhere = {} if spec is None else {"spec": spec}
         self._threads, self._rule, self._error = threads, rule or Rule(), error
         self._plans: dict[str, Plan] = {}
+        self._kept = {} if smaller is None else smaller
 
     def make(self, key: str) -> Subject:
         """The subject of one of `KEYS`. Raises BenchError, or ValueError of the engine, with the reason."""
@@ -189,7 +197,7 @@ class Maker:
         return replace(self._dense("bfloat16", plan), note=f"{plan.bfloat16_nodes} layers")
 
     def _compressed(self) -> Subject:
-        opened, said = self._smaller
+        opened, said = self._smaller()
         return replace(self._dense("compressed", opened.compile(), opened), note=said)
 
     def _exact(self) -> Subject:
@@ -212,21 +220,32 @@ class Maker:
     def _all(self) -> Subject:
         opened, note = self._opened, None
         try:
-            opened = self._smaller[0]
-        except (BenchError, ValueError) as error:
+            opened = self._smaller()[0]
+        except BenchError as error:
             note = f"without decomposition: {error}"
         plan = opened.compile(replace(opened.policy, cache_dtype="float16"))
         return self._stream("all", plan, opened=opened, note=note)
 
-    @cached_property
     def _smaller(self) -> tuple[OpenedModel, str]:
-        """The model with decomposed weights, and what became of it."""
+        """The model with decomposed weights, and what became of it; tried once. Raises BenchError with the reason."""
+        if self._source not in self._kept:
+            try:
+                self._kept[self._source] = self._compress()
+            except (BenchError, ValueError) as error:
+                self._kept[self._source] = str(error)
+        found = self._kept[self._source]
+        if isinstance(found, str):
+            raise BenchError(found)
+        return found
+
+    def _compress(self) -> tuple[OpenedModel, str]:
         try:
             module: Any = importlib.import_module("service.compression.compress")
         except ImportError as error:
             raise BenchError(f"not installed: {error}") from error
         made = module.compress(
-            self._source, self._samples, method="tucker2", budget=self._error, size=self._opened.size
+            self._source, self._samples, method="tucker2", budget=self._error, size=self._opened.size,
+            **self._elsewhere,
         )  # fmt: skip
         width, height = self._opened.size
         model = at_size(load_model(made.data), (1, self._opened.spec.channels, height, width))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from service.bench.deepmon import Rule
 from service.bench.errors import BenchError
 from service.bench.joules import MODEL
 from service.bench.machine import Bystanders, machine, settle, use_threads
-from service.bench.subjects import ALL, BASELINE, CACHING, KEYS, LABELS, REFERENCE, Maker, Subject
+from service.bench.subjects import ALL, BASELINE, CACHING, KEYS, LABELS, REFERENCE, Maker, Smaller, Subject
 from service.bench.variants import Image
 from service.energy import Meter
 from service.evaluate import CAMERA_QUALITY, EvaluationError, through_jpeg, to_plan_size
@@ -54,10 +55,12 @@ def techniques(
     frames: Iterable[Image],
     *,
     source: str,
+    spec: Path | None = None,
     threads: int = 1,
     only: Collection[str] = KEYS,
     rule: Rule | None = None,
     error: float = 0.05,
+    smaller: dict[str, Smaller] | None = None,
     meter: Meter | None = None,
     clock: Clock = time.perf_counter_ns,
     progress: Callable[[str, int], None] = lambda what, done: None,
@@ -65,8 +68,9 @@ def techniques(
     """All rows of one model on one clip, ready for JSON.
 
     frames : uint8[H, W, 3] BGR of any size; each is brought to plan size and through JPEG, as `verify` does. source :
-    the model as a compression opens it. only : rows that are measured; the reference always is. rule, error : see
-    `Maker`. meter : None looks for this machine's own. progress : called with what is being done, and the frames done.
+    the model as a compression opens it. only : rows that are measured; the reference always is. spec, rule, error,
+    smaller : see `Maker`. meter : None looks for this machine's own. progress : called with what is being done, and the
+    frames done.
     Keys: "model", "size", "threads", "precision", "frames", "energy" (where joules come from), "rows" (see `row`),
     "all_over_caching" (times as fast; null without both rows), "machine".
     Raises EvaluationError for a clip of fewer than two frames, BenchError for a row that there is not.
@@ -78,7 +82,7 @@ def techniques(
     use_threads(threads)
     seen = as_seen(frames, opened)
     samples = [seen[i] for i in np.unique(np.linspace(0, len(seen) - 1, SAMPLES).round().astype(int))]
-    maker = Maker(opened, source, samples, threads=threads, rule=rule, error=error)
+    maker = Maker(opened, source, samples, spec=spec, threads=threads, rule=rule, error=error, smaller=smaller)
     subjects, reasons = made(maker, [key for key in KEYS if key in only or key == REFERENCE], progress)
     meter = meter or Meter()
     tracks = run(subjects, seen, meter, clock, threads, progress)

@@ -31,6 +31,11 @@ def model_name(model: str) -> str:
     return model if synthetic.is_synthetic(model) or not model.endswith(".onnx") else Path(model).stem
 
 
+def model_source_of(model: str) -> str:
+    """What others open a model by: its file, or the name of a synthetic one."""
+    return model if synthetic.is_synthetic(model) else str(find_model(model))
+
+
 def open_any(model: str, size: Size | None, spec: Path | None = None) -> OpenedModel:
     """A synthetic network, a file, or a name that `afterimage models list` shows. spec : not of a synthetic one."""
     if synthetic.is_synthetic(model):

@@ -14,7 +14,7 @@ from service.bench import document, techniques
 from service.bench.deepmon import Rule
 from service.bench.errors import BenchError
 from service.bench.report import threads_said
-from service.bench.subjects import KEYS
+from service.bench.subjects import KEYS, Smaller
 from service.commands.common import (
     SOURCE_HELP,
     EveryOption,
@@ -25,7 +25,7 @@ from service.commands.common import (
     parse_size,
     plain_errors,
 )
-from service.commands.reports import HtmlOption, JsonOption, hand_out, model_name, open_any
+from service.commands.reports import HtmlOption, JsonOption, hand_out, model_name, model_source_of, open_any
 from service.sources import open_source
 
 DEFAULTS = ("people", "synthetic:vgg16")
@@ -100,10 +100,12 @@ def measured(
             opened = open_any(name, parse_size(size), spec)
             with open_source(clip, start=start, frames=frames, every=every) as source:
                 images = [frame.image for frame in source]
+            smaller: dict[str, Smaller] = {}
             for count in threads:
                 bar = shown.add_task(model_name(name), total=len(images))
                 one = techniques.techniques(
-                    opened, images, source=name, threads=count, only=rows, rule=rule, error=error,
+                    opened, images, source=model_source_of(name), spec=spec, threads=count, only=rows, rule=rule,
+                    error=error, smaller=smaller,
                     progress=lambda what, done, bar=bar, name=name: shown.update(  # type: ignore[misc]
                         bar, completed=done, description=f"{model_name(name)}: {what}"
                     ),

@@ -121,7 +121,14 @@ def test_without_the_compression_its_row_is_left_out_and_all_goes_on(maker, clip
 def test_a_compressed_model_is_made_once(maker, model_file, opened, clip, monkeypatch):
     asked = compression(monkeypatch)
     dense, whole = maker.make("compressed"), maker.make("all")
-    assert asked == [(str(model_file), len(clip), {"method": "tucker2", "budget": 0.05, "size": (96, 64)})]
+    kept: dict = {}
+    for _ in range(2):
+        Maker(opened, str(model_file), clip, spec=Path("a.toml"), error=0.1, smaller=kept).make("compressed")
+    wanted = {"method": "tucker2", "size": (96, 64)}
+    assert asked == [
+        (str(model_file), len(clip), {**wanted, "budget": 0.05}),
+        (str(model_file), len(clip), {**wanted, "budget": 0.1, "spec": Path("a.toml")}),
+    ]
     assert dense.note == "Tucker-2: 40% of the multiply-accumulates, output error 0.031"
     assert whole.note is None
     assert dense.scale == 1  # this one's layers are the original's

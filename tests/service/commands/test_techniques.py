@@ -10,7 +10,6 @@ import pytest
 from own_model import write_model
 from typer.testing import CliRunner
 
-from service.bench import report as pages
 from service.cli import make_app
 from service.commands import techniques
 
@@ -27,11 +26,11 @@ def run(*arguments: object) -> tuple[int, str, str]:
     return result.exit_code, " ".join(result.stdout.split()), " ".join(result.stderr.split())
 
 
-def test_table_json_page_and_document(model: Path, tmp_path: Path) -> None:
-    page, file, document = tmp_path / "page.html", tmp_path / "figures.json", tmp_path / "page.md"
+def test_table_json_and_document(model: Path, tmp_path: Path) -> None:
+    file, document = tmp_path / "figures.json", tmp_path / "page.md"
     document.write_text("before\n<!-- bench:techniques -->\nold\n<!-- /bench:techniques -->\nafter\n")
     code, said, complaints = run(
-        model, "scene", "--frames", 3, "--rows", "im2col, caching,fft", "--threads", 1, "--threads", 2, "--html", page,
+        model, "scene", "--frames", 3, "--rows", "im2col, caching,fft", "--threads", 1, "--threads", 2,
         "--json", file, "--markdown", document,
     )  # fmt: skip
     assert code == 0, complaints
@@ -42,7 +41,6 @@ def test_table_json_page_and_document(model: Path, tmp_path: Path) -> None:
     assert [row["key"] for row in report["models"][0]["rows"]] == ["im2col", "direct", "fft", "caching"]
     assert "tiny, 96x64, 3 frames of scene, 1 thread" in said
     assert "no kernel of 7x7 or more in this model" in said
-    assert page.read_text(encoding="utf-8") == pages.page(report)
     text = document.read_text(encoding="utf-8")
     assert "| im2col + BLAS |" in text
     assert "old" not in text
