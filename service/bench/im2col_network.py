@@ -18,7 +18,7 @@ from cache.graph import Graph, Node
 from cache.plan import Plan
 from service.bench.dense_ops import Floats, Run, Shape, UnknownOpError, activate, needs_scratch, prepare, shape_of
 from service.bench.im2col import Im2col, Space, Window
-from service.bench.ingest import Frame, Tensor, fastest, ways
+from service.bench.ingest import Frame, fastest, ways
 from service.families.base import Outputs
 
 
@@ -73,14 +73,6 @@ class Im2colNetwork:
     def frame(self, frame: Frame) -> Outputs:
         """Output tensors of a frame uint8[H, W, C]; valid until the next call."""
         self._ingest(frame, self._input)
-        return self._run()
-
-    def tensor(self, x: Tensor) -> Outputs:
-        """Output tensors of float32[1, C, H, W], normalised already."""
-        np.copyto(self._input, x)
-        return self._run()
-
-    def _run(self) -> Outputs:
         with np.errstate(over="ignore"):
             for part in self.parts:
                 part.run(part.sources, part.out)

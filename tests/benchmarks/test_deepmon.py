@@ -26,4 +26,4 @@ def test_a_row_for_each_rule(tmp_path: Path) -> None:
     assert all(len(cells(row)) == len(HEAD) for row in rows)
     text = section(rows, model, "scene", 3, 2)
     assert text.startswith("tiny on 3 frames of `scene`;")
-    assert text.count("\n| ") == 7 - 1 + 0
+    assert text.count("\n| ") == 7
