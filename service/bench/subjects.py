@@ -100,6 +100,12 @@ def kernels_of(plan: Plan) -> list[tuple[int, int]]:
     return [(shape[2], shape[3]) for shape in shapes]
 
 
+def methods_named(plan: Plan, word: str) -> int:
+    """Steps that have a method of that kind, for whole maps or for short lists."""
+    names = [[m.entry.name for m in (s.step.method, s.step.few) if m is not None] for s in plan.steps]
+    return sum(any(word in name for name in of_step) for of_step in names)
+
+
 Smaller: TypeAlias = tuple[OpenedModel, str] | str
 """A model with decomposed weights and what became of it, or why there is none."""
 
@@ -159,7 +165,8 @@ class Maker:
         return self._dense("direct", self.plan("direct"))
 
     def _winograd(self) -> Subject:
-        return self._dense("winograd", self.plan("winograd"))
+        plan = self.plan("winograd")
+        return replace(self._dense("winograd", plan), note=f"{methods_named(plan, 'winograd')} layers")
 
     def _fft(self) -> Subject:
         large = [k for k in kernels_of(self.plan("direct")) if min(k) >= LARGE_KERNEL]
@@ -168,15 +175,14 @@ class Maker:
         if not has_switch("fft_kept"):
             raise BenchError("this engine has no Fourier transforms")
         plan = self.plan("fft")
-        methods = [m for s in plan.steps for m in (s.step.method, s.step.few) if m is not None]
-        count = sum("fft" in method.entry.name for method in methods)
+        count = methods_named(plan, "fft")
         if not count:
             raise BenchError(f"of {len(large)} large kernels none gains by it here")
         return replace(self._dense("fft", plan), note=f"{count} of {len(large)} large kernels by transforms")
 
     def _fused(self) -> Subject:
         if not has_switch("separable_bytes"):
-            raise BenchError("on in every row below this one, and off in none: this engine has no switch for it")
+            raise BenchError("on in every row of this engine, which has no switch for it")
         plan, apart = self.plan("fused"), self.plan("winograd")
         pairs = len(apart.steps) - len(plan.steps)
         if not pairs:

@@ -46,7 +46,9 @@ def test_what_each_plan_turns_on(maker):
     assert maker.plan("float16").policy.cache_dtype == "float16"
     assert maker.plan("deepmon").policy.tile_difference == 0
     assert maker.plan("direct") is maker.plan("direct")
-    assert not any("winograd" in s.step.method.entry.name for s in maker.plan("direct").steps)
+    assert subjects.methods_named(maker.plan("direct"), "winograd") == 0
+    assert subjects.methods_named(maker.plan("direct"), "conv") == 7
+    assert maker.make("winograd").note == "0 layers"
 
 
 def test_switches_that_this_engine_lacks_are_passed_over(maker):
