@@ -116,11 +116,14 @@ class Maker:
     def __init__(
         self, opened: OpenedModel, source: str, samples: Sequence[Image], *, spec: Path | None = None, threads: int = 1,
         rule: Rule | None = None, error: float = 0.05, smaller: dict[str, Smaller] | None = None,
+        compressed: Path | None = None,
     ) -> None:  # fmt: skip
         """source, spec : file or name that a compression opens, and its specification if that lies elsewhere. samples :
         frames uint8[H, W, 3] that it is fitted to. rule : DeepMon's. error : of the outputs, that a compression may
-        make. smaller : where its result is kept for other makers of the same model, samples and error."""
+        make. smaller : where its result is kept for other makers of the same model, samples and error.
+        compressed : a file that a compression of the model wrote, so that none is made here."""
         self._opened, self._source, self._samples = opened, source, samples
+        self._ready = compressed
         self._elsewhere = {} if spec is None else {"spec": spec}
         self._threads, self._rule, self._error = threads, rule or Rule(), error
         self._plans: dict[str, Plan] = {}
@@ -245,6 +248,8 @@ class Maker:
         return found
 
     def _compress(self) -> tuple[OpenedModel, str]:
+        if self._ready is not None:
+            return self._opened_as(self._ready), f"as {self._ready.name} has them"
         try:
             module: Any = importlib.import_module("service.compression.compress")
         except ImportError as error:
@@ -253,12 +258,16 @@ class Maker:
             self._source, self._samples, method="tucker2", budget=self._error, size=self._opened.size,
             **self._elsewhere,
         )  # fmt: skip
-        width, height = self._opened.size
-        model = at_size(load_model(made.data), (1, self._opened.spec.channels, height, width))
         found = made.report
         share = found.macs_after / found.macs_before
         said = f"Tucker-2: {share:.0%} of the multiply-accumulates, output error {found.output_error:.3f}"
-        return replace(self._opened, model=model), said
+        return self._opened_as(made.data), said
+
+    def _opened_as(self, file: Path | bytes) -> OpenedModel:
+        """Another file in the place of the model's own."""
+        width, height = self._opened.size
+        model = at_size(load_model(file), (1, self._opened.spec.channels, height, width))
+        return replace(self._opened, model=model)
 
     def _dense(self, key: str, plan: Plan, opened: OpenedModel | None = None) -> Subject:
         """Every frame in full."""

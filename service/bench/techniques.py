@@ -29,7 +29,7 @@ from service.opened import OpenedModel
 from service.preprocess import fit
 
 FRAMES = 40
-SAMPLES = 16
+SAMPLES = 8
 """Frames of the clip, evenly, that a compression is fitted to."""
 PRECISION = "float32 where a row does not say otherwise"
 Clock = Callable[[], int]
@@ -61,6 +61,7 @@ def techniques(
     rule: Rule | None = None,
     error: float = 0.05,
     smaller: dict[str, Smaller] | None = None,
+    compressed: Path | None = None,
     meter: Meter | None = None,
     clock: Clock = time.perf_counter_ns,
     progress: Callable[[str, int], None] = lambda what, done: None,
@@ -69,8 +70,8 @@ def techniques(
 
     frames : uint8[H, W, 3] BGR of any size; each is brought to plan size and through JPEG, as `verify` does. source :
     the model as a compression opens it. only : rows that are measured; the reference always is. spec, rule, error,
-    smaller : see `Maker`. meter : None looks for this machine's own. progress : called with what is being done, and the
-    frames done.
+    smaller, compressed : see `Maker`. meter : None looks for this machine's own. progress : called with what is being
+    done, and the frames done.
     Keys: "model", "size", "threads", "precision", "frames", "energy" (where joules come from), "rows" (see `row`),
     "all_over_caching" (times as fast; null without both rows), "machine".
     Raises EvaluationError for a clip of fewer than two frames, BenchError for a row that there is not.
@@ -82,7 +83,17 @@ def techniques(
     use_threads(threads)
     seen = as_seen(frames, opened)
     samples = [seen[i] for i in np.unique(np.linspace(0, len(seen) - 1, SAMPLES).round().astype(int))]
-    maker = Maker(opened, source, samples, spec=spec, threads=threads, rule=rule, error=error, smaller=smaller)
+    maker = Maker(
+        opened,
+        source,
+        samples,
+        spec=spec,
+        threads=threads,
+        rule=rule,
+        error=error,
+        smaller=smaller,
+        compressed=compressed,
+    )
     subjects, reasons = made(maker, [key for key in KEYS if key in only or key == REFERENCE], progress)
     meter = meter or Meter()
     tracks = run(subjects, seen, meter, clock, threads, progress)

@@ -56,6 +56,10 @@ def command(
     layers: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the convolutions that DeepMon's rule caches.")
     ] = Rule().layers,
+    compressed: Annotated[
+        Path | None,
+        typer.Option(help="MODEL with decomposed weights, made before. Default: it is made now, in minutes."),
+    ] = None,
     spec: SpecOption = None,
     json_file: JsonOption = None,
     html: HtmlOption = None,
@@ -65,13 +69,15 @@ def command(
 ) -> None:
     """Take techniques one at a time, from matrix products to everything together, on a clip."""
     chosen = tuple(name.strip() for name in rows.split(",")) if rows else KEYS
+    if compressed is not None and model is None:
+        raise typer.BadParameter("expected the model that it was made of as well", param_hint="--compressed")
     with plain_errors():
         if markdown is not None:
             _check(markdown)
         found = measured(
             [model] if model else DEFAULTS, clip, size=size, start=start, frames=frames, every=every,
             threads=tuple(dict.fromkeys(threads or (1,))), rows=chosen, error=error, rule=Rule(layers=layers),
-            spec=spec,
+            spec=spec, compressed=compressed,
         )  # fmt: skip
         hand_out(found, json_file, html, *(table(one) for one in found["models"]))
         if markdown is not None:
@@ -91,7 +97,7 @@ def _check(markdown: Path) -> None:
 def measured(
     models: Sequence[str], clip: str, *, size: str | None = None, start: int = 0, frames: int = techniques.FRAMES,
     every: int = 1, threads: Sequence[int] = (1,), rows: Sequence[str] = KEYS, error: float = 0.05,
-    rule: Rule | None = None, spec: Path | None = None,
+    rule: Rule | None = None, spec: Path | None = None, compressed: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Each model with each number of threads, one after the other: the report, ready for JSON."""
     reports: list[dict[str, Any]] = []
@@ -105,7 +111,7 @@ def measured(
                 bar = shown.add_task(model_name(name), total=len(images))
                 one = techniques.techniques(
                     opened, images, source=model_source_of(name), spec=spec, threads=count, only=rows, rule=rule,
-                    error=error, smaller=smaller,
+                    error=error, smaller=smaller, compressed=compressed,
                     progress=lambda what, done, bar=bar, name=name: shown.update(  # type: ignore[misc]
                         bar, completed=done, description=f"{model_name(name)}: {what}"
                     ),

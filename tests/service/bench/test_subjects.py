@@ -137,5 +137,14 @@ def test_a_compressed_model_is_made_once(maker, model_file, opened, clip, monkey
     assert np.array_equal(dense.network(clip[0])[0]["head8"], maker.make("winograd").network(clip[0])[0]["head8"])
 
 
+def test_a_file_that_was_compressed_before_is_taken(opened, model_file, clip, monkeypatch):
+    monkeypatch.setitem(sys.modules, "service.compression.compress", None)
+    maker = Maker(opened, str(model_file), clip, compressed=model_file)
+    subject = maker.make("compressed")
+    assert subject.note == "as tiny.onnx has them"
+    assert subject.network(clip[0])[1] == 1
+    assert maker.make("all").note is None
+
+
 def test_never_is_more_than_any_map():
     assert NEVER > 1 << 50
