@@ -186,6 +186,11 @@ class Session:
         arrays: list[Array] = [self._jobs, self._tensor, *self._tensors.values(), *self._tail_outputs.values()]
         return self._state.nbytes + self._opening.nbytes + sum(a.nbytes for a in arrays)
 
+    @property
+    def step_shares(self) -> npt.NDArray[np.float64]:
+        """float64[steps], the share of each step that the last frame recomputed; zeros after one that was reused."""
+        return self._shares.copy() if self._done else np.zeros_like(self._shares)
+
     def reset(self) -> None:
         """Forget the stored frame, and what was learnt of the stream: the next one is a keyframe, as the first was."""
         self._valid, self._keyframes = False, 0

@@ -15,7 +15,8 @@ import typer
 
 from service.bench.report import NAMES, threads_said
 
-KINDS = ("dense", "video")
+KINDS = ("dense", "video", "techniques")
+MIB = 1 << 20
 
 
 class DocumentError(ValueError):
@@ -35,7 +36,7 @@ def replaced(text: str, kind: str, body: str) -> str:
 
 def update(text: str, reports: Sequence[Mapping[str, Any]]) -> str:
     """The document with a section for each kind that there are reports of; other kinds are left alone."""
-    sections = {"dense": dense_section, "video": video_section}
+    sections = {"dense": dense_section, "video": video_section, "techniques": techniques_section}
     for kind in KINDS:
         found = [report for report in reports if report["kind"] == kind]
         if found:
@@ -89,7 +90,7 @@ def video_section(reports: Sequence[Mapping[str, Any]]) -> str:
             [
                 f"{report['model']}, {report['size']}",
                 f"{report['clip']} {report['start']}+{report['frames']}/{report['every']}",
-                str(report["threads"]), _percent(report["compute_fraction"]["mean"]), _agreement(report["agreement"]),
+                str(report["threads"]), _percent(report["compute_fraction"]["mean"]), boxes_said(report["agreement"]),
                 _number(ms["ours_budget"]["frame"]["mean"], 2),
                 "–" if best is None else f"{_number(ms[best]['frame']['mean'], 2)} ({NAMES.get(best, best)})",
                 _number(report["ratio"], 2), _number(report["ratio_jpeg"], 2), _number(report["ratio_exact"], 2),
@@ -105,6 +106,47 @@ def video_section(reports: Sequence[Mapping[str, Any]]) -> str:
         "ours; conversion: how much of the saved work becomes saved time. How: `docs/benchmarks.md`."
     )
     return "\n\n".join(["## Clips, against other engines", said, _where(reports[0]), markdown_table(head, rows)])
+
+
+def techniques_section(reports: Sequence[Mapping[str, Any]]) -> str:
+    """A table for each model and number of threads, a row for each technique."""
+    head = [
+        "technique", "p50, ms", "p99, ms", "fps", "times as fast", "work", "model + stream + workspace, MiB",
+        "energy, mJ", "agreement .5 / .75", "error",
+    ]  # fmt: skip
+    parts: list[str] = []
+    models = [model for report in reports for model in report["models"]]
+    for model in models:
+        title = f"### {model['model']}, {model['size']}, {threads_said(model['threads'])}"
+        said = f"{model['frames']} frames of `{model['clip']}`; {model['precision']}."
+        if model["all_over_caching"] is not None:
+            said += f" All together over caching alone: {_number(model['all_over_caching'], 2)} times as fast."
+        notes = [
+            f"{row['label']}: {row['reason'] or row['note']}." for row in model["rows"] if row["reason"] or row["note"]
+        ]
+        parts += [title, said, _table(head, [_technique(row) for row in model["rows"] if row["reason"] is None])]
+        parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
+    machine = models[0]["machine"]
+    energies = dict.fromkeys(model["energy"] for model in models)
+    return "\n\n".join(
+        [f"Machine: {machine['cpu']}, {machine['cores']} cores.", *parts, f"Energy {'; '.join(energies)}."]
+    )
+
+
+def _technique(row: Mapping[str, Any]) -> list[str]:
+    memory = [_number(row[f"{part}_bytes"] / MIB, 1) for part in ("model", "stream", "workspace")]
+    return [
+        row["label"], _number(row["p50_ms"], 2), _number(row["p99_ms"], 2), _number(row["fps"], 1),
+        _number(row["speed"], 2), _percent(row["work"]), " + ".join(memory), millijoules(row),
+        boxes_said(row["agreement"]), f"{row['error_mean']:.1e}",
+    ]  # fmt: skip
+
+
+def millijoules(row: Mapping[str, Any]) -> str:
+    """Of a frame; an estimate is marked by a tilde."""
+    if row["joules"] is None:
+        return "–"
+    return f"{'~' if row['energy'] == 'estimated' else ''}{1e3 * row['joules']:.3g}"
 
 
 def main(
@@ -136,7 +178,8 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}"
 
 
-def _agreement(figures: Mapping[str, float] | None) -> str:
+def boxes_said(figures: Mapping[str, float] | None) -> str:
+    """Agreement of boxes at both overlaps."""
     return "no boxes" if figures is None else f"{figures['iou50']:.3f} / {figures['iou75']:.3f}"
 
 

@@ -15,6 +15,7 @@ TITLES = {
     "video": "A clip, against other engines",
     "clips": "Clips, against other engines",
     "streams": "Cameras on one machine",
+    "techniques": "Techniques, one at a time and together",
 }
 NAMES = {
     OWN: "Afterimage", BUDGET: "Afterimage", EXACT: "Afterimage, exact", DENSE: "Afterimage, every frame in full",
@@ -47,7 +48,8 @@ Cell = str | float | int | None
 def page(report: Mapping[str, Any]) -> str:
     """The whole document for a report of any kind."""
     kind = report["kind"]
-    body = {"dense": _dense, "video": _video, "clips": _clips, "streams": _streams}[kind](report)
+    ways = {"dense": _dense, "video": _video, "clips": _clips, "streams": _streams, "techniques": _techniques}
+    body = ways[kind](report)
     return document(f"Afterimage: {TITLES[kind]}", f"{body}\n{_machine(report['machine'])}")
 
 
@@ -211,6 +213,44 @@ def _streams(report: Mapping[str, Any]) -> str:
     if plots.available() and report["ages_ms"]:
         svg = plots.distribution(report["ages_ms"], "age of a result, ms", limit)
         parts.append(_figure(svg, f"Ages of the results; the line is {limit:g} ms."))
+    return "\n".join(parts)
+
+
+def _techniques(report: Mapping[str, Any]) -> str:
+    """A table and a plot for each model and number of threads."""
+    head = [
+        "", "p50, ms", "p99, ms", "frames/s", "times as fast", "work", "model, MiB", "stream", "workspace",
+        "of it columns", "mJ", "agreement, IoU .5 / .75", "error", "drift",
+    ]  # fmt: skip
+    parts: list[str] = []
+    for model in report["models"]:
+        rows = [row for row in model["rows"] if row["reason"] is None]
+        cells = [
+            [
+                row["label"], row["p50_ms"], row["p99_ms"], row["fps"], row["speed"], _percent(row["work"]),
+                *(row[f"{part}_bytes"] / (1 << 20) for part in ("model", "stream", "workspace", "matrix")),
+                None if row["joules"] is None else 1e3 * row["joules"], _pair(row["agreement"]), row["error_mean"],
+                row["drift"],
+            ]
+            for row in rows
+        ]  # fmt: skip
+        title = f"{model['model']}, {model['size']}, {threads_said(model['threads'])}"
+        parts += [
+            f"<h2>{escape(title)}</h2>",
+            f"<p>{model['frames']} frames of {escape(model['clip'])}, the first of which is left out; "
+            f"{escape(model['precision'])}. From a decoded frame to boxes. Times as fast: as the first row. Error: "
+            "root mean square of the difference from direct convolution of the whole frame, over that of its outputs. "
+            f"Energy {escape(model['energy'])}.</p>",
+            table(head, cells),
+        ]
+        said = [(row["label"], row["reason"] or row["note"]) for row in model["rows"] if row["reason"] or row["note"]]
+        parts += [f"<p>{escape(label)}: {escape(why)}</p>" for label, why in said]
+        if plots.available():
+            svg = plots.bars([row["key"] for row in rows], {"p50": [row["p50_ms"] for row in rows]}, "ms", None)
+            parts.append(_figure(svg, "Decoded frame to boxes, median."))
+            errors = {row["key"]: row["series"]["error"] for row in rows if row["key"] in ("caching", "deepmon", "all")}
+            if errors:
+                parts.append(_figure(plots.lines(errors, "frame", "error"), "Error of the outputs, frame by frame."))
     return "\n".join(parts)
 
 

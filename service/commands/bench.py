@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.table import Table
 from service import codec
 from service.bench import box as box_bench
 from service.bench import dense as dense_bench
-from service.bench import report, served, synthetic
+from service.bench import report, served
 from service.bench.engines import HOW_TO_INSTALL, OTHERS, OWN, PRECISIONS, Precision
 from service.bench.machine import installed
 from service.bench.streams import MAX_STREAMS
@@ -25,6 +24,7 @@ from service.bench.variants import BUDGET, DENSE, EXACT
 from service.bench.video import video as measure_video
 from service.capacity.box import Box, default_path
 from service.catalogue import find_model
+from service.commands import techniques
 from service.commands.common import (
     SOURCE_HELP,
     Clip,
@@ -40,6 +40,7 @@ from service.commands.common import (
     parse_size,
     plain_errors,
 )
+from service.commands.reports import HtmlOption, JsonOption, hand_out, model_name, open_any, say_busy
 from service.commands.verify import default_frames
 from service.evaluate import CAMERA_QUALITY
 from service.families import Size
@@ -49,20 +50,15 @@ from service.settings import Settings
 from service.sources import SourceError, open_source
 
 app = typer.Typer(no_args_is_help=True, help="Measure this machine: against other engines, and by cameras.")
+app.command("techniques")(techniques.command)
 
 STREAM_FRAMES = 100
 STREAM_FPS = 15.0
-BUSY_CORES = 0.2
-"""Use of other programs above which it is said that the figures are not to be trusted."""
 EVERYBODY = ",".join(OTHERS)
 
 ModelArgument = Annotated[str, typer.Argument(help="ONNX file, or a name that `afterimage models list` shows.")]
 ThreadsOption = Annotated[int, typer.Option(min=1, max=256, help="Threads of each engine.")]
 AgainstOption = Annotated[str, typer.Option(help="Engines to compare with, by commas; empty: none.")]
-JsonOption = Annotated[
-    Path | None, typer.Option("--json", allow_dash=True, help="Write the figures as JSON; - prints them.")
-]
-HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write a report with plots, one self-contained page.")]
 
 
 @app.callback()
@@ -88,13 +84,13 @@ def dense(
     with plain_errors():
         engines = _engines(against)
         chosen = _precision(precision)
-        opened = [(_name(model), _open(model, parse_size(size))) for model in models]
+        opened = [(model_name(model), open_any(model, parse_size(size))) for model in models]
         with err.status("measuring") as status:
             found = dense_bench.dense(
                 opened, threads=threads, against=engines, precision=chosen, rounds=rounds, nodes=nodes,
                 progress=lambda name: status.update(f"measuring {name}"),
             )  # fmt: skip
-        _hand_out(found, json_file, html, _dense_table(found))
+        hand_out(found, json_file, html, _dense_table(found))
 
 
 @app.command("video")
@@ -123,13 +119,13 @@ def video(
         reports = []
         for clip in [parse_clip(text, Clip("", start, frames, every)) for text in clips]:
             found = _one_clip(opened, clip, threads, engines)
-            reports.append(found | {"model": _name(model), "clip": Path(clip.source).name, "start": clip.start,
+            reports.append(found | {"model": model_name(model), "clip": Path(clip.source).name, "start": clip.start,
                                     "every": clip.every})  # fmt: skip
         if len(reports) == 1:
-            _hand_out(reports[0], json_file, html, _video_table(reports[0]), _clips_table(reports))
+            hand_out(reports[0], json_file, html, _video_table(reports[0]), _clips_table(reports))
             return
         several = {"kind": "clips", "clips": reports, "machine": reports[-1]["machine"]}
-        _hand_out(several, json_file, html, _clips_table(reports))
+        hand_out(several, json_file, html, _clips_table(reports))
 
 
 def _one_clip(opened: OpenedModel, clip: Clip, threads: int, engines: tuple[str, ...]) -> dict[str, Any]:
@@ -174,7 +170,7 @@ def streams(
         settings = Settings()
         engine = Engine.of(settings)
         engine = replace(engine, threads=threads or engine.threads)
-        loaded = load(_name(model), model_source(find_model(model), parse_size(size), spec), engine)
+        loaded = load(model_name(model), model_source(find_model(model), parse_size(size), spec), engine)
         with open_source(clip, start=start, frames=frames, every=every) as source:
             jpegs = [codec.encode_jpeg(frame.image, CAMERA_QUALITY) for frame in source]
         if len(jpegs) < 2:
@@ -185,7 +181,7 @@ def streams(
                 progress=lambda run: status.update(f"{run['streams']} cameras: p99 {_ms(run['age_ms']['p99'])}"),
             )  # fmt: skip
         found |= {"clip": Path(clip).name, "threads": engine.threads}
-        _hand_out(found, json_file, html, _streams_table(found))
+        hand_out(found, json_file, html, _streams_table(found))
 
 
 @app.command("box")
@@ -205,7 +201,7 @@ def box(
     with plain_errors():
         engine = replace(Engine.of(Settings()), threads=1)
         pixels = parse_size(size)
-        files = {_name(model): find_model(model) for model in models}
+        files = {model_name(model): find_model(model) for model in models}
         loaded = [load(called, model_source(file, pixels), engine) for called, file in files.items()]
 
         def serve(model: Model, jpegs: Sequence[bytes]) -> served.Served:
@@ -217,7 +213,7 @@ def box(
                 cold_s=_first_start_s(files[loaded[0].name], loaded[0].size) if cold else None,
                 progress=lambda what: status.update(f"measuring {what}"),
             )  # fmt: skip
-        _say_busy(others)
+        say_busy(others)
         if json_file is not None and str(json_file) == "-":
             print(found.model_dump_json(indent=1))
             return
@@ -264,38 +260,6 @@ def _precision(text: str) -> Precision:
         if text == known:
             return known
     raise typer.BadParameter(f"expected {' or '.join(PRECISIONS)}, got {text!r}", param_hint="--precision")
-
-
-def _name(model: str) -> str:
-    """What a model is called in a report: its own name, without the folders of a path."""
-    return model if synthetic.is_synthetic(model) or not model.endswith(".onnx") else Path(model).stem
-
-
-def _open(model: str, size: Size | None) -> OpenedModel:
-    if synthetic.is_synthetic(model):
-        return synthetic.open_synthetic(model, size)
-    return open_model(find_model(model), size)
-
-
-def _hand_out(found: dict[str, Any], json_file: Path | None, html: Path | None, *shown: Table) -> None:
-    """Write what was asked for; the tables are printed unless JSON is."""
-    _say_busy(found["machine"]["other_programs_cores"])
-    if html is not None:
-        if installed("matplotlib") is None:
-            err.print(f"the report has no plots: matplotlib is not installed; {HOW_TO_INSTALL}", soft_wrap=True)
-        html.write_text(report.page(found), encoding="utf-8")
-    if json_file is not None and str(json_file) == "-":
-        print(json.dumps(found))
-        return
-    if json_file is not None:
-        json_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    for table in shown:
-        out.print(table)
-
-
-def _say_busy(others: float | None) -> None:
-    if others is not None and others > BUSY_CORES:
-        err.print(f"other programs kept {others:g} cores busy meanwhile; measure again when they are done")
 
 
 def _ms(value: float | None) -> str:

@@ -90,7 +90,10 @@ def test_stages_share_the_work_between_them():
     moved = session.push(frame)
     assert moved.stages.mean() == pytest.approx(moved.compute_fraction)
     assert np.ptp(moved.stages) > 0
+    macs = [planned.step.macs for planned in plan.steps]
+    assert session.step_shares @ macs / plan.total_macs == pytest.approx(moved.compute_fraction)
     assert session.push(frame).stages.tolist() == [0.0] * STAGES
+    assert not session.step_shares.any()
     first, second = stage_weights(np.array([3.0, 0.0, 1.0])), stage_weights(np.zeros(2))
     assert first.sum(axis=1) == pytest.approx(np.ones(STAGES))
     assert first[:6, 0] == pytest.approx(np.ones(6))

@@ -50,3 +50,25 @@ def streams_report(**fields):
     }  # fmt: skip
     more = {"kind": "streams", "model": "people", "size": "640x384", "workers": 2, "limit_ms": 200.0, "searched": True}
     return {**run, **more, "runs": [run], "ages_ms": [10.0, 12.0], "machine": MACHINE, **fields}
+
+
+def technique_row(key="caching", **fields):
+    series = {"frame_ms": [2.0, 3.0], "work": [0.1, 0.2], "error": [0.01, 0.02]}
+    return {
+        "key": key, "label": f"+ {key} <on>", "note": None, "reason": None, "mean_ms": 2.5, "p50_ms": 2.25,
+        "p99_ms": 9.75, "fps": 400.0, "speed": 3.5, "model_bytes": 2 << 20, "stream_bytes": 1 << 20,
+        "workspace_bytes": 1 << 19, "matrix_bytes": 0, "joules": 0.0025, "energy": "estimated", "work": 0.155,
+        "agreement": {"iou50": 1.0, "iou75": 0.997}, "error_mean": 0.015, "error_max": 0.02, "drift": 2.0,
+        "series": series, **fields,
+    }  # fmt: skip
+
+
+def techniques_report(*rows, **fields):
+    left_out = dict.fromkeys(technique_row(), None)
+    left_out |= {"key": "fft", "label": "+ FFT", "reason": "no kernel of 7x7 or more in this model"}
+    model = {
+        "model": "people", "size": "640x384", "threads": 1, "precision": "float32", "frames": 40, "clip": "street.mp4",
+        "energy": "estimated: some pJ", "rows": [*(rows or [technique_row()]), left_out], "all_over_caching": 1.625,
+        "machine": MACHINE, **fields,
+    }  # fmt: skip
+    return {"kind": "techniques", "models": [model], "machine": MACHINE}

@@ -12,10 +12,26 @@ from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from reports import dense_report, dense_row, streams_report, video_report
+from reports import (
+    dense_report,
+    dense_row,
+    streams_report,
+    technique_row,
+    techniques_report,
+    video_report,
+)
 
 from service.bench import document
-from service.bench.document import DocumentError, dense_section, replaced, update, video_section
+from service.bench.document import (
+    DocumentError,
+    boxes_said,
+    dense_section,
+    millijoules,
+    replaced,
+    techniques_section,
+    update,
+    video_section,
+)
 
 TEXT = """# Title
 
@@ -97,7 +113,34 @@ def test_the_tool_writes_the_file(tmp_path):
     assert page.read_text(encoding="utf-8") == update(TEXT, [dense_report()])
 
 
-def test_the_product_s_own_document_has_its_markers():
-    text = (Path(__file__).parents[3] / "docs" / "performance.md").read_text(encoding="utf-8")
-    for kind in document.KINDS:
-        assert replaced(text, kind, "x")
+PLACES = {
+    "dense": "performance.md", "video": "performance.md", "techniques": "techniques/README.md",
+    "im2col": "techniques/direct.md", "deepmon": "techniques/caching.md",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_the_product_s_own_documents_have_their_markers(kind):
+    text = (Path(__file__).parents[3] / "docs" / PLACES[kind]).read_text(encoding="utf-8")
+    assert replaced(text, kind, "x") != text
+    assert set(document.KINDS) <= set(PLACES)
+
+
+def test_techniques_have_a_row_each_and_reasons_below():
+    text = techniques_section([techniques_report(technique_row(), technique_row("all", note="without decomposition"))])
+    assert "### people, 640x384, 1 thread" in text
+    assert "All together over caching alone: 1.62 times as fast." in text
+    row = "| + caching <on> | 2.25 | 9.75 | 400.0 | 3.50 | 15.5% | 2.0 + 1.0 + 0.5 | ~2.5 | 1.000 / 0.997 | 1.5e-02 |"
+    assert row in text
+    assert "- + FFT: no kernel of 7x7 or more in this model.\n" not in text.split("| technique")[0]
+    assert "- + FFT: no kernel of 7x7 or more in this model." in text
+    assert "- + all <on>: without decomposition." in text
+    assert text.endswith("Energy estimated: some pJ.")
+    marked = "<!-- bench:techniques --><!-- /bench:techniques -->"
+    assert "| + caching <on> |" in update(marked, [techniques_report()])
+
+
+def test_energy_and_boxes_as_text():
+    assert millijoules(technique_row(energy="rapl")) == "2.5"
+    assert millijoules(technique_row(joules=None, energy=None)) == "–"
+    assert boxes_said(None) == "no boxes"

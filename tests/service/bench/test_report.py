@@ -10,7 +10,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from reports import dense_report, dense_row, streams_report, video_report
+from reports import (
+    dense_report,
+    dense_row,
+    streams_report,
+    technique_row,
+    techniques_report,
+    video_report,
+)
 
 from service.bench import plots
 from service.bench.report import page, table
@@ -21,7 +28,10 @@ def clips_report():
     return {"kind": "clips", "clips": [video_report(), video_report(start=5)], "machine": video_report()["machine"]}
 
 
-REPORTS = {"dense": dense_report, "video": video_report, "clips": clips_report, "streams": streams_report}
+REPORTS = {
+    "dense": dense_report, "video": video_report, "clips": clips_report, "streams": streams_report,
+    "techniques": techniques_report,
+}  # fmt: skip
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
@@ -106,6 +116,17 @@ def test_cameras_say_how_many_fit_and_what_was_tried():
     said = Reader(page(streams_report())).texts
     for text in ("4 cameras", "12.50", "87.50", "1 of 300", "14.97", "25.0%", "yes"):
         assert text in said, text
+
+
+def test_techniques_say_figures_notes_and_reasons():
+    said = Reader(page(techniques_report(technique_row(note="first half"), technique_row("im2col", joules=None)))).texts
+    for text in (
+        "people, 640x384, 1 thread", "+ caching <on>", "2.25", "9.75", "400.00", "3.50", "15.5%", "2.00", "1.00",
+        "0.50", "1.000 / 0.997", "0.015", "+ caching <on>: first half", "–",
+        "+ FFT: no kernel of 7x7 or more in this model",
+    ):  # fmt: skip
+        assert text in said, text
+    assert any("Energy estimated: some pJ." in text for text in said)
 
 
 def test_cells_by_hand():

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from service.bench import machine, openvino_engine, plots
 from service.bench import report as pages
 from service.cli import make_app
-from service.commands import bench
+from service.commands import bench, reports
 from service.settings import Settings
 
 runner = CliRunner()
@@ -111,7 +111,8 @@ def test_cameras(model: Path, clip: Path, tmp_path: Path) -> None:
 
 
 def test_without_the_extra_it_says_what_is_missing_and_goes_on(model, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(bench, "installed", lambda name: None if name in ("openvino", "matplotlib") else "1")
+    for module in (bench, reports):
+        monkeypatch.setattr(module, "installed", lambda name: None if name in ("openvino", "matplotlib") else "1")
     monkeypatch.setattr(openvino_engine, "openvino", None)
     monkeypatch.setattr(plots, "available", lambda: False)
     page, file = tmp_path / "page.html", tmp_path / "figures.json"

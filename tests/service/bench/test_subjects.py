@@ -1,0 +1,150 @@
+"""What each row turns on, and why a row is left out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from service.bench import subjects
+from service.bench.errors import BenchError
+from service.bench.subjects import KEYS, LABELS, NEVER, Maker, adjusted, has_switch
+
+
+@pytest.fixture
+def maker(opened, model_file, clip):
+    return Maker(opened, str(model_file), clip)
+
+
+def compression(monkeypatch):
+    """A compression that hands the model back as it was; returns what it was asked."""
+    asked = []
+    module = ModuleType("service.compression.compress")
+
+    def compress(source, frames, **options):
+        asked.append((source, len(frames), options))
+        report = SimpleNamespace(macs_before=100, macs_after=40, output_error=0.031)
+        return SimpleNamespace(data=Path(source).read_bytes(), report=report)
+
+    module.compress = compress
+    monkeypatch.setitem(sys.modules, "service.compression", ModuleType("service.compression"))
+    monkeypatch.setitem(sys.modules, "service.compression.compress", module)
+    return asked
+
+
+def test_every_row_has_a_label():
+    assert set(LABELS) == set(KEYS)
+    assert len(set(LABELS.values())) == len(KEYS)
+
+
+def test_what_each_plan_turns_on(maker):
+    assert maker.plan("direct").policy.precision == "strict"
+    assert maker.plan("winograd").policy.precision == "fast"
+    assert maker.plan("float16").policy.cache_dtype == "float16"
+    assert maker.plan("deepmon").policy.tile_difference == 0
+    assert maker.plan("direct") is maker.plan("direct")
+    assert subjects.methods_named(maker.plan("direct"), "winograd") == 0
+    assert subjects.methods_named(maker.plan("direct"), "conv") == 7
+    assert maker.make("winograd").note == "0 layers"
+
+
+def test_switches_that_this_engine_lacks_are_passed_over(maker):
+    policy = maker.plan("direct").policy
+    assert adjusted(policy, no_such_switch=1, tile=16).tile == 16
+    assert has_switch("tile")
+    assert not has_switch("no_such_switch")
+
+
+@pytest.mark.parametrize("key", ["im2col", "direct", "winograd", "float16", "exact", "caching", "deepmon"])
+def test_a_row_runs_and_counts_its_memory(maker, clip, key):
+    subject = maker.make(key)
+    outputs, fraction = subject.network(clip[0])
+    assert fraction == 1
+    assert set(outputs) == {"head8", "head16", "head32"}
+    assert subject.joules() > 0
+    assert min(subject.footprint.model, subject.footprint.workspace) > 0
+    assert subject.scale == 1
+    subject.network(clip[1])
+    subject.reset()
+    assert subject.network(clip[1])[1] == 1
+
+
+def test_caching_in_halves_takes_less_for_a_stream(maker):
+    assert maker.make("float16").footprint.stream < maker.make("winograd").footprint.stream
+    assert maker.make("im2col").footprint.stream == 0
+    assert maker.make("im2col").footprint.matrix > 0
+
+
+def test_rows_that_are_for_nothing_in_this_model_say_so(maker, monkeypatch):
+    with pytest.raises(BenchError, match="no kernel of 7x7 or more"):
+        maker.make("fft")
+    monkeypatch.setattr(subjects, "HAS_BFLOAT16", False)
+    with pytest.raises(BenchError, match="no bfloat16 arithmetic"):
+        maker.make("bfloat16")
+    monkeypatch.setattr(subjects, "HAS_BFLOAT16", True)
+    if not maker.plan("bfloat16").bfloat16_nodes:
+        with pytest.raises(BenchError, match="no layer of this model gains"):
+            maker.make("bfloat16")
+
+
+def test_pairs_that_are_one_step_need_a_switch(maker, monkeypatch):
+    monkeypatch.setattr(subjects, "has_switch", lambda name: False)
+    with pytest.raises(BenchError, match="no switch for it"):
+        maker.make("fused")
+    monkeypatch.setattr(subjects, "has_switch", lambda name: True)
+    with pytest.raises(BenchError, match="no depthwise convolution"):
+        maker.make("fused")
+
+
+def test_large_kernels_are_found(monkeypatch, maker):
+    assert set(subjects.kernels_of(maker.plan("direct"))) == {(1, 1), (3, 3)}
+    monkeypatch.setattr(subjects, "kernels_of", lambda plan: [(7, 7), (3, 3)])
+    with monkeypatch.context() as patch:
+        patch.setattr(subjects, "has_switch", lambda name: True)
+        with pytest.raises(BenchError, match="of 1 large kernels none gains"):
+            maker.make("fft")
+    monkeypatch.setattr(subjects, "has_switch", lambda name: False)
+    with pytest.raises(BenchError, match="no Fourier transforms"):
+        maker.make("fft")
+
+
+def test_without_the_compression_its_row_is_left_out_and_all_goes_on(maker, clip, monkeypatch):
+    monkeypatch.setitem(sys.modules, "service.compression.compress", None)
+    with pytest.raises(BenchError, match="not installed"):
+        maker.make("compressed")
+    whole = maker.make("all")
+    assert whole.note.startswith("without decomposition: not installed")
+    assert whole.network(clip[0])[1] == 1
+
+
+def test_a_compressed_model_is_made_once(maker, model_file, opened, clip, monkeypatch):
+    asked = compression(monkeypatch)
+    dense, whole = maker.make("compressed"), maker.make("all")
+    kept: dict = {}
+    for _ in range(2):
+        Maker(opened, str(model_file), clip, spec=Path("a.toml"), error=0.1, smaller=kept).make("compressed")
+    wanted = {"method": "tucker2", "size": (96, 64)}
+    assert asked == [
+        (str(model_file), len(clip), {**wanted, "budget": 0.05}),
+        (str(model_file), len(clip), {**wanted, "budget": 0.1, "spec": Path("a.toml")}),
+    ]
+    assert dense.note == "Tucker-2: 40% of the multiply-accumulates, output error 0.031"
+    assert whole.note is None
+    assert dense.scale == 1  # this one's layers are the original's
+    assert np.array_equal(dense.network(clip[0])[0]["head8"], maker.make("winograd").network(clip[0])[0]["head8"])
+
+
+def test_a_file_that_was_compressed_before_is_taken(opened, model_file, clip, monkeypatch):
+    monkeypatch.setitem(sys.modules, "service.compression.compress", None)
+    maker = Maker(opened, str(model_file), clip, compressed=model_file)
+    subject = maker.make("compressed")
+    assert subject.note == "as tiny.onnx has them"
+    assert subject.network(clip[0])[1] == 1
+    assert maker.make("all").note is None
+
+
+def test_never_is_more_than_any_map():
+    assert NEVER > 1 << 50
