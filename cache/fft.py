@@ -22,6 +22,7 @@ from kernels.layout import LONG_CHUNK, Act, Map
 
 Ints = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.complex128]
+Size = tuple[int, int]
 
 LIBRARY = "rocket_fft"
 """What transforms within compiled kernels; an extra (`fft`)."""
@@ -35,15 +36,13 @@ MOST_BYTES = 64 << 20
 """Memory of one layer's spectra."""
 AXES = np.arange(2, dtype=np.int64)
 
-TRANSFORM_NS = 0.16
+TRANSFORM_NS = 0.25
 """Nanoseconds of a transform for each value and doubling of their number. Guesses, as all below: on the machine
 `cache.tuning` measures."""
 MOVED_NS, READ_NS, PRODUCT_NS = 1.0, 0.1, 0.03
 """Nanoseconds to move 16 channels of a pixel, to read a byte of weights, of a multiplication."""
-DENSE_NS, DEPTHWISE_NS, LONG_NS = 0.02, 0.022, 0.045
-"""Nanoseconds of a multiplication done directly: of all channels with all; of each channel by itself; the same where
-weights do not fit in the nearest cache."""
-LONG_TAPS = 200
+DENSE_NS, DEPTHWISE_NS = 0.026, 0.04
+"""Nanoseconds of a multiplication done directly: of all channels with all, of each channel by itself."""
 OFFERED = 2.0
 """Times the direct method's guessed time up to which this one is measured."""
 
@@ -124,17 +123,18 @@ def _is_smooth(size: int) -> bool:
 
 
 def tiling(
-    height: int, width: int, taps: tuple[int, int], inputs: int, outputs: int, kept: float = 1.0
+    size: Size, taps: Size, pads: tuple[int, ...], inputs: int, outputs: int, kept: float = 1.0
 ) -> Tiling | None:
     """The tiles that a map of so many pixels takes least time on; None where the direct method surely takes less.
 
-    inputs, outputs : blocks; 0 inputs for a convolution of each channel by itself.
+    size, taps : rows and columns. pads : zeros above, left, below and right. inputs, outputs : blocks; 0 inputs for a
+    convolution of each channel by itself.
     """
     found = [
         made
         for tile in TILES
-        if tile == TILES[0] or tile < 2 * max(height, width)
-        for made in [_tiling_of(tile, height, width, taps, inputs, outputs, kept)]
+        if tile == TILES[0] or tile < 2 * max(size)
+        for made in [_tiling_of(tile, size, taps, pads, inputs, outputs, kept)]
         if made.weight_bytes <= MOST_BYTES and inputs <= LONG_CHUNK
     ]
     best = min(found, key=lambda made: made.whole_ns, default=None)
@@ -142,18 +142,26 @@ def tiling(
 
 
 def _tiling_of(
-    tile: int, height: int, width: int, taps: tuple[int, int], inputs: int, outputs: int, kept: float
+    tile: int, size: Size, taps: Size, pads: tuple[int, ...], inputs: int, outputs: int, kept: float
 ) -> Tiling:
-    rows, columns = (good_size(min(tile, size) + count - 1) for size, count in zip((height, width), taps, strict=True))
-    tiles = -(-height // tile) * -(-width // tile)
+    lengths = [good_size(_least(tile, *axis)) for axis in zip(size, taps, pads[:2], pads[2:], strict=True)]
+    tiles = -(-size[0] // tile) * -(-size[1] // tile)
     together = min(TOGETHER, tiles) if inputs else 1
-    return Tiling(Grid(tile, height, width, *taps, rows, columns, together), inputs, outputs, kept)
+    grid = Grid(tile, size[0], size[1], taps[0], taps[1], lengths[0], lengths[1], together)
+    return Tiling(grid, inputs, outputs, kept)
+
+
+def _least(tile: int, pixels: int, taps: int, before: int, behind: int) -> int:
+    """Values that a transform along an axis must have: a single tile may wrap around as many zeros as lie at both ends."""
+    if tile < pixels:
+        return tile + taps - 1
+    return max(pixels + taps - 1 - min(before, behind), pixels, taps)
 
 
 def direct_ns(made: Tiling) -> float:
     """A guess of what the whole map takes directly."""
     grid, taps = made.grid, made.grid.taps_y * made.grid.taps_x
-    each = DENSE_NS if made.inputs else LONG_NS if taps > LONG_TAPS else DEPTHWISE_NS
+    each = DENSE_NS if made.inputs else DEPTHWISE_NS
     return taps * max(made.inputs * LANES, 1) * made.outputs * LANES * grid.height * grid.width * each
 
 
@@ -201,18 +209,20 @@ def depthwise_filters(weight: Floats, blocks: Blocks, made: Tiling) -> Filters:
 def dense_filters(weight: Floats, blocks: Blocks, made: Tiling) -> Filters:
     """Spectra of filters float32[outputs, inputs, taps_y, taps_x]."""
     grid, outputs = made.grid, weight.shape[0]
-    energy = sum((np.abs(part) ** 2).sum(axis=(0, 1)) for _, part in _by_outputs(weight, grid))
-    points = largest(np.asarray(energy), made.points) if made.kept < 1 else np.arange(grid.points, dtype=np.int64)
+    points = np.arange(grid.points, dtype=np.int64)
+    if made.points < grid.points:
+        energy = sum((np.abs(part) ** 2).sum(axis=(0, 1)) for _, part in _by_outputs(weight, grid))
+        points = largest(np.asarray(energy), made.points)
     matrix = np.zeros((points.size, made.inputs * LANES, 2, made.outputs * LANES), np.float32)
     for first, part in _by_outputs(weight, grid):
         rows = part[:, :, points].transpose(2, 1, 0)  # point, input, output
         columns = slice(first, min(first + LANES, outputs))
         for which, values in enumerate((rows.real, rows.imag)):
             matrix[:, blocks.position, which, columns] = values
-    matrix = matrix.reshape(points.size, made.inputs * LANES, -1)
+    all_parts = matrix.reshape(points.size, made.inputs * LANES, -1)
     spans, parts, at = [], [], 0
     for vector, count in block_groups(2 * made.outputs):
-        group = matrix[:, :, vector * LANES : (vector + count) * LANES].reshape(points.size, -1)
+        group = all_parts[:, :, vector * LANES : (vector + count) * LANES].reshape(points.size, -1)
         spans.append((vector, count, at))
         parts.append(group)
         at += group.shape[1]

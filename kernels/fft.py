@@ -30,9 +30,12 @@ NUMBERS_BYTES = 2 * VECTOR_BYTES
 
 @jit
 def _load(m: Memory, source: Map, plane: int, top: int, left: int, grid: Grid, real: int) -> None:
-    """Copy what a tile's windows see of a block, float32[rows, columns, 16], zeros past it."""
+    """Copy what a tile's windows see of a block, float32[rows, columns, 16], zeros past it.
+
+    What does not fit is zero, and so is what is read in its place: as many rows, and columns, at the beginning.
+    """
     rows = min(grid.tile, grid.height - top) + grid.taps_y - 1
-    columns = min(grid.tile, grid.width - left) + grid.taps_x - 1
+    columns = min(min(grid.tile, grid.width - left) + grid.taps_x - 1, grid.columns)
     step, out = source.pixel * 4, real
     for y in range(grid.rows):
         seen = columns if y < rows else 0
@@ -53,11 +56,11 @@ def _forward(real: np.ndarray, spectrum: np.ndarray, axes: np.ndarray, kept: int
 
 
 @jit
-def _backward(spectrum: np.ndarray, real: np.ndarray, axes: np.ndarray, kept: int) -> None:
-    """Transform back, unscaled; columns of the spectrum from `kept` on are zero."""
+def _backward(spectrum: np.ndarray, real: np.ndarray, axes: np.ndarray, kept: int, rows: int) -> None:
+    """Transform back the first rows, unscaled; columns of the spectrum from `kept` on are zero."""
     part = spectrum[:, :kept]
     c2c(part, part, axes[:1], False, 1.0, 1)
-    c2r(spectrum, real, axes[1:], False, 1.0, 1)
+    c2r(spectrum[:rows], real[:rows], axes[1:], False, 1.0, 1)
 
 
 @jit
@@ -165,7 +168,7 @@ def convolve_fft_depthwise(
             _load(m, source, planes[b], top, left, grid, patch)
             _forward(real, spectrum, axes, kept)
             _scale(numbers, grid.rows * half, points[b], all_weights + b * points.shape[1] * NUMBERS_BYTES)
-            _backward(spectrum, real, axes, kept)
+            _backward(spectrum, real, axes, kept, rows)
             _keep(patch, grid, rows, columns, out + b * rows * columns * VECTOR_BYTES)
         total += _finish(m, act, slopes, all_bias, target, top, left, rows, columns, out, listed, test)
     return total
@@ -271,7 +274,7 @@ def convolve_fft(
                     numbers, count, points, products + 2 * t * output_row + b * VECTOR_BYTES, room * output_row,
                     output_row, blocks * VECTOR_BYTES,
                 )  # fmt: skip
-                _backward(spectrum, real, axes, kept)
+                _backward(spectrum, real, axes, kept, rows)
                 _keep(patch, grid, rows, columns, out + b * rows * columns * VECTOR_BYTES)
             total += _finish(m, act, slopes, all_bias, target, top, left, rows, columns, out, listed, test)
     return total

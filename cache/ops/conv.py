@@ -111,8 +111,9 @@ def lower(node: Node, builder: Builder) -> None:
     winograd = blocks is not None and suits(builder, node, weight)
     filters = None
     if blocks is not None and groups == 1 and may_suit(builder, node, weight):
-        inputs, outputs = -(-len(value) // LANES), -(-channels // LANES)
-        tiles = tiling(height, width, kernel, inputs, outputs, builder.fft_kept)
+        whole = blocks.is_injective and not blocks.is_scattered
+        inputs, outputs = len(blocks) if whole else -(-len(value) // LANES), -(-channels // LANES)
+        tiles = tiling((height, width), kernel, node.attrs["pads"], inputs, outputs, builder.fft_kept)
         if tiles is not None:
             value, blocks = builder.dense_blocks(node.inputs[0])
             filters = dense_filters(weight, blocks, tiles)
@@ -180,7 +181,7 @@ def lower_depthwise(node: Node, builder: Builder, weight: Floats) -> None:
     packed = packed.reshape(-1, len(blocks), LANES).transpose(1, 0, 2)
     filters = None
     if may_suit(builder, node, weight):
-        tiles = tiling(height, width, kernel, 0, len(blocks), builder.fft_kept)
+        tiles = tiling((height, width), kernel, node.attrs["pads"], 0, len(blocks), builder.fft_kept)
         filters = None if tiles is None else depthwise_filters(weight, blocks, tiles)
 
     def finish(maps: Maps) -> Step:

@@ -14,8 +14,8 @@ def patches(arena: np.ndarray, source: Map, planes: np.ndarray, grid: Grid, corn
     """float32[tiles, rows, columns, lanes]: what each tile's windows see, zeros past it."""
     found = np.zeros((len(corners), grid.rows, grid.columns, planes.size * LANES), np.float32)
     for patch, (top, left) in zip(found, corners.tolist(), strict=True):
-        rows = min(grid.tile, grid.height - top) + grid.taps_y - 1
-        columns = min(grid.tile, grid.width - left) + grid.taps_x - 1
+        rows = min(min(grid.tile, grid.height - top) + grid.taps_y - 1, grid.rows)
+        columns = min(min(grid.tile, grid.width - left) + grid.taps_x - 1, grid.columns)
         ys, xs = np.mgrid[top : top + rows, left : left + columns]
         patch[:rows, :columns] = arena[positions(source, ys, xs)[..., None] + lanes_of(planes)]
     return found
@@ -36,11 +36,11 @@ def finish_tiles(
     total = 0
     for values, (top, left) in zip(back, tiles_of(pixels, grid)[0].tolist(), strict=True):
         rows, columns = min(grid.tile, grid.height - top), min(grid.tile, grid.width - left)
-        corners = np.stack(np.mgrid[:rows:4, :columns:4], -1).reshape(-1, 1, 2)
-        inner = np.stack(np.mgrid[:4, :4], -1).reshape(1, -1, 2)
+        corners = np.moveaxis(np.mgrid[:rows:4, :columns:4], 0, -1).reshape(-1, 1, 2)
+        inner = np.moveaxis(np.mgrid[:4, :4], 0, -1).reshape(1, -1, 2)
         place = np.minimum(corners + inner, [rows - 1, columns - 1]).reshape(-1, 2)
         raw = values[place[:, 0], place[:, 1]].astype(np.float32) + bias
-        listed = (place + [top, left]).astype(np.int32)
+        listed = (place + np.array([top, left])).astype(np.int32)
         total += finish(arena, raw, slope, target, listed, act, test._replace(block=4), written)
     return total
 
@@ -70,7 +70,7 @@ def convolve_fft(
     corners, _ = tiles_of(pixels, grid)
     seen = np.fft.rfft2(patches(arena, source, planes, grid, corners).astype(np.float64), axes=tuple(axes + 1))
     seen = seen.reshape(len(corners), grid.points, -1)
-    spectra = np.zeros((len(corners), grid.points, bias.size), np.complex128)
+    products = np.zeros((len(corners), grid.points, bias.size), np.complex128)
     per_point = weights.reshape(points.size, -1)
     for point, packed in zip(points, per_point, strict=True):
         matrix = np.empty((planes.size * LANES, 2 * bias.size), np.float32)
@@ -78,6 +78,6 @@ def convolve_fft(
             columns = slice(first * LANES, (first + vectors) * LANES)
             size = matrix[:, columns].size
             matrix[:, columns] = packed[weight : weight + size].reshape(matrix.shape[0], -1)
-        spectra[:, point] = seen[:, point] @ (matrix[:, : bias.size] + 1j * matrix[:, bias.size :])
-    spectra = spectra.reshape(len(corners), grid.rows, -1, bias.size)
+        products[:, point] = seen[:, point] @ (matrix[:, : bias.size] + 1j * matrix[:, bias.size :])
+    spectra = products.reshape(len(corners), grid.rows, -1, bias.size)
     return finish_tiles(arena, spectra, bias, slope, target, pixels, grid, act, test, written)
