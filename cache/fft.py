@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from cache.arena import LANES, aligned_copy
 from cache.builder import Builder, Maps, block_offsets
-from cache.graph import Node
+from cache.graph import Graph, Node
 from cache.packing import block_groups
 from cache.steps import Cost, Floats, Method, Step, method
 from cache.values import Blocks
@@ -34,6 +34,8 @@ TOGETHER = 8
 """Tiles that share one pass over the weights, at most."""
 MOST_BYTES = 64 << 20
 """Memory of one layer's spectra."""
+ENTRIES = {"fft_convolution", "fft_depthwise_convolution"}
+"""Names of the entries, which are not imported before a plan takes one."""
 AXES = np.arange(2, dtype=np.int64)
 
 TRANSFORM_NS = 0.25
@@ -55,9 +57,13 @@ def is_there() -> bool:
 
 def may_suit(builder: Builder, node: Node, weight: Floats) -> bool:
     """Whether the method can compute a convolution, by its attributes."""
-    attrs = node.attrs
-    plain = attrs["strides"] == (1, 1) and attrs["dilations"] == (1, 1)
-    return builder.fft_kept > 0 and not builder.strict and plain and min(weight.shape[2:]) >= SMALLEST and is_there()
+    wanted = builder.fft_kept > 0 and not builder.strict
+    return wanted and is_plain(node) and min(weight.shape[2:]) >= SMALLEST and is_there()
+
+
+def is_plain(node: Node) -> bool:
+    """Whether a convolution's windows lie side by side and have no gaps."""
+    return bool(node.attrs["strides"] == (1, 1) and node.attrs["dilations"] == (1, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +158,10 @@ def _tiling_of(
 
 
 def _least(tile: int, pixels: int, taps: int, before: int, behind: int) -> int:
-    """Values that a transform along an axis must have: a single tile may wrap around as many zeros as lie at both ends."""
+    """Values that a transform along an axis must have.
+
+    Where one tile is all there is, zeros at its end may fall onto zeros at its beginning.
+    """
     if tile < pixels:
         return tile + taps - 1
     return max(pixels + taps - 1 - min(before, behind), pixels, taps)
@@ -254,6 +263,19 @@ def fft_method(
         work = dense_elements(grid, made.points, made.inputs, made.outputs)
     unit = max(1, grid.together // 2) * grid.tile * grid.tile
     return replace(ready, grain=grid.tile, unit=unit, work_elements=work, cost=made.cost)
+
+
+def is_by_fft(way: Method) -> bool:
+    """Whether a method is this one."""
+    return way.entry.name in ENTRIES
+
+
+def lacking(graph: Graph) -> int:
+    """Convolutions of a graph that might be computed so, were the library there; 0 where it is."""
+    if is_there():
+        return 0
+    found = (graph.constants.get(node.inputs[1]) for node in graph.nodes if node.op == "conv" and is_plain(node))
+    return sum(weight is not None and min(weight.shape[2:]) >= SMALLEST for weight in found)
 
 
 def with_fft(step: Step, fast: Method, filters: Filters) -> Step:

@@ -18,6 +18,7 @@ from cache.addition import additions, can_be_added
 from cache.arena import MapInfo
 from cache.bfloat16 import bfloat16_convolution
 from cache.builder import Builder, element_offsets
+from cache.fft import is_by_fft
 from cache.graph import QUANTISED_OPS, Graph, Node
 from cache.half import HalfLayout, half_layout
 from cache.moving import Pitches, pitches_of
@@ -180,6 +181,11 @@ class Plan:
     def bfloat16_nodes(self) -> int:
         """Steps that are computed in bfloat16 on this machine, of a whole map."""
         return sum(s.step.method.entry is bfloat16_convolution for s in self.steps)
+
+    @property
+    def fft_nodes(self) -> int:
+        """Steps that are computed by Fourier transforms, of a whole map."""
+        return sum(is_by_fft(s.step.method) for s in self.steps)
 
     def tensor(self, frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """float32[1, C, H, W] of a frame uint8[H, W, C]: what another engine must be given."""

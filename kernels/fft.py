@@ -189,7 +189,7 @@ def _multiply(
 ) -> None:  # fmt: skip
     """At each point: the products of `rows` rows of inputs, real and imaginary parts of tiles in turn, with weights.
 
-    input_step, output_step : bytes between two points. stride : rows that there is room for. point_weights : of a point.
+    input_step, output_step : bytes between two points. stride : rows that there is room for. point_weights : of one.
     """
     bases, outs, taps = address_table(), address_table(), address_table()
     plain = (IDENTITY, np.float32(0), np.float32(0), zeros, 0, 0)

@@ -19,7 +19,8 @@ class Grid(NamedTuple):
 
     tile : pixels squared of a tile; the map's first one is at (0, 0). height, width : of the map. taps_y, taps_x : of
     the filter. rows, columns : of a transform, at least what a tile (cut to the map) and all taps but one take, less as
-    many zeros as lie before it and behind it, both; an even number of columns. together : tiles whose products are computed at once.
+    many zeros as lie before it and behind it, both; an even number of columns. together : tiles whose products are
+    computed at once.
     """
 
     tile: int

@@ -1,6 +1,9 @@
-"""Convolutions by Fourier transforms in a plan: taken where they should be, right at every size, the same in any list."""
+"""Convolutions by Fourier transforms in a plan: taken where they should, right at every size, the same in any list."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -118,6 +121,21 @@ def test_without_the_library_everything_is_direct(everywhere, monkeypatch):
     plan = Plan.compile(load_model(model(16, 16, (9, 9), (20, 20), 16)))
     assert not is_fast(plan)
     assert conv_step(plan).few is None
+    assert fft.lacking(plan.graph) == 1
+    monkeypatch.undo()
+    assert fft.lacking(plan.graph) == 0
+
+
+def test_a_plan_without_large_filters_does_not_import_the_library():
+    code = """
+import sys
+from cache.onnx_import import load_model
+from cache.plan import Plan
+plan = Plan.compile(load_model(sys.stdin.buffer.read()))
+assert plan.fft_nodes == 0
+assert not {"kernels.fft", "cache.fft_entries"} & set(sys.modules), "imported"
+"""
+    subprocess.run([sys.executable, "-c", code], input=model(16, 16, (5, 5), (12, 12), 16), check=True)
 
 
 def test_it_is_taken_by_itself_where_filters_are_large_and_not_where_they_are_small():
