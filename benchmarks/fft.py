@@ -1,7 +1,7 @@
 """Large filters by Fourier transforms against direct convolution and ONNX Runtime: `python -m benchmarks.fft`.
 
-One convolution at a time, compiled both ways, timed in turn on the same input: whole frames, and the lists that a change
-of a tenth of the map makes. Medians; errors are the largest difference over the direct result's largest magnitude. The
+One convolution at a time, compiled both ways, timed in turn on the same input: whole frames, and the lists that a
+change of a tenth of the map makes. Medians; errors are the largest difference over the direct result's largest magnitude. The
 approximate mode (`Policy.fft_kept`) is measured on random filters, whose spectra are flat, and on smooth ones.
 """
 
@@ -189,11 +189,12 @@ def measure(kind: str, kernel: int, size: int, channels: int, rounds: int, threa
         for name, ms in medians(calls, rounds).items():
             frames[name][count] = ms
     other, largest = runtime(data, x, 1)()[0], np.abs(direct.result).max()
+    errors = [float(np.abs(found - direct.result).max() / largest) for found in (fast.result, other)]
     return Figure(
         kind, kernel, size, channels, fast.method.grain, frames["direct"], frames["fft"], frames["onnxruntime"],
         found["direct"] / found["fft"], found["direct listed"], found["fft listed"],
         found["direct listed"] / found["fft listed"], fast.method.weight_bytes / 2**20,
-        float(np.abs(fast.result - direct.result).max() / largest), float(np.abs(other - direct.result).max() / largest),
+        *errors,
     )  # fmt: skip
 
 

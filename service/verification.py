@@ -40,11 +40,10 @@ def verify(
     frames : uint8[H, W, 3] BGR of any size. policy : None takes the default. Where it asks for less than float32, the
     dense run that frames are compared with is in float32, so that agreement tells what the precision costs too (but for
     `exact`, which compares like with like); "onnxruntime_error" is that of a dense frame in the policy's precision.
-    "bfloat16_nodes" : nodes computed so on this machine; "fft_nodes" : by Fourier transforms; "fft_lacking" : nodes that
-    might be, were the library there. "budget" : that of the model's profile, "default" without one.
-    "decisions" : frames by what was done with them; "reasons" : by why, numbers left out. "audit" : what audits find on
-    a second stream of the same frames, whose thresholds follow them (`service.audits.clip`); None for `exact`, which
-    has none.
+    "bfloat16_nodes" : nodes computed so on this machine; "fft_nodes" : by Fourier transforms; "fft_lacking" : nodes
+    that might be, were the library there. "budget" : that of the model's profile, "default" without one. "decisions" :
+    frames by what was done with them; "reasons" : by why, numbers left out. "audit" : what audits find on a second
+    stream of the same frames, whose thresholds follow them (`service.audits.clip`); None for `exact`, which has none.
     """
     policy = policy or opened.policy
     plan, spec, size = opened.compile(policy), opened.spec, opened.size
