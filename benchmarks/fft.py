@@ -1,8 +1,9 @@
 """Large filters by Fourier transforms against direct convolution and ONNX Runtime: `python -m benchmarks.fft`.
 
 One convolution at a time, compiled both ways, timed in turn on the same input: whole frames, and the lists that a
-change of a tenth of the map makes. Medians; errors are the largest difference over the direct result's largest magnitude. The
-approximate mode (`Policy.fft_kept`) is measured on random filters, whose spectra are flat, and on smooth ones.
+change of a tenth of the map makes. Medians; errors are the largest difference over the direct result's largest
+magnitude. The approximate mode (`Policy.fft_kept`) is measured on random filters, whose spectra are flat, and on smooth
+ones.
 """
 
 from __future__ import annotations

@@ -186,13 +186,14 @@ def test_a_stream_keeps_its_bound_and_takes_both_methods(everywhere):
         frame[top : top + 6 + 10 * step, left : left + 7] += np.uint8(40)
 
 
-def test_a_picture_that_moves_by_whole_tiles_stays_exact(tile):
-    if tile != 8:
-        pytest.skip("one size is enough")
+@pytest.mark.parametrize("room_px", [0, 32])
+def test_a_picture_that_moves_by_whole_tiles_stays_exact(room_px, everywhere, monkeypatch):
+    monkeypatch.setattr(fft, "TILES", (8,))
     nodes = [node("Conv", "x w", "a", pads=[1, 1, 1, 1]), node("Conv", "a v", "y", "conv", pads=[3] * 4, group=16)]
     data = build(nodes, {"w": weights(16, 3, 3, 3), "v": weights(16, 1, 7, 7)}, shape=(1, 3, 96, 96))
-    plan = Plan.compile(load_model(data))
+    plan = Plan.compile(load_model(data), policy=Policy(motion_room_px=room_px))
     assert is_fast(plan)
+    assert (plan.room is not None) == (room_px > 0)
     assert plan.pitches.step == (1, 1)
     assert plan.pitches.exact_step == (8, 8)
     scene = np.random.default_rng(0).integers(0, 255, (128, 96, 3), dtype=np.uint8)
@@ -201,6 +202,16 @@ def test_a_picture_that_moves_by_whole_tiles_stays_exact(tile):
         frame = np.ascontiguousarray(scene[top : top + 96])
         found, fresh = session.push(frame), Session(plan, exact=True).push(frame)
         assert found.outputs["y"].tobytes() == fresh.outputs["y"].tobytes()
+
+
+@pytest.mark.parametrize("group", [1, 32])
+def test_more_threads_give_the_same_bits(group, everywhere, monkeypatch):
+    monkeypatch.setattr(fft, "TILES", (8,))
+    plan = Plan.compile(load_model(model(32, 32, (9, 9), (90, 70), group)))
+    assert is_fast(plan)
+    x = np.random.default_rng(0).standard_normal(plan.input_shape).astype(np.float32)
+    one, two = (Session(plan, exact=True, threads=threads).push_tensor(x).outputs["y"] for threads in (1, 2))
+    assert one.tobytes() == two.tobytes()
 
 
 @pytest.mark.parametrize("group", [1, 16])
