@@ -45,7 +45,7 @@ class Pitches:
 
     pitches : by map, px of the image per px of the map, down and right; 0 along an axis where it stays. wholly : by
     map, whether it must be recomputed whole after a move. step, exact_step : px down and right of which a move must be
-    a multiple; in exact mode, where also tiles of Winograd's method must come to lie on tiles.
+    a multiple; in exact mode, where also tiles of methods that have them must come to lie on tiles.
     """
 
     pitches: tuple[Pitch, ...]

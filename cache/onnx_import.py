@@ -266,6 +266,9 @@ def _dtype(element: int) -> np.dtype[Any] | None:
     return dtype
 
 
+_SLIDING = {"onnx.Conv", "onnx.MaxPool", "onnx.AveragePool", "onnx.LpPool"}
+
+
 class _OnnxTyper:
     """Types and values of single nodes, from onnx itself (see ``cache.passes.fold_constants.Typer``)."""
 
@@ -308,6 +311,7 @@ class _OnnxTyper:
         except _ONNX_ERRORS as error:
             self._require_runs(node, str(error))
             return {}
+        self._check_windows(node, found)
         self._types.update(found)
         self._count_windows(node)
         found = {name: self._types[name] for name in found}
@@ -335,6 +339,16 @@ class _OnnxTyper:
                 known = _tensor_type(self._types[name])
                 if known is not None:
                     self.declare(name, TensorType(known.dtype, (*known.shape[:2], *size)))
+
+    def _check_windows(self, node: Node, found: Mapping[str, Any]) -> None:
+        """Shape inference gives sizes below 0 where a window is larger than all that it slides over."""
+        dims = [dim.dim_value for kind in found.values() for dim in kind.tensor_type.shape.dim]
+        source = _tensor_type(self._types.get(node.inputs[0])) if node.inputs else None
+        if node.op in _SLIDING and source is not None and min(dims, default=0) < 0:
+            weight = _tensor_type(self._types.get(node.inputs[1])) if node.op == "onnx.Conv" else None
+            kernel = node.attrs.get("kernel_shape") or (weight.shape[2:] if weight is not None else ())
+            size, window = ("x".join(map(str, part)) for part in (source.shape[2:], kernel))
+            raise self._fixed(node, f"its kernel, {window}, is larger than its input, {size}, with its padding")
 
     def _version(self, domain: str) -> int:
         return int(self._versions.get(domain, self._versions.get("ai.onnx", self._model.opset)))

@@ -18,6 +18,7 @@ from cache.addition import additions, can_be_added
 from cache.arena import MapInfo
 from cache.bfloat16 import bfloat16_convolution
 from cache.builder import Builder, element_offsets
+from cache.fft import is_by_fft
 from cache.graph import QUANTISED_OPS, Graph, Node
 from cache.half import HalfLayout, half_layout
 from cache.moving import Pitches, pitches_of
@@ -181,6 +182,11 @@ class Plan:
         """Steps that are computed in bfloat16 on this machine, of a whole map."""
         return sum(s.step.method.entry is bfloat16_convolution for s in self.steps)
 
+    @property
+    def fft_nodes(self) -> int:
+        """Steps that are computed by Fourier transforms, of a whole map."""
+        return sum(is_by_fft(s.step.method) for s in self.steps)
+
     def tensor(self, frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """float32[1, C, H, W] of a frame uint8[H, W, C]: what another engine must be given."""
         return np.stack([self.table[frame[:, :, c], c] for c in range(self.channels)])[None]
@@ -203,7 +209,8 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     graph = merge_siblings(graph, names, kept=policy.nodes)
     verify(graph)
     parts = partition(graph, lowering.unsupported)
-    builder = Builder(graph, shape[2], policy.precision == "strict", policy.compute_dtype)
+    kept_share = policy.fft_kept if policy.cache_dtype == "float32" else 0.0  # lists are cut below a tile's size there
+    builder = Builder(graph, shape[2], policy.precision == "strict", policy.compute_dtype, kept_share)
     handed = {*graph.outputs, *(name for tail in parts.tails for name in tail.inputs)}
     image = declare_input(builder, graph.inputs[0], shape, parts.cached, graph.inputs[0] in handed)
     kept = {*handed, *policy.nodes}
@@ -256,7 +263,7 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     needs = Needs(
         scratch=scratch_elements(max((maps[s.step.target].blocks for s in steps), default=1)),
         work=max((m.work_elements for m in methods), default=0),
-        list_px=max((list_capacity(m.height, m.width) for m in maps), default=1),
+        list_px=max(longest_list(maps, steps), 1),
         mask_words=sum(packed_words(m.height, m.width) for m in maps), steps=len(steps),
         stale_words=max((packed_words(m.height, m.width) for m in maps), default=1),
         image=maps[0].room if maps[0].outside else 0, image_reach_tiles=image_reach(steps, policy.tile),
@@ -368,9 +375,18 @@ def plan_step(
     return PlannedStep(step, epsilon, block, few_block, live[step.target], everything)
 
 
-def list_capacity(height: int, width: int) -> int:
-    """Entries that a list of whole 4 x 4 blocks over a map may have."""
-    return -(-height // 4) * -(-width // 4) * 16
+def list_capacity(height: int, width: int, block: int = 4) -> int:
+    """Entries that a list of whole blocks over a map may have."""
+    return -(-height // block) * -(-width // block) * block * block
+
+
+def longest_list(maps: Sequence[MapInfo], steps: Sequence[PlannedStep]) -> int:
+    """Entries that the list of any step may have, whichever its method."""
+    blocks = {m.index: 4 for m in maps}
+    for planned in steps:
+        index = planned.step.target
+        blocks[index] = max(blocks[index], planned.block, planned.few_block)
+    return max((list_capacity(m.height, m.width, blocks[m.index]) for m in maps), default=1)
 
 
 @lru_cache(maxsize=256)

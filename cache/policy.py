@@ -51,7 +51,9 @@ class Policy:
     motion : whether maps follow a picture that moves as a whole by a multiple of the network's stride. motion_room_px :
     how far it may go, px of the image either way, before maps are copied; takes memory with every stream.
     keyframe_fraction : share of changed tiles from which a frame is recomputed whole. precision : "fast" takes
-    Winograd's method where it pays (a few 1e-6 of a layer's largest output); "strict" computes every product directly.
+    Winograd's method and Fourier transforms where they pay (a few 1e-6 of a layer's largest output); "strict" computes
+    every product directly. fft_kept : share of the frequencies that transforms of large filters keep, those at which a
+    filter holds most; below 1 an approximation that is not bounded, 0 for no transforms at all.
     cache_dtype : what feature maps are kept as; "float16" takes half the memory, and rounds every stored value to 11
     significant bits (what lies beyond 65504 becomes that). compute_dtype : "bfloat16" multiplies inputs and weights of
     8 significant bits, with float32 sums, in wide 1x1 and strided convolutions, on CPUs that have instructions for it
@@ -75,6 +77,7 @@ class Policy:
     motion: bool = True
     motion_room_px: int = 0
     precision: Literal["fast", "strict"] = "fast"
+    fft_kept: float = 1.0
     cache_dtype: Literal["float32", "float16"] = "float32"
     separable_bytes: int = 1 << 21
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -102,6 +105,8 @@ class Policy:
             raise ValueError(f"expected motion_room_px of 0 or more, got {self.motion_room_px}")
         if self.separable_bytes < 0:
             raise ValueError(f"expected separable_bytes of 0 or more, got {self.separable_bytes}")
+        if not 0 <= self.fft_kept <= 1:
+            raise ValueError(f"expected fft_kept of 0 to 1, got {self.fft_kept}")
         if self.precision not in ("fast", "strict"):
             raise ValueError(f'expected a precision of "fast" or "strict", got {self.precision!r}')
         if self.cache_dtype not in ("float32", "float16"):

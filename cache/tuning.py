@@ -1,10 +1,10 @@
 """Which way to compute each node, by measurement on this machine; kept on disk, so that the choice is made once.
 
-Of nodes with two methods (a 3x3 convolution directly and by Winograd's method, a wide one in float32 and in bfloat16)
-whichever is faster on the whole map becomes the step's method: the one of keyframes, and the only one in exact mode.
-The other stays where it is faster on short lists. And all steps together tell from which share of the work on a frame
-is cheaper computed whole, row by row and without a comparison, than in blocks that are compared; and what a frame gains
-where another stream's has fetched the weights just before.
+Of nodes with two methods (a 3x3 convolution directly and by Winograd's method, a large one directly and by Fourier
+transforms, a wide one in float32 and in bfloat16) whichever is faster on the whole map becomes the step's method: the
+one of keyframes, and the only one in exact mode. The other stays where it is faster on short lists. And all steps
+together tell from which share of the work on a frame is cheaper computed whole, row by row and without a comparison,
+than in blocks that are compared; and what a frame gains where another stream's has fetched the weights just before.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ BITS = 64
 EVEN = np.uint64(0x5555555555555555)
 EVERY_FOURTH = np.uint64(0x1111111111111111)
 EVERY_EIGHTH = np.uint64(0x0101010101010101)
+EVERY_16TH = np.uint64(0x0001000100010001)
+EVERY_32ND = np.uint64(0x0000000100000001)
 ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 ZERO, ONE = np.uint64(0), np.uint64(1)
 
@@ -182,12 +184,24 @@ def _blocks_of(word: np.uint64, block: int) -> np.uint64:
         word |= word >> np.uint64(2)
     if block > 4:
         word |= word >> np.uint64(4)
+    if block > 8:
+        word |= word >> np.uint64(8)
+    if block > 16:
+        word |= word >> np.uint64(16)
+    if block > 32:
+        word |= word >> np.uint64(32)
     if block == 2:
         word &= EVEN
     elif block == 4:
         word &= EVERY_FOURTH
     elif block == 8:
         word &= EVERY_EIGHTH
+    elif block == 16:
+        word &= EVERY_16TH
+    elif block == 32:
+        word &= EVERY_32ND
+    elif block == 64:
+        word &= ONE
     return word
 
 
@@ -214,15 +228,15 @@ def _list_block(pixels: np.ndarray, at: int, top: int, left: int, block: int, he
 def list_packed(stale: np.ndarray, height: int, width: int, block: int, pixels: np.ndarray) -> tuple[int, int]:
     """List the pixels of every aligned `block` x `block` block that holds a stale pixel, block after block.
 
-    stale : uint64[H, words], packed. height, width : of the map in pixels. block : 1, 2, 4 or 8. pixels :
+    stale : uint64[H, words], packed. height, width : of the map in pixels. block : a power of two up to 64. pixels :
         int32[capacity, 2], filled with (y, x) in row-major order within a block; coordinates past the map's end are
         clamped to it, so that every block has block * block entries.
 
     Returns the entries listed and the distinct pixels of the map among them.
     Raises ValueError for another block, or when `pixels` could not hold a map that is stale everywhere.
     """
-    if block not in (1, 2, 4, 8):
-        raise ValueError("expected a block of 1, 2, 4 or 8 pixels")
+    if block not in (1, 2, 4, 8, 16, 32, 64):
+        raise ValueError("expected a block of 1, 2, 4, 8, 16, 32 or 64 pixels")
     rows, columns = (height + block - 1) // block, (width + block - 1) // block
     if pixels.shape[0] < rows * columns * block * block:
         raise ValueError("expected room for every block of the map in pixels")

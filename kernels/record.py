@@ -241,7 +241,7 @@ def scratch_of(state: np.ndarray, worker: int) -> np.ndarray:
 
 @jit
 def work_of(state: np.ndarray, worker: int) -> np.ndarray:
-    """float32[:], what the worker's Winograd kernel needs besides; its first 48 stay zero."""
+    """float32[:], what some of the worker's kernels need besides; its first 48 stay zero."""
     address = state[WORK] + worker * state[WORK_SIZE] * 4
     found: np.ndarray = numba.carray(_pointer(address), (state[WORK_SIZE],), np.float32)
     return found

@@ -104,19 +104,21 @@ class Engine:
     precision: Literal["fast", "strict"] = "fast"
     cache_dtype: Literal["float32", "float16"] = "float32"
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    fft_kept: float = 1.0
 
     @classmethod
     def of(cls, settings: Settings) -> Engine:
         """As the settings say."""
         return cls(
-            settings.exact, settings.threads, settings.precision, settings.cache_dtype, settings.compute_dtype
+            settings.exact, settings.threads, settings.precision, settings.cache_dtype, settings.compute_dtype,
+            settings.fft_kept,
         )  # fmt: skip
 
     def policy(self, opened: OpenedModel) -> Policy:
         """The policy of an opened model's plan."""
         return replace(
             opened.policy, precision=self.precision, cache_dtype=self.cache_dtype,
-            compute_dtype=self.compute_dtype,
+            compute_dtype=self.compute_dtype, fft_kept=self.fft_kept,
         )  # fmt: skip
 
 

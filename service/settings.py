@@ -175,7 +175,7 @@ class Settings(BaseSettings):
 
     precision: Literal["fast", "strict"] = Field(
         default="fast",
-        description="fast: Winograd's method where it pays; strict: every product computed directly",
+        description="fast: Winograd's method and Fourier transforms where they pay; strict: every product directly",
     )
     cache_dtype: Literal["float32", "float16"] = Field(
         default="float32",
@@ -184,6 +184,12 @@ class Settings(BaseSettings):
     compute_dtype: Literal["float32", "bfloat16"] = Field(
         default="float32",
         description="bfloat16 multiplies in it where the CPU can and it pays",
+    )
+    fft_kept: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="share of frequencies kept where large filters are computed by transforms; 0: none computed so",
     )
 
     sources: dict[StreamName, CameraSource] = Field(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.fft import lacking
 from cache.onnx_import import extract
 from cache.policy import Policy
 from cache.session import Session
@@ -39,14 +40,14 @@ def verify(
     frames : uint8[H, W, 3] BGR of any size. policy : None takes the default. Where it asks for less than float32, the
     dense run that frames are compared with is in float32, so that agreement tells what the precision costs too (but for
     `exact`, which compares like with like); "onnxruntime_error" is that of a dense frame in the policy's precision.
-    "bfloat16_nodes" : nodes computed so on this machine. "budget" : that of the model's profile, "default" without one.
-    "decisions" : frames by what was done with them; "reasons" : by why, numbers left out. "audit" : what audits find on
-    a second stream of the same frames, whose thresholds follow them (`service.audits.clip`); None for `exact`, which
-    has none.
+    "bfloat16_nodes" : nodes computed so on this machine; "fft_nodes" : by Fourier transforms; "fft_lacking" : nodes
+    that might be, were the library there. "budget" : that of the model's profile, "default" without one. "decisions" :
+    frames by what was done with them; "reasons" : by why, numbers left out. "audit" : what audits find on a second
+    stream of the same frames, whose thresholds follow them (`service.audits.clip`); None for `exact`, which has none.
     """
     policy = policy or opened.policy
     plan, spec, size = opened.compile(policy), opened.spec, opened.size
-    full = replace(policy, cache_dtype="float32", compute_dtype="float32")
+    full = replace(policy, cache_dtype="float32", compute_dtype="float32", fft_kept=1.0 if policy.fft_kept else 0.0)
     is_reduced = full != policy and not exact
     # `whole` recomputes every frame in full: thresholds play no part, and exact saves measuring spreads.
     stream, whole = Session(plan, exact=exact), Session(opened.compile(full) if is_reduced else plan, exact=True)
@@ -92,7 +93,8 @@ def verify(
         report["onnxruntime_error"] = relative_error(own, reference(first[0]))
     budget = "exact" if exact else "default" if opened.profile is None else opened.profile.budget
     return {
-        **report, "bfloat16_nodes": plan.bfloat16_nodes, "budget": budget, "decisions": dict(decisions),
+        **report, "bfloat16_nodes": plan.bfloat16_nodes, "fft_nodes": plan.fft_nodes,
+        "fft_lacking": lacking(plan.graph), "budget": budget, "decisions": dict(decisions),
         "reasons": dict(reasons),
         "audit": None if audits is None else audits.report(),
     }  # fmt: skip

@@ -8,6 +8,7 @@ from cache import bfloat16
 from cache.addition import addend
 from cache.arena import LANES, aligned_copy
 from cache.builder import Builder, Maps, activation, block_offsets, lanes
+from cache.fft import dense_filters, depthwise_filters, fft_method, may_suit, tiling, with_fft
 from cache.geometry import reach, window
 from cache.graph import Graph, Node, macs
 from cache.packing import lanes_per_tap, pack_interleaved, pack_weights, window_taps
@@ -108,6 +109,14 @@ def lower(node: Node, builder: Builder) -> None:
     channels, height, width = builder.shape(node.output)
     target, _ = builder.new_value(node.output, channels, height, width)
     winograd = blocks is not None and suits(builder, node, weight)
+    filters = None
+    if blocks is not None and groups == 1 and may_suit(builder, node, weight):
+        whole = blocks.is_injective and not blocks.is_scattered
+        inputs, outputs = len(blocks) if whole else -(-len(value) // LANES), -(-channels // LANES)
+        tiles = tiling((height, width), kernel, node.attrs["pads"], inputs, outputs, builder.fft_kept)
+        if tiles is not None:
+            value, blocks = builder.dense_blocks(node.inputs[0])
+            filters = dense_filters(weight, blocks, tiles)
     if blocks is not None and winograd and blocks.is_scattered:  # it transforms whole blocks
         value, blocks = builder.dense_blocks(node.inputs[0])
     window_border(builder, node, value, kernel)
@@ -147,7 +156,10 @@ def lower(node: Node, builder: Builder) -> None:
             )
             return Step(node.name, node.op, target, reads, work, channels, True, rounded, direct)
         if blocks is None or not winograd:
-            return Step(node.name, node.op, target, reads, work, channels, True, direct)
+            step = Step(node.name, node.op, target, reads, work, channels, True, direct)
+            if blocks is None or filters is None:
+                return step
+            return with_fft(step, fft_method(maps, blocks, filters, pads, *steady, place, act, target), filters)
         fast = winograd_method(maps, blocks, weight, pads, *steady, place, act, target)
         return Step(node.name, node.op, target, reads, work, channels, True, fast, direct)
 
@@ -167,16 +179,24 @@ def lower_depthwise(node: Node, builder: Builder, weight: Floats) -> None:
     packed = np.zeros((kernel[0] * kernel[1], len(blocks) * LANES), np.float32)
     packed[:, blocks.position] = weight.reshape(channels, -1).T
     packed = packed.reshape(-1, len(blocks), LANES).transpose(1, 0, 2)
+    filters = None
+    if may_suit(builder, node, weight):
+        tiles = tiling((height, width), kernel, node.attrs["pads"], 0, len(blocks), builder.fft_kept)
+        filters = None if tiles is None else depthwise_filters(weight, blocks, tiles)
 
     def finish(maps: Maps) -> Step:
         info, planes = block_offsets(maps, blocks)
-        taps = window_taps(kernel, info.row, info.pixel, node.attrs["dilations"])
+        taps, pads = window_taps(kernel, info.row, info.pixel, node.attrs["dilations"]), node.attrs["pads"][:2]
+        place, steady = maps[target].layout, (aligned_copy(bias), aligned_copy(slope))
         made = method(
-            depthwise_convolution, info.corner(*node.attrs["pads"][:2]), planes, taps.reshape(-1),
-            aligned_copy(packed).reshape(packed.shape), aligned_copy(bias), aligned_copy(slope), maps[target].layout,
-            node.attrs["strides"], act, target, macs_px=work / (height * width), channels=channels,
+            depthwise_convolution, info.corner(*pads), planes, taps.reshape(-1),
+            aligned_copy(packed).reshape(packed.shape), *steady, place, node.attrs["strides"], act, target,
+            macs_px=work / (height * width), channels=channels,
         )  # fmt: skip
-        return Step(node.name, node.op, target, reads, work, channels, True, made)
+        step = Step(node.name, node.op, target, reads, work, channels, True, made)
+        if filters is None:
+            return step
+        return with_fft(step, fft_method(maps, blocks, filters, pads, *steady, place, act, target), filters)
 
     builder.emit(finish)
 

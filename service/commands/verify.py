@@ -40,7 +40,7 @@ def command(
     exact: Annotated[bool, typer.Option("--exact", help="Thresholds zero: must be bit for bit the same.")] = False,
     spec: SpecOption = None,
     precision: Annotated[
-        Literal["fast", "strict"], typer.Option(help="strict: every product directly, none by Winograd's method.")
+        Literal["fast", "strict"], typer.Option(help="strict: every product directly, none by Winograd's or Fourier's.")
     ] = "fast",
     cache_dtype: Annotated[
         Literal["float32", "float16"],
@@ -50,12 +50,18 @@ def command(
         Literal["float32", "bfloat16"],
         typer.Option(help="bfloat16: wide 1x1 and strided convolutions, where this CPU gains by it."),
     ] = "float32",
+    fft_kept: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of the frequencies that transforms of large filters keep; 0: none."),
+    ] = 1.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Run a clip incrementally and densely, and compare the two with each other and with ONNX Runtime."""
     with plain_errors():
         opened = open_model(find_model(model), parse_size(size), spec)
-        policy = replace(opened.policy, precision=precision, cache_dtype=cache_dtype, compute_dtype=compute_dtype)
+        policy = replace(
+            opened.policy, precision=precision, cache_dtype=cache_dtype, compute_dtype=compute_dtype, fft_kept=fft_kept
+        )
         with (
             open_source(clip, start=start, frames=frames or default_frames(clip), every=every) as source,
             Progress(console=err, transient=True) as progress,
@@ -95,6 +101,10 @@ def _table(report: dict[str, Any]) -> Table:
     table.add_row("dense against ONNX Runtime", "not run" if error is None else f"{error:.1e} of the largest value")
     if report["bfloat16_nodes"]:
         table.add_row("nodes in bfloat16", str(report["bfloat16_nodes"]))
+    if report["fft_nodes"]:
+        table.add_row("nodes by Fourier transforms", str(report["fft_nodes"]))
+    if report["fft_lacking"]:
+        table.add_row("nodes by Fourier transforms", f"none; {report['fft_lacking']} may gain by the extra `fft`")
     said = {"default": "default, no profile", "exact": "zero"}
     table.add_row("thresholds", said.get(report["budget"], f"of a profile, budget {report['budget']}"))
     table.add_row("frames by decision", ", ".join(f"{name} {count}" for name, count in report["decisions"].items()))

@@ -50,6 +50,7 @@ def test_a_factor_that_scales_nothing_is_refused(factor):
         ({"levels": (Level(float("inf"), 0.1, 1), Level(8, 0.1, 1))}, "expected levels by ascending stride"),
         ({"levels": (Level(8, 0.1, 1),)}, "expected the last level to cover every stride"),
         ({"cache_dtype": "half"}, 'expected a cache_dtype of "float32" or "float16", got \'half\''),
+        ({"fft_kept": 1.5}, "expected fft_kept of 0 to 1, got 1.5"),
         ({"compute_dtype": "float16"}, 'expected a compute_dtype of "float32" or "bfloat16", got \'float16\''),
     ],
 )

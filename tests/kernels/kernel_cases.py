@@ -25,6 +25,7 @@ Array = np.ndarray
 Case = dict[str, Any]
 ALWAYS_ROUNDED = {"softmax"}
 """Kernels that round whatever the activation."""
+BLOCKS = (1, 2, 4, 8, 16, 32, 64)
 FEWEST_VECTORS = 0 if HALF_PIXELS else 1
 CASES: dict[str, st.SearchStrategy[Case]] = {}
 
@@ -592,7 +593,7 @@ def list_packed(draw: Any) -> Case:
 @case
 def list_part(draw: Any) -> Case:
     """Nothing, some and all of the blocks."""
-    height, width, block = draw(st.integers(1, 30)), draw(st.integers(1, 70)), draw(st.sampled_from([1, 2, 4, 8]))
+    height, width, block = draw(st.integers(1, 30)), draw(st.integers(1, 70)), draw(st.sampled_from(BLOCKS))
     blocks = -(-height // block) * -(-width // block)
     first = draw(st.integers(0, blocks))
     return {
@@ -605,7 +606,7 @@ def list_part(draw: Any) -> Case:
 def list_pixels(draw: Any) -> Case:
     """Maps that are and are not whole blocks."""
     stale = _mask(draw, np.random.default_rng(draw(st.integers(0, 2**32 - 1))))
-    block = draw(st.sampled_from([1, 2, 4, 8]))
+    block = draw(st.sampled_from(BLOCKS))
     capacity = -(-stale.shape[0] // block) * -(-stale.shape[1] // block) * block * block
     return {"stale": stale, "block": block, "pixels": np.zeros((capacity, 2), np.int32)}
 

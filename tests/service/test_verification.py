@@ -58,6 +58,7 @@ def test_strict_and_fast_are_full_precision(opened: OpenedModel) -> None:
     report = verify(opened, frames(), policy=replace(opened.policy, precision="strict"))
     assert report["onnxruntime_error"] < 1e-5
     assert report["bfloat16_nodes"] == 0
+    assert (report["fft_nodes"], report["fft_lacking"]) == (0, 0)
 
 
 def test_a_second_stream_is_audited_and_the_first_is_left_alone(opened: OpenedModel) -> None:

@@ -1,0 +1,272 @@
+"""Convolutions by Fourier transforms in a plan: taken where they should, right at every size, the same in any list."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rocket_fft", reason="needs the extra `fft`")
+
+from cache import fft
+from cache.fft_entries import fft_convolution, fft_depthwise_convolution
+from cache.onnx_import import ModelError, load_model
+from cache.plan import Plan
+from cache.policy import Policy
+from cache.session import Session
+from cache.steps import Step
+from cache.tuning import tuned
+from tests.cache.closed_loop import largest_excess
+from tests.cache.engine_check import check_engine
+from tests.cache.onnx_models import build, node, weights
+
+FAST = {fft_convolution, fft_depthwise_convolution}
+
+
+def model(inputs: int, outputs: int, kernel: tuple[int, int], size: tuple[int, int], group: int = 1, **attrs) -> bytes:
+    """A convolution with a bias, then ReLU."""
+    filters = weights(outputs, inputs // group, *kernel) / np.sqrt(np.prod(kernel) * inputs / group, dtype=np.float32)
+    attrs.setdefault("pads", [kernel[0] // 2, kernel[1] // 2] * 2)
+    nodes = [node("Conv", "x w b", "m", "conv", group=group, **attrs), node("Relu", "m", "y")]
+    return build(nodes, {"w": filters, "b": weights(outputs)}, shape=(1, inputs, *size))
+
+
+def conv_step(plan: Plan) -> Step:
+    """The convolution with the largest filters, in the place of which this method is taken."""
+    return max((s.step for s in plan.steps if s.step.op == "conv"), key=lambda step: step.reads[0].rows.taps)
+
+
+def is_fast(plan: Plan) -> bool:
+    return conv_step(plan).method.entry in FAST
+
+
+@pytest.fixture
+def everywhere(monkeypatch):
+    """The method wherever it is possible, also where it does not pay."""
+    monkeypatch.setattr(fft, "direct_ns", lambda made: float("inf"))
+
+
+@pytest.fixture(params=[8, 16, 32])
+def tile(request, monkeypatch, everywhere):
+    monkeypatch.setattr(fft, "TILES", (request.param,))
+    return request.param
+
+
+@pytest.mark.parametrize(
+    ("channels", "group", "kernel", "size"),
+    [
+        (20, 20, (7, 7), (13, 21)),
+        (20, 1, (7, 9), (19, 10)),
+        (16, 16, (15, 15), (11, 34)),
+        (20, 20, (31, 31), (17, 23)),
+        (20, 1, (15, 15), (9, 9)),
+        (16, 16, (31, 31), (3, 5)),
+        (40, 1, (9, 9), (1, 2)),
+    ],
+    ids=str,
+)
+def test_it_agrees_with_onnxruntime_and_with_itself(channels, group, kernel, size, tile):
+    data = model(channels, channels, kernel, size, group)
+    plan = check_engine(data, (1, channels, *size), "conv", tolerance=1e-4)
+    assert is_fast(plan)
+    assert [s.block for s in plan.steps if s.step.op == "conv"] == [tile]
+
+
+@pytest.mark.parametrize("pads", [(0, 0, 0, 0), (3, 0, 1, 5), (9, 8, 7, 10)], ids=str)
+@pytest.mark.parametrize("group", [1, 16])
+def test_any_padding_is_right(pads, group, tile):
+    assert is_fast(check_engine(model(16, 16, (8, 7), (18, 12), group, pads=list(pads)), (1, 16, 18, 12), "conv"))
+
+
+def test_it_reads_several_maps_as_one(everywhere):
+    nodes = [
+        node("Relu", "x", "a"),
+        node("Sigmoid", "x", "s"),
+        node("Concat", "a s", "c", axis=1),
+        node("Conv", "c w b", "y", "conv", pads=[3, 3, 3, 3]),
+    ]
+    data = build(nodes, {"w": weights(33, 48, 7, 7) / 50, "b": weights(33)}, shape=(1, 24, 11, 14))
+    assert is_fast(check_engine(data, (1, 24, 11, 14), "conv", tolerance=1e-4))
+
+
+def test_a_sum_is_added_at_its_end(everywhere):
+    nodes = [node("Relu", "x", "r"), node("Conv", "r w", "c", "conv", pads=[3, 3, 3, 3]), node("Add", "c r", "y")]
+    data = build(nodes, {"w": weights(16, 16, 7, 7) / 30}, shape=(1, 16, 20, 9))
+    assert is_fast(check_engine(data, (1, 16, 20, 9), "conv", tolerance=1e-4))
+
+
+@pytest.mark.parametrize(
+    "attrs", [{"strides": [2, 2]}, {"dilations": [2, 2], "pads": [6, 6, 6, 6]}, {"group": 2}], ids=str
+)
+def test_other_convolutions_stay_direct(attrs, everywhere):
+    assert not is_fast(Plan.compile(load_model(model(32, 32, (7, 7), (20, 20), **attrs))))
+
+
+def test_small_filters_and_strict_precision_and_half_maps_stay_direct(everywhere):
+    assert not is_fast(Plan.compile(load_model(model(16, 16, (5, 5), (20, 20), 16))))
+    data = load_model(model(16, 16, (9, 9), (20, 20), 16))
+    assert is_fast(Plan.compile(data))
+    for policy in (Policy(precision="strict"), Policy(fft_kept=0.0)):
+        plan = Plan.compile(data, policy=policy)
+        assert conv_step(plan).few is None
+        assert plan.needs.work == 0
+        assert not is_fast(plan)
+    assert conv_step(Plan.compile(data, policy=Policy(cache_dtype="float16"))).few is None
+
+
+def test_without_the_library_everything_is_direct(everywhere, monkeypatch):
+    monkeypatch.setattr(fft, "is_there", lambda: False)
+    plan = Plan.compile(load_model(model(16, 16, (9, 9), (20, 20), 16)))
+    assert not is_fast(plan)
+    assert conv_step(plan).few is None
+    assert fft.lacking(plan.graph) == 1
+    monkeypatch.undo()
+    assert fft.lacking(plan.graph) == 0
+
+
+def test_a_plan_without_large_filters_does_not_import_the_library():
+    code = """
+import sys
+from cache.onnx_import import load_model
+from cache.plan import Plan
+plan = Plan.compile(load_model(sys.stdin.buffer.read()))
+assert plan.fft_nodes == 0
+assert not {"kernels.fft", "cache.fft_entries"} & set(sys.modules), "imported"
+"""
+    subprocess.run([sys.executable, "-c", code], input=model(16, 16, (5, 5), (12, 12), 16), check=True)
+
+
+def test_it_is_taken_by_itself_where_filters_are_large_and_not_where_they_are_small():
+    taken = {k: conv_step(Plan.compile(load_model(model(16, 16, (k, k), (40, 40), 16)))) for k in (7, 31)}
+    assert taken[31].method.entry is fft_depthwise_convolution
+    assert taken[31].few is not None
+    assert taken[7].few is None
+    assert taken[7].method.entry not in FAST
+
+
+def test_costs_measured_here_choose_between_both(tmp_path):
+    plan = tuned(Plan.compile(load_model(model(16, 16, (31, 31), (40, 40), 16))), "a" * 64, tmp_path)
+    step = conv_step(plan)
+    assert step.method.entry in FAST or step.few is None or step.few.entry in FAST
+    fresh = tuned(Plan.compile(load_model(model(16, 16, (31, 31), (40, 40), 16))), "a" * 64, tmp_path)
+    assert conv_step(fresh).method.entry is step.method.entry
+
+
+@pytest.mark.parametrize("group", [1, 32])
+def test_error_is_a_few_millionths_of_the_largest_output(group, everywhere):
+    data = model(32, 32, (31, 31) if group > 1 else (9, 9), (40, 52), group)
+    fast, strict = (Plan.compile(load_model(data), policy=Policy(precision=p)) for p in ("fast", "strict"))
+    assert is_fast(fast)
+    x = np.random.default_rng(0).standard_normal(fast.input_shape).astype(np.float32)
+    a, b = (Session(plan).push_tensor(x).outputs["y"] for plan in (fast, strict))
+    assert 0 < np.abs(a - b).max() < 1e-5 * np.abs(b).max()
+
+
+def test_a_stream_keeps_its_bound_and_takes_both_methods(everywhere):
+    nodes = [
+        node("Conv", "x w", "a", "first", pads=[1, 1, 1, 1]),
+        node("Conv", "a v", "b", "conv", pads=[7, 7, 7, 7], group=16),
+        node("Conv", "b u", "y", "last"),
+    ]
+    constants = {"w": weights(16, 3, 3, 3) / 5, "v": weights(16, 1, 15, 15) / 15, "u": weights(4, 16, 1, 1) / 4}
+    plan = Plan.compile(load_model(build(nodes, constants, shape=(1, 3, 70, 90))))
+    assert conv_step(plan).few is not None
+    session, exact, rng = Session(plan), Session(plan, exact=True), np.random.default_rng(0)
+    frame = rng.integers(0, 255, (70, 90, 3), dtype=np.uint8)
+    for step in range(5):
+        for following in (session, exact):
+            following.push(frame)
+            assert largest_excess(following) <= (0 if following.exact else 1e-4)
+        dense = Session(plan, exact=True).push(frame).outputs["y"]
+        assert exact.push(frame).outputs["y"].tobytes() == dense.tobytes()
+        top, left = rng.integers(0, 40), rng.integers(0, 60)
+        frame = frame.copy()
+        frame[top : top + 6 + 10 * step, left : left + 7] += np.uint8(40)
+
+
+@pytest.mark.parametrize("room_px", [0, 32])
+def test_a_picture_that_moves_by_whole_tiles_stays_exact(room_px, everywhere, monkeypatch):
+    monkeypatch.setattr(fft, "TILES", (8,))
+    nodes = [node("Conv", "x w", "a", pads=[1, 1, 1, 1]), node("Conv", "a v", "y", "conv", pads=[3] * 4, group=16)]
+    data = build(nodes, {"w": weights(16, 3, 3, 3), "v": weights(16, 1, 7, 7)}, shape=(1, 3, 96, 96))
+    plan = Plan.compile(load_model(data), policy=Policy(motion_room_px=room_px))
+    assert is_fast(plan)
+    assert (plan.room is not None) == (room_px > 0)
+    assert plan.pitches.step == (1, 1)
+    assert plan.pitches.exact_step == (8, 8)
+    scene = np.random.default_rng(0).integers(0, 255, (128, 96, 3), dtype=np.uint8)
+    session = Session(plan, exact=True)
+    for top in (0, 8, 24):
+        frame = np.ascontiguousarray(scene[top : top + 96])
+        found, fresh = session.push(frame), Session(plan, exact=True).push(frame)
+        assert found.outputs["y"].tobytes() == fresh.outputs["y"].tobytes()
+
+
+@pytest.mark.parametrize("group", [1, 32])
+def test_more_threads_give_the_same_bits(group, everywhere, monkeypatch):
+    monkeypatch.setattr(fft, "TILES", (8,))
+    plan = Plan.compile(load_model(model(32, 32, (9, 9), (90, 70), group)))
+    assert is_fast(plan)
+    x = np.random.default_rng(0).standard_normal(plan.input_shape).astype(np.float32)
+    one, two = (Session(plan, exact=True, threads=threads).push_tensor(x).outputs["y"] for threads in (1, 2))
+    assert one.tobytes() == two.tobytes()
+
+
+@pytest.mark.parametrize("group", [1, 16])
+def test_fewer_frequencies_are_an_approximation_that_exact_mode_repeats(group, everywhere):
+    data = load_model(model(16, 16, (15, 15), (30, 24), group))
+    errors, bytes_of = [], []
+    for kept in (1.0, 0.75, 0.4):
+        plan = Plan.compile(data, policy=Policy(fft_kept=kept))
+        step = conv_step(plan)
+        assert is_fast(plan)
+        assert (step.few is None) == (kept < 1)
+        bytes_of.append(step.method.weight_bytes)
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal(plan.input_shape).astype(np.float32)
+        session = Session(plan, exact=True)
+        session.push_tensor(x)
+        x[:, :, 5:8, 9:12] += 1
+        found = session.push_tensor(x).outputs["y"]
+        assert found.tobytes() == Session(plan, exact=True).push_tensor(x).outputs["y"].tobytes()
+        direct = Session(Plan.compile(data, policy=Policy(fft_kept=0.0))).push_tensor(x).outputs["y"]
+        errors.append(float(np.sqrt(np.square(found - direct).mean() / np.square(direct).mean())))
+    assert errors[0] < 1e-5 < errors[1] < errors[2] < 1
+    assert bytes_of[0] > bytes_of[1] > bytes_of[2]
+
+
+def test_a_smooth_filter_loses_next_to_nothing(everywhere):
+    bell = np.exp(-(np.arange(-15, 16, dtype=np.float32) ** 2) / 40)
+    filters = np.broadcast_to(np.outer(bell, bell) / bell.sum() ** 2, (16, 1, 31, 31)).astype(np.float32)
+    nodes = [node("Conv", "x w", "y", "conv", group=16, pads=[15] * 4)]
+    data = load_model(build(nodes, {"w": filters}, shape=(1, 16, 40, 40)))
+    x = np.random.default_rng(0).standard_normal((1, 16, 40, 40)).astype(np.float32)
+    a, b = (Session(Plan.compile(data, policy=Policy(fft_kept=k))).push_tensor(x).outputs["y"] for k in (0.25, 0.0))
+    assert np.abs(a - b).max() < 1e-3 * np.abs(b).max()
+
+
+def test_transforms_have_lengths_that_the_library_is_quick_at():
+    assert [fft.good_size(n) for n in (1, 7, 62, 71, 86, 97)] == [2, 8, 64, 72, 90, 100]
+
+
+def test_a_single_tile_wraps_around_zeros():
+    made = fft.tiling((56, 20), (31, 15), (15, 7, 15, 7), 0, 4)
+    assert made is not None
+    assert (made.grid.tile, made.grid.rows, made.grid.columns) == (64, 72, 30)
+
+
+def test_spectra_that_would_take_too_much_memory_are_not_made(monkeypatch):
+    monkeypatch.setattr(fft, "MOST_BYTES", 1 << 20)
+    made = fft.tiling((40, 40), (9, 9), (4,) * 4, 4, 4)
+    assert made is None
+
+
+@pytest.mark.parametrize("kernel", [7, 31])
+def test_a_kernel_larger_than_the_image_is_refused(kernel):
+    data = model(16, 16, (kernel, kernel), (5, 6), 16, pads=[0, 0, 0, 0])
+    with pytest.raises(
+        ModelError, match=rf"cannot run at 1x16x5x6.*kernel, {kernel}x{kernel}, is larger than its input, 5x6"
+    ):
+        Plan.compile(load_model(data))
