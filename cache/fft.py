@@ -28,7 +28,7 @@ LIBRARY = "rocket_fft"
 """What transforms within compiled kernels; an extra (`fft`)."""
 SMALLEST = 7
 """Taps along either axis below which the method is not looked at."""
-TILES = (8, 16, 32, 64)
+TILES = (8, 16, 32, 64, 128)
 """Pixels squared of a tile."""
 TOGETHER = 8
 """Tiles that share one pass over the weights, at most."""

@@ -44,7 +44,7 @@ class Method:
 
     entry : compiled function that unpacks `words` (kernel arguments, see `kernels.record`) and calls the kernel.
     kept : the arrays behind the addresses in `words`. grain : pixels of the smallest square block that it can compute
-    (1, 4 for Winograd tiles, up to 64 for Fourier transforms). unit : pixels below which a list is not cut for several
+    (1, 4 for Winograd tiles, up to 128 for Fourier transforms). unit : pixels below which a list is not cut for several
     threads. work_elements : float32 elements of work space that it needs. cost : what it takes on this machine, or may
     take. maps : the maps among its arguments, each with the word where it begins.
     """

@@ -200,7 +200,7 @@ def _blocks_of(word: np.uint64, block: int) -> np.uint64:
         word &= EVERY_16TH
     elif block == 32:
         word &= EVERY_32ND
-    elif block == 64:
+    elif block >= 64:
         word &= ONE
     return word
 
@@ -228,15 +228,15 @@ def _list_block(pixels: np.ndarray, at: int, top: int, left: int, block: int, he
 def list_packed(stale: np.ndarray, height: int, width: int, block: int, pixels: np.ndarray) -> tuple[int, int]:
     """List the pixels of every aligned `block` x `block` block that holds a stale pixel, block after block.
 
-    stale : uint64[H, words], packed. height, width : of the map in pixels. block : a power of two up to 64. pixels :
+    stale : uint64[H, words], packed. height, width : of the map in pixels. block : a power of two up to 128. pixels :
         int32[capacity, 2], filled with (y, x) in row-major order within a block; coordinates past the map's end are
         clamped to it, so that every block has block * block entries.
 
     Returns the entries listed and the distinct pixels of the map among them.
     Raises ValueError for another block, or when `pixels` could not hold a map that is stale everywhere.
     """
-    if block not in (1, 2, 4, 8, 16, 32, 64):
-        raise ValueError("expected a block of 1, 2, 4, 8, 16, 32 or 64 pixels")
+    if block not in (1, 2, 4, 8, 16, 32, 64, 128):
+        raise ValueError("expected a block of 1, 2, 4, 8, 16, 32, 64 or 128 pixels")
     rows, columns = (height + block - 1) // block, (width + block - 1) // block
     if pixels.shape[0] < rows * columns * block * block:
         raise ValueError("expected room for every block of the map in pixels")
@@ -247,6 +247,10 @@ def list_packed(stale: np.ndarray, height: int, width: int, block: int, pixels: 
             bits = ZERO
             for y in range(top, bottom):
                 bits |= stale[y, word]
+                if block > BITS and word % 2 == 0 and word + 1 < stale.shape[1]:
+                    bits |= stale[y, word + 1]
+            if block > BITS and word % 2 == 1:  # listed with the word before
+                continue
             bits = _blocks_of(bits, block)
             while bits != ZERO:
                 left = word * BITS + first_bit(bits)

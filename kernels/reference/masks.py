@@ -60,8 +60,8 @@ def list_part(height: int, width: int, block: int, first: int, end: int, pixels:
 
 def list_pixels(stale: np.ndarray, block: int, pixels: np.ndarray) -> tuple[int, int]:
     """Block by block, each with all its pixels."""
-    if block not in (1, 2, 4, 8, 16, 32, 64):
-        raise ValueError("expected a block of 1, 2, 4, 8, 16, 32 or 64 pixels")
+    if block not in (1, 2, 4, 8, 16, 32, 64, 128):
+        raise ValueError("expected a block of 1, 2, 4, 8, 16, 32, 64 or 128 pixels")
     height, width = stale.shape
     rows, columns = -(-height // block), -(-width // block)
     if pixels.shape[0] < rows * columns * block * block:

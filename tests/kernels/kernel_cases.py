@@ -25,7 +25,7 @@ Array = np.ndarray
 Case = dict[str, Any]
 ALWAYS_ROUNDED = {"softmax"}
 """Kernels that round whatever the activation."""
-BLOCKS = (1, 2, 4, 8, 16, 32, 64)
+BLOCKS = (1, 2, 4, 8, 16, 32, 64, 128)
 FEWEST_VECTORS = 0 if HALF_PIXELS else 1
 CASES: dict[str, st.SearchStrategy[Case]] = {}
 
