@@ -124,7 +124,11 @@ def techniques_section(reports: Sequence[Mapping[str, Any]]) -> str:
         notes = [
             f"{row['label']}: {row['reason'] or row['note']}." for row in model["rows"] if row["reason"] or row["note"]
         ]
-        parts += [title, said, markdown_table(head, [_technique(row) for row in model["rows"] if row["reason"] is None])]
+        parts += [
+            title,
+            said,
+            markdown_table(head, [_technique(row) for row in model["rows"] if row["reason"] is None]),
+        ]
         parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
     machine = models[0]["machine"]
     energies = dict.fromkeys(model["energy"] for model in models)
