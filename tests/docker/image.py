@@ -28,6 +28,8 @@ PROGRAMS = ("buildah", "podman", "crun", "mmdebstrap", "unshare", "nsenter", "cu
 BASE = "python:3.11-slim-bookworm"
 MOST_BYTES = 400_000_000
 MEMORY_MIB = 512
+EMULATED_MIB = 2048
+"""The emulator's own memory counts too: what it translates, several times the code that it comes from."""
 SECOND_START_S = 5.0
 DRAIN_S = 10.0
 FORBIDDEN = ("sh", "bash", "dash", "gcc", "cc", "g++", "ld", "as", "make", "apt-get", "dpkg", "pip", "curl", "wget")
@@ -122,7 +124,8 @@ class Engine:
 
     def confined(self) -> list[str]:
         """Options of a container that may as little as docs/image.md promises is enough."""
-        limits = ["--ulimit", "nofile=16384:16384", "--ulimit", "nproc=4096:4096", "--memory", f"{MEMORY_MIB}m"]
+        memory = MEMORY_MIB if self.arch == own_arch() else EMULATED_MIB
+        limits = ["--ulimit", "nofile=16384:16384", "--ulimit", "nproc=4096:4096", "--memory", f"{memory}m"]
         rights = ["--network", "none", "--read-only", "--read-only-tmpfs=false", "--cap-drop", "all"]
         return [*limits, *rights, "--security-opt", "no-new-privileges", "--volume", f"data-{self.arch}:/data"]
 
