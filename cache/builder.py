@@ -30,8 +30,8 @@ class Builder:
     """The growing plan: values by tensor name, maps, and steps still waiting for addresses.
 
     strict : every product is computed directly. compute_dtype : of the policy. fft_kept : of the policy; 0 where no
-    convolution is computed by Fourier transforms. live : by map, int64[C]: the lanes
-    (block * 16 + lane) that hold a channel of its tensor.
+    convolution is computed by Fourier transforms. spectra_bytes : what their filters take so far. live : by map,
+    int64[C]: the lanes (block * 16 + lane) that hold a channel of its tensor.
     """
 
     graph: Graph
@@ -39,6 +39,7 @@ class Builder:
     strict: bool = False
     compute_dtype: str = "float32"
     fft_kept: float = 1.0
+    spectra_bytes: int = 0
     arena: ArenaBuilder = field(default_factory=ArenaBuilder)
     values: dict[str, Value] = field(default_factory=dict)
     steps: list[Finish] = field(default_factory=list)

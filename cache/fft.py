@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
 
 import numpy as np
@@ -26,6 +28,9 @@ Size = tuple[int, int]
 
 LIBRARY = "rocket_fft"
 """What transforms within compiled kernels; an extra (`fft`)."""
+LARGE = 13
+"""Taps along either axis from which a depthwise convolution is not fused with a 1x1 one that follows: then it has this
+method."""
 SMALLEST = 7
 """Taps along either axis below which the method is not looked at."""
 TILES = (8, 16, 32, 64, 128)
@@ -34,6 +39,10 @@ TOGETHER = 8
 """Tiles that share one pass over the weights, at most."""
 MOST_BYTES = 64 << 20
 """Memory of one layer's spectra."""
+MOST_BYTES_OF_ALL = 512 << 20
+"""And of all layers'; those for which there is none left are computed directly."""
+MOST_WORK_BYTES = 8 << 20
+"""Work space of a thread, above which fewer tiles share one pass; twice that is the end."""
 ENTRIES = {"fft_convolution", "fft_depthwise_convolution"}
 """Names of the entries, which are not imported before a plan takes one."""
 AXES = np.arange(2, dtype=np.int64)
@@ -51,8 +60,25 @@ OFFERED = 2.0
 
 @lru_cache(maxsize=1)
 def is_there() -> bool:
-    """Whether the library of transforms is installed."""
-    return find_spec(LIBRARY) is not None
+    """Whether the library of transforms is installed and can be used."""
+    if find_spec(LIBRARY) is None:
+        return False
+    try:
+        import_module(LIBRARY)
+    except Exception as error:  # another numba, a CPU that it was not built for
+        warnings.warn(f"{LIBRARY} cannot be used, convolutions are computed directly: {error}", RuntimeWarning, 2)
+        return False
+    return True
+
+
+def spectra_room(builder: Builder) -> int:
+    """Memory that is left for one more layer's spectra."""
+    return max(0, MOST_BYTES_OF_ALL - builder.spectra_bytes)
+
+
+def is_large(node: Node, weight: Floats) -> bool:
+    """Whether a convolution of each channel by itself surely gains by the method, were it wanted."""
+    return is_plain(node) and min(weight.shape[2:]) >= LARGE and is_there()
 
 
 def may_suit(builder: Builder, node: Node, weight: Floats) -> bool:
@@ -87,6 +113,13 @@ class Tiling:
     def weight_bytes(self) -> int:
         """Memory of the filters' spectra."""
         return self.points * max(self.inputs * LANES, 1) * self.outputs * 2 * LANES * 4
+
+    @property
+    def work_elements(self) -> int:
+        """float32 elements of work space that each thread needs."""
+        if not self.inputs:
+            return buffer_elements(self.grid, self.outputs)
+        return dense_elements(self.grid, self.points, self.inputs, self.outputs)
 
     @property
     def tiles(self) -> int:
@@ -129,19 +162,22 @@ def _is_smooth(size: int) -> bool:
 
 
 def tiling(
-    size: Size, taps: Size, pads: tuple[int, ...], inputs: int, outputs: int, kept: float = 1.0
-) -> Tiling | None:
+    size: Size, taps: Size, pads: tuple[int, ...], inputs: int, outputs: int, kept: float = 1.0,
+    most_bytes: int = MOST_BYTES,
+) -> Tiling | None:  # fmt: skip
     """The tiles that a map of so many pixels takes least time on; None where the direct method surely takes less.
 
     size, taps : rows and columns. pads : zeros above, left, below and right. inputs, outputs : blocks; 0 inputs for a
-    convolution of each channel by itself.
+    convolution of each channel by itself. most_bytes : what its spectra may take.
     """
     found = [
         made
         for tile in TILES
         if tile == TILES[0] or tile < 2 * max(size)
         for made in [_tiling_of(tile, size, taps, pads, inputs, outputs, kept)]
-        if made.weight_bytes <= MOST_BYTES and inputs <= LONG_CHUNK
+        if made.weight_bytes <= min(most_bytes, MOST_BYTES)
+        and inputs <= LONG_CHUNK
+        and made.work_elements * 4 <= 2 * MOST_WORK_BYTES
     ]
     best = min(found, key=lambda made: made.whole_ns, default=None)
     return best if best is not None and best.whole_ns <= OFFERED * direct_ns(best) else None
@@ -153,8 +189,12 @@ def _tiling_of(
     lengths = [good_size(_least(tile, *axis)) for axis in zip(size, taps, pads[:2], pads[2:], strict=True)]
     tiles = -(-size[0] // tile) * -(-size[1] // tile)
     together = min(TOGETHER, tiles) if inputs else 1
-    grid = Grid(tile, size[0], size[1], taps[0], taps[1], lengths[0], lengths[1], together)
-    return Tiling(grid, inputs, outputs, kept)
+    while True:
+        grid = Grid(tile, size[0], size[1], taps[0], taps[1], lengths[0], lengths[1], together)
+        made = Tiling(grid, inputs, outputs, kept)
+        if together == 1 or made.work_elements * 4 <= MOST_WORK_BYTES:
+            return made
+        together //= 2
 
 
 def _least(tile: int, pixels: int, taps: int, before: int, behind: int) -> int:
@@ -257,12 +297,11 @@ def fft_method(
     first = info.corner(*pads), planes, AXES, grid, filters.points
     last = filters.weights, bias, slope, place, act, target
     if filters.spans is None:
-        ready, work = method(fft_depthwise_convolution, *first, *last), buffer_elements(grid, made.outputs)
+        ready = method(fft_depthwise_convolution, *first, *last)
     else:
         ready = method(fft_convolution, *first, filters.spans, *last)
-        work = dense_elements(grid, made.points, made.inputs, made.outputs)
     unit = max(1, grid.together // 2) * grid.tile * grid.tile
-    return replace(ready, grain=grid.tile, unit=unit, work_elements=work, cost=made.cost)
+    return replace(ready, grain=grid.tile, unit=unit, work_elements=made.work_elements, cost=made.cost)
 
 
 def is_by_fft(way: Method) -> bool:
@@ -286,5 +325,6 @@ def with_fft(step: Step, fast: Method, filters: Filters) -> Step:
     """
     is_faster = filters.tiling.whole_ns <= direct_ns(filters.tiling)
     if filters.tiling.kept < 1:
-        return replace(step, method=fast) if is_faster else step
+        # What is left out differs from place to place within a tile: nothing of it can move.
+        return replace(step, method=fast, anywhere=False) if is_faster else step
     return replace(step, method=fast, few=step.method) if is_faster else replace(step, few=fast)

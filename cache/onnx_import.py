@@ -266,6 +266,18 @@ def _dtype(element: int) -> np.dtype[Any] | None:
     return dtype
 
 
+def _outgrows(node: Node, size: Sequence[int], kernel: Sequence[int]) -> bool:
+    """Whether a convolution's window, its gaps included, is larger than its input with its padding."""
+    axes = len(size)
+    pads, gaps = node.attrs.get("pads") or (0,) * 2 * axes, node.attrs.get("dilations") or (1,) * axes
+    if node.attrs.get("auto_pad") in (b"SAME_UPPER", b"SAME_LOWER", "SAME_UPPER", "SAME_LOWER"):
+        return False
+    if len(kernel) != axes or len(pads) != 2 * axes or len(gaps) != axes:
+        return False
+    reach = zip(size, pads[:axes], pads[axes:], kernel, gaps, strict=True)
+    return any(n > 0 and n + before + behind < (k - 1) * gap + 1 for n, before, behind, k, gap in reach)
+
+
 _SLIDING = {"onnx.Conv", "onnx.MaxPool", "onnx.AveragePool", "onnx.LpPool"}
 
 
@@ -344,9 +356,11 @@ class _OnnxTyper:
         """Shape inference gives sizes below 0 where a window is larger than all that it slides over."""
         dims = [dim.dim_value for kind in found.values() for dim in kind.tensor_type.shape.dim]
         source = _tensor_type(self._types.get(node.inputs[0])) if node.inputs else None
-        if node.op in _SLIDING and source is not None and min(dims, default=0) < 0:
-            weight = _tensor_type(self._types.get(node.inputs[1])) if node.op == "onnx.Conv" else None
-            kernel = node.attrs.get("kernel_shape") or (weight.shape[2:] if weight is not None else ())
+        if node.op not in _SLIDING or source is None:
+            return
+        weight = _tensor_type(self._types.get(node.inputs[1])) if node.op == "onnx.Conv" else None
+        kernel = node.attrs.get("kernel_shape") or (weight.shape[2:] if weight is not None else ())
+        if min(dims, default=0) < 0 or (node.op == "onnx.Conv" and _outgrows(node, source.shape[2:], kernel)):
             size, window = ("x".join(map(str, part)) for part in (source.shape[2:], kernel))
             raise self._fixed(node, f"its kernel, {window}, is larger than its input, {size}, with its padding")
 

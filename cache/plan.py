@@ -214,7 +214,7 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     handed = {*graph.outputs, *(name for tail in parts.tails for name in tail.inputs)}
     image = declare_input(builder, graph.inputs[0], shape, parts.cached, graph.inputs[0] in handed)
     kept = {*handed, *policy.nodes}
-    fused = separable.pairs(graph, parts.cached, kept, policy.separable_bytes)
+    fused = separable.pairs(graph, parts.cached, kept, policy.separable_bytes, kept_share > 0 and not builder.strict)
     never_stored = {first.name for first in fused.values()}
     sums = additions(graph, parts.cached, kept) if policy.cache_dtype == "float32" else {}
     if builder.arena.maps[0].outside:  # there only around what has changed: no step reads it with another map
@@ -303,7 +303,8 @@ def without_idle_thresholds(steps: tuple[PlannedStep, ...], policy: Policy) -> t
 
 def is_light(step: Step) -> bool:
     """Whether a step costs little beside the one that makes its input."""
-    return step.op == "dequantise" or step.method.entry is depthwise_convolution
+    ways = [way for way in (step.method, step.few) if way is not None]
+    return step.op == "dequantise" or any(way.entry is depthwise_convolution for way in ways)
 
 
 def refuse_bytes(model: OnnxModel, nodes: Sequence[Node]) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from cache.arena import aligned_zeros
-from cache.plan import Plan, PlannedStep, every_pixel, plan_step
+from cache.plan import Plan, PlannedStep, every_pixel, list_capacity, plan_step
 from cache.program import assemble
 from cache.state import State, workspace
 from cache.steps import Cost, Method, Pixels, Step
@@ -183,10 +183,10 @@ def _chosen(plan: Plan, planned: PlannedStep, costs: Mapping[str, Cost]) -> Plan
     if step.few is None or {step.method.entry.name, step.few.entry.name} != set(costs):
         return planned
     target = plan.maps[step.target]
-    pixels = target.height * target.width
     ways = [replace(way, cost=costs[way.entry.name]) for way in _methods(step)]
-    best, other = sorted(ways, key=lambda way: way.cost.of(pixels))
-    few = other if other.grain < best.grain or other.cost.of(16) < best.cost.of(16) else None
+    best, other = sorted(ways, key=lambda way: way.cost.of(list_capacity(target.height, target.width, way.grain)))
+    least, of_best = (way.cost.of(max(16, way.grain**2)) for way in (other, best))
+    few = other if other.grain < best.grain or least < of_best else None
     made = plan_step(replace(step, method=best, few=few), plan.maps, plan.policy, {step.target: planned.lanes})
     return replace(made, epsilon=planned.epsilon)
 

@@ -57,6 +57,8 @@ T_OFFSETS, T_ROW, T_PIXEL, T_OUT, T_CHANNELS, T_HEIGHT, T_WIDTH, T_FIRST_MAP, T_
 # Columns of a move: how far a map was moved, in px of its own, and whether it is to be recomputed whole.
 DOWN, RIGHT, WHOLLY, MOVE_WORDS = range(4)
 
+BIT, BITS_OF_WORD = np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
+
 # What is known of a map in a frame.
 UNTOUCHED, TOUCHED, IS_PACKED = range(3)
 
@@ -199,6 +201,19 @@ def _mark_stale(
 
 
 @jit
+def _mark_cut(stale: np.ndarray, height: int, width: int, tile: int) -> None:
+    """Add to stale the tiles that the map's end cuts: a whole tile that came to lie there rounded otherwise."""
+    last, end = stale.shape[1] - 1, np.uint64((width - 1) % 64)
+    if height % tile != 0:
+        for word in range(last):
+            stale[height - 1, word] = BITS_OF_WORD
+        stale[height - 1, last] = BITS_OF_WORD >> (np.uint64(63) - end)
+    if width % tile != 0:
+        for y in range(height):
+            stale[y, last] |= BIT << end
+
+
+@jit
 def _mark_moved(step: np.ndarray, reads: np.ndarray, maps: np.ndarray, state: np.ndarray, stale: np.ndarray) -> None:
     """Add to stale what a move of the maps leaves stale of the step's target."""
     target, count = step[TARGET], maps.shape[0]
@@ -235,7 +250,7 @@ def _choose(
         return METHOD, listed, distinct
     few, few_distinct = list_packed(stale, height, width, step[FEW + BLOCK], pixels)
     few_cost = cost[2] + cost[3] * few
-    if few_cost <= cost[0] + cost[1] * few:
+    if step[FEW + BLOCK] <= step[METHOD + BLOCK] and few_cost <= cost[0] + cost[1] * few:
         return FEW, few, few_distinct
     if step[METHOD + BLOCK] == step[FEW + BLOCK]:
         return METHOD, few, few_distinct
@@ -347,6 +362,8 @@ def _run_stale(
             _mark_stale(step, reads, maps, touched, state, masks, mask)
             if moved:
                 _mark_moved(step, reads, maps, state, mask)
+                if exact:
+                    _mark_cut(mask, height, width, step[ALL_BLOCK])
             method, count, distinct = _choose(step, cost, mask, height, width, pixels, exact)
             if count > 0:
                 expected = cost[1] * count if method == METHOD else cost[3] * count

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import llvmlite.binding as llvm
@@ -84,14 +85,24 @@ def variant(features: frozenset[str], triple: str) -> str:
     return "generic"
 
 
+def _version_of(package: str) -> str:
+    """Of an installed package; none where it is not there."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
 def source_key() -> str:
     """Hash of the kernels' sources and of this CPU: names the folder of the on-disk kernel cache.
 
-    numba's own key misses edits made in another file than the cached function's, and would run stale code.
+    numba's own key misses edits made in another file than the cached function's, and would run stale code. The version
+    of the library of transforms counts too, where it is there.
     """
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
+    digest.update(_version_of("rocket-fft").encode())  # its layouts are compiled into ours
     digest.update((numba.config.CPU_NAME or llvm.get_host_cpu_name()).encode())
     digest.update(",".join(sorted(cpu_features())).encode())
     return digest.hexdigest()[:16]

@@ -8,7 +8,7 @@ from cache import bfloat16
 from cache.addition import addend
 from cache.arena import LANES, aligned_copy
 from cache.builder import Builder, Maps, activation, block_offsets, lanes
-from cache.fft import dense_filters, depthwise_filters, fft_method, may_suit, tiling, with_fft
+from cache.fft import dense_filters, depthwise_filters, fft_method, may_suit, spectra_room, tiling, with_fft
 from cache.geometry import reach, window
 from cache.graph import Graph, Node, macs
 from cache.packing import lanes_per_tap, pack_interleaved, pack_weights, window_taps
@@ -113,8 +113,11 @@ def lower(node: Node, builder: Builder) -> None:
     if blocks is not None and groups == 1 and may_suit(builder, node, weight):
         whole = blocks.is_injective and not blocks.is_scattered
         inputs, outputs = len(blocks) if whole else -(-len(value) // LANES), -(-channels // LANES)
-        tiles = tiling((height, width), kernel, node.attrs["pads"], inputs, outputs, builder.fft_kept)
+        tiles = tiling(
+            (height, width), kernel, node.attrs["pads"], inputs, outputs, builder.fft_kept, spectra_room(builder)
+        )
         if tiles is not None:
+            builder.spectra_bytes += tiles.weight_bytes
             value, blocks = builder.dense_blocks(node.inputs[0])
             filters = dense_filters(weight, blocks, tiles)
     if blocks is not None and winograd and blocks.is_scattered:  # it transforms whole blocks
@@ -181,8 +184,11 @@ def lower_depthwise(node: Node, builder: Builder, weight: Floats) -> None:
     packed = packed.reshape(-1, len(blocks), LANES).transpose(1, 0, 2)
     filters = None
     if may_suit(builder, node, weight):
-        tiles = tiling((height, width), kernel, node.attrs["pads"], 0, len(blocks), builder.fft_kept)
-        filters = None if tiles is None else depthwise_filters(weight, blocks, tiles)
+        room = spectra_room(builder)
+        tiles = tiling((height, width), kernel, node.attrs["pads"], 0, len(blocks), builder.fft_kept, room)
+        if tiles is not None:
+            builder.spectra_bytes += tiles.weight_bytes
+            filters = depthwise_filters(weight, blocks, tiles)
 
     def finish(maps: Maps) -> Step:
         info, planes = block_offsets(maps, blocks)

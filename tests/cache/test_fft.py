@@ -16,8 +16,8 @@ from cache.onnx_import import ModelError, load_model
 from cache.plan import Plan
 from cache.policy import Policy
 from cache.session import Session
-from cache.steps import Step
-from cache.tuning import tuned
+from cache.steps import Cost, Step
+from cache.tuning import choose, tuned
 from tests.cache.closed_loop import largest_excess
 from tests.cache.engine_check import check_engine
 from tests.cache.onnx_models import build, node, weights
@@ -146,12 +146,56 @@ def test_it_is_taken_by_itself_where_filters_are_large_and_not_where_they_are_sm
     assert taken[7].method.entry not in FAST
 
 
-def test_costs_measured_here_choose_between_both(tmp_path):
-    plan = tuned(Plan.compile(load_model(model(16, 16, (31, 31), (40, 40), 16))), "a" * 64, tmp_path)
+@pytest.mark.parametrize("whole_ns", [8e5, 3e6])
+def test_costs_of_whole_maps_choose_between_both(whole_ns, monkeypatch):
+    """A single tile of 128 px over a map of 72 px: what it takes is not spread over the map's pixels."""
+    monkeypatch.setattr(fft, "TILES", (128,))
+    plan = Plan.compile(load_model(model(16, 16, (13, 13), (72, 72), 16)))
     step = conv_step(plan)
-    assert step.method.entry in FAST or step.few is None or step.few.entry in FAST
-    fresh = tuned(Plan.compile(load_model(model(16, 16, (31, 31), (40, 40), 16))), "a" * 64, tmp_path)
-    assert conv_step(fresh).method.entry is step.method.entry
+    (direct,) = (way for way in (step.method, step.few) if way is not None and way.entry not in FAST)
+    (fast,) = (way for way in (step.method, step.few) if way is not None and way.entry in FAST)
+    costs = {direct.entry.name: Cost(0.0, 2e6 / 72**2), fast.entry.name: Cost(0.0, whole_ns / 128**2)}
+    made = choose(plan, {step.name: costs})
+    assert (conv_step(made).method.entry in FAST) == (whole_ns < 2e6)
+    assert conv_step(made).few is None or conv_step(made).few.grain < conv_step(made).method.grain
+
+
+def test_a_short_list_is_computed_directly_beside_large_tiles(monkeypatch):
+    """Where the direct method is the first one, too."""
+    monkeypatch.setattr(fft, "TILES", (64,))
+    monkeypatch.setattr(fft, "direct_ns", lambda made: made.whole_ns / 1.5)
+    plan = Plan.compile(load_model(model(16, 16, (13, 13), (70, 90), 16)))
+    step = conv_step(plan)
+    assert step.method.entry not in FAST
+    assert step.few is not None
+    x = np.zeros(plan.input_shape, np.float32)
+    session = Session(plan)
+    session.push_tensor(x)
+    x[0, :, 40, 40] = 9
+    found = session.push_tensor(x)
+    assert found.compute_fraction < 0.2
+    assert largest_excess(session) < 1e-4
+
+
+@pytest.mark.parametrize(("tile", "size"), [(128, (72, 72)), (64, (70, 90))])
+def test_large_tiles_are_exact_in_lists(tile, size, everywhere, monkeypatch):
+    monkeypatch.setattr(fft, "TILES", (tile,))
+    plan = Plan.compile(load_model(model(16, 16, (9, 9), size, 16)))
+    assert conv_step(plan).method.grain == tile
+    x = np.random.default_rng(0).standard_normal(plan.input_shape).astype(np.float32)
+    session = Session(plan, exact=True)
+    session.push_tensor(x)
+    x[0, :, 3, 5] += 1
+    found = session.push_tensor(x).outputs["y"]
+    assert found.tobytes() == Session(plan, exact=True).push_tensor(x).outputs["y"].tobytes()
+
+
+def test_measured_costs_are_kept(tmp_path):
+    plan, fresh = (
+        tuned(Plan.compile(load_model(model(16, 16, (31, 31), (40, 40), 16))), "a" * 64, tmp_path) for _ in range(2)
+    )
+    assert conv_step(fresh).method.entry is conv_step(plan).method.entry
+    assert conv_step(fresh).method.cost == conv_step(plan).method.cost
 
 
 @pytest.mark.parametrize("group", [1, 32])
@@ -202,6 +246,43 @@ def test_a_picture_that_moves_by_whole_tiles_stays_exact(room_px, everywhere, mo
         frame = np.ascontiguousarray(scene[top : top + 96])
         found, fresh = session.push(frame), Session(plan, exact=True).push(frame)
         assert found.outputs["y"].tobytes() == fresh.outputs["y"].tobytes()
+
+
+def moving(policy: Policy, pads: int, side: int) -> Plan:
+    """A point by point convolution, then one of large filters."""
+    nodes = [node("Conv", "x w", "a"), node("Conv", "a v", "y", "conv", pads=[pads] * 4, group=16)]
+    data = build(nodes, {"w": weights(16, 3, 1, 1), "v": weights(16, 1, 7, 7)}, shape=(1, 3, side, side))
+    return Plan.compile(load_model(data), policy=policy)
+
+
+@pytest.mark.parametrize("move", [(8, 0), (0, 8), (-8, 16)])
+def test_a_whole_tile_that_moves_to_where_tiles_are_cut_is_computed_again(move, everywhere, monkeypatch):
+    monkeypatch.setattr(fft, "TILES", (8,))
+    monkeypatch.setattr("cache.moving.COPIED_BYTES_NS", 1e9)
+    plan = moving(Policy(), 0, 100)
+    assert is_fast(plan)
+    assert plan.maps[conv_step(plan).target].height % 8 == 6
+    scene = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
+    session, top, left = Session(plan, exact=True), 50, 50
+    for n in range(3):
+        frame = np.ascontiguousarray(scene[top : top + 100, left : left + 100])
+        found, fresh = session.push(frame), Session(plan, exact=True).push(frame)
+        assert n == 0 or found.reason.startswith("picture moved")
+        assert found.outputs["y"].tobytes() == fresh.outputs["y"].tobytes()
+        top, left = top - move[0], left - move[1]
+
+
+def test_an_approximation_does_not_move_with_the_picture(everywhere, monkeypatch):
+    monkeypatch.setattr(fft, "TILES", (8,))
+    monkeypatch.setattr("cache.moving.COPIED_BYTES_NS", 1e9)
+    plan = moving(Policy(fft_kept=0.4), 3, 96)
+    assert is_fast(plan)
+    scene = np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)
+    session = Session(plan)
+    for top in (0, 3, 6):
+        found = session.push(np.ascontiguousarray(scene[top : top + 96, :96]))
+        assert top == 0 or found.reason.startswith("picture moved")
+        assert largest_excess(session) < 1e-4
 
 
 @pytest.mark.parametrize("group", [1, 32])
@@ -270,3 +351,44 @@ def test_a_kernel_larger_than_the_image_is_refused(kernel):
         ModelError, match=rf"cannot run at 1x16x5x6.*kernel, {kernel}x{kernel}, is larger than its input, 5x6"
     ):
         Plan.compile(load_model(data))
+
+
+@pytest.mark.parametrize(("kernel", "attrs"), [(7, {}), (8, {"strides": [2, 2]}), (3, {"dilations": [3, 3]})], ids=str)
+def test_a_kernel_that_is_larger_by_one_is_refused(kernel, attrs):
+    data = model(16, 16, (kernel, kernel), (6, 6), 16, pads=[0, 0, 0, 0], **attrs)
+    with pytest.raises(ModelError, match=rf"kernel, {kernel}x{kernel}, is larger than its input, 6x6"):
+        Plan.compile(load_model(data))
+
+
+def test_a_kernel_as_large_as_the_image_is_not(everywhere):
+    assert check_engine(model(16, 16, (7, 7), (7, 7), 16, pads=[0] * 4), (1, 16, 7, 7), "conv").maps
+
+
+def test_all_layers_together_have_so_much_room_for_spectra(everywhere, monkeypatch):
+    nodes = [node("Conv", f"{'xab'[n]} w", "aby"[n], f"conv{n}", pads=[4] * 4) for n in range(3)]
+    data = load_model(build(nodes, {"w": weights(16, 16, 9, 9) / 30}, shape=(1, 16, 40, 40)))
+    assert Plan.compile(data).fft_nodes == 3
+    each = next(s.step.method.weight_bytes for s in Plan.compile(data).steps)
+    monkeypatch.setattr(fft, "MOST_BYTES_OF_ALL", 2 * each)
+    assert Plan.compile(data).fft_nodes == 2
+
+
+def test_a_library_that_cannot_be_used_is_not_there(everywhere, monkeypatch):
+    def broken(name: str) -> None:
+        raise ValueError("another numba")
+
+    fft.is_there.cache_clear()
+    monkeypatch.setattr(fft, "import_module", broken)
+    try:
+        with pytest.warns(RuntimeWarning, match="rocket_fft cannot be used, .* another numba"):
+            plan = Plan.compile(load_model(model(16, 16, (9, 9), (20, 20), 16)))
+    finally:
+        fft.is_there.cache_clear()
+    assert plan.fft_nodes == 0
+
+
+def test_large_filters_are_not_fused_with_what_follows(monkeypatch):
+    nodes = [node("Conv", "x w", "a", "conv", pads=[6] * 4, group=16), node("Conv", "a v", "y", "last")]
+    data = load_model(build(nodes, {"w": weights(16, 1, 13, 13), "v": weights(16, 16, 1, 1)}, shape=(1, 16, 40, 40)))
+    fused, apart = Policy(separable_bytes=0, fft_kept=0.0), Policy(separable_bytes=0)
+    assert [len(Plan.compile(data, policy=policy).steps) for policy in (fused, apart)] == [1, 2]

@@ -141,6 +141,23 @@ def test_a_long_walk(plan, exact):
     assert moved > 15
 
 
+@pytest.mark.parametrize("move", [(32, 0), (0, 32)])
+def test_winograd_tiles_that_move_to_where_tiles_are_cut_are_computed_again(move, monkeypatch):
+    """Without padding no window there is clipped, and a cut tile rounds as it sees less."""
+    monkeypatch.setattr("cache.winograd.NARROWEST", 1)
+    nodes = [node("Conv", "x w", "a"), node("Conv", "a v", "y")]
+    constants = {"w": weights(16, 3, 1, 1), "v": weights(16, 16, 3, 3)}
+    plan = Plan.compile(load_model(build(nodes, constants, shape=(1, 3, HEIGHT, WIDTH))), policy=LOOSE)
+    assert plan.steps[1].step.method.grain == 4
+    assert plan.maps[plan.steps[1].step.target].height % 4 == 2
+    session, big = Session(plan, exact=True), scene(6)
+    for n in range(3):
+        frame = look(big, HEIGHT - n * move[0], WIDTH - n * move[1])
+        found = session.push(frame)
+        assert n == 0 or found.reason.startswith("picture moved")
+        assert same_as_whole(session, frame, found)
+
+
 def test_maps_of_float16_follow():
     plan, big = network(replace(LOOSE, cache_dtype="float16")), scene(3)
     session = Session(plan, exact=True)
