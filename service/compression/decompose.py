@@ -103,7 +103,7 @@ class Decomposer:
         first, *rest = self._parts(ranks)
         if self._root is not None:  # the first one reads the input itself: R's inverse goes there
             if self._inverse is None:
-                self._inverse = np.linalg.inv(self._root)
+                self._inverse = np.asarray(np.linalg.inv(self._root), np.float64)
             first = np.einsum("rjhw,ji->rihw", first, self._inverse)
         return first, *rest
 
