@@ -99,8 +99,8 @@ def measured(
         except CompressionError as error:
             rows.append({**about, "reason": str(error)})
             continue
-        times = time_both(opened, opened_as(opened, made.data), row).as_json() if len(row) > 1 else None
-        rows.append({**about, "report": made.report.as_json(), "times": times})
+        times = time_both(opened, opened_as(opened, made.data), row)
+        rows.append({**about, "report": made.report.as_json(), "times": None if times is None else times.as_json()})
     return rows
 
 

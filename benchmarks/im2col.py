@@ -1,9 +1,9 @@
 """Time and extra memory of convolutions with and without a matrix: `python -m benchmarks.im2col [--document FILE]`.
 
 Every convolution of VGG-16 and of MobileNetV2 by itself: as a product of a matrix of columns by BLAS, by our direct
-method, and as our plan computes it (Winograd's method where that pays). All in turn on the same input, medians, one or
-more threads. Extra memory is what a call takes beside input, weights and output. A depthwise convolution that our plan
-joins with the 1x1 one after it is one row.
+method, and as our plan computes it (Winograd's method where that pays). All in turn on the same input, medians; BLAS
+has one or more threads, our steps by themselves one. Extra memory is what a call takes beside input, weights and
+output. A depthwise convolution that our plan joins with the 1x1 one after it is one row.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def described(graph: Graph, node: Node) -> str:
 
 def section(found: Sequence[Layer], threads: int) -> str:
     """What stands between the markers of docs/techniques/direct.md."""
-    parts = [f"Machine: {machine()['cpu']}; {threads} thread{'' if threads == 1 else 's'}, float32."]
+    parts = [f"Machine: {machine()['cpu']}; BLAS {threads} thread{'' if threads == 1 else 's'}, ours 1; float32."]
     for network in dict.fromkeys(layer.network for layer in found):
         rows = [layer for layer in found if layer.network == network]
         lines = ["| layer | MMAC | im2col, ms | direct, ms | ours, ms | times as fast | im2col, MiB | ours, KiB |",
@@ -180,7 +180,8 @@ def command(
 ) -> None:
     """Convolutions with and without a matrix of columns."""
     found = [layer for network in networks or NETWORKS for layer in measure(network, rounds, threads)]
-    table = Table("layer", "im2col ms", "direct ms", "ours ms", "ratio", "im2col MiB", "ours KiB")
+    title = f"BLAS {threads} thread{'' if threads == 1 else 's'}, ours 1"
+    table = Table("layer", "im2col ms", "direct ms", "ours ms", "ratio", "im2col MiB", "ours KiB", title=title)
     for r in found:
         table.add_row(
             f"{r.network} {r.name}", f"{r.im2col_ms:.3f}", f"{r.direct_ms:.3f}", f"{r.ours_ms:.3f}", f"{r.ratio:.2f}",

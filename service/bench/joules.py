@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.plan import Plan, PlannedStep
+from cache.plan import Plan
+from cache.steps import Method
 from service.bench.im2col_network import Im2colNetwork
 
 MAC_PJ = 3.7 + 0.9
 """A float32 multiplication and addition."""
-HALF_MAC_PJ = 1.1 + 0.4
-"""Of 16 bits."""
+HALF_MAC_PJ = 1.1 + 0.9
+"""A product of 16 bits, added to a sum of 32."""
 CACHE_PJ = 100 / 8
 """A byte of a cache of 1 MB."""
 MEMORY_PJ = 1300 / 8
@@ -29,9 +30,9 @@ CACHE_BYTES = 1 << 20
 WINOGRAD = 36 / (16 * 9)
 """Products of F(4x4, 3x3) over those of the direct method; its transforms are additions, and are not counted."""
 MODEL = (
-    f"estimated: {MAC_PJ:g} pJ for a float32 multiply-accumulate ({HALF_MAC_PJ:g} for one of 16 bits), {CACHE_PJ:g} pJ "
-    f"for a byte of an array of up to 1 MiB, {MEMORY_PJ:g} for one of a larger array (Horowitz 2014, 45 nm); "
-    "instructions, leakage and waiting are left out"
+    f"estimated: {MAC_PJ:g} pJ for a float32 multiply-accumulate ({HALF_MAC_PJ:g} for one of bfloat16 with a float32 "
+    f"sum), {CACHE_PJ:g} pJ for a byte of an array of up to 1 MiB, {MEMORY_PJ:g} for one of a larger array (Horowitz "
+    "2014, 45 nm); instructions, leakage and waiting are left out"
 )
 
 
@@ -44,36 +45,46 @@ def moved_pj(arrays: Iterable[float]) -> float:
 class PlanCost:
     """pJ of each step of a plan, float64[steps]: its work and its maps, all of it done, and its weights.
 
-    frame : of reading a frame and what it is compared with.
+    work, partial : where a step is done whole, and for each whole of it where only some of it is: short lists may be
+    computed by another method, and the dearer of the two counts. frame : of reading a frame and what it is compared
+    with.
     """
 
     work: NDArray[np.float64]
+    partial: NDArray[np.float64]
     weights: NDArray[np.float64]
     frame: float
 
     def joules(self, shares: NDArray[np.float64]) -> float:
         """Of a frame of which these shares of the steps were done, float64[steps]. Weights are read once or not."""
-        return float(self.work @ shares + self.weights @ (shares > 0) + self.frame) * 1e-12
+        work = np.where(shares < 1, self.partial, self.work)
+        return float(work @ shares + self.weights @ (shares > 0) + self.frame) * 1e-12
 
 
-def plan_cost(plan: Plan) -> PlanCost | None:
-    """Of a plan's steps; None where one is computed by transforms whose products this file does not count."""
+def plan_cost(plan: Plan, exact: bool = False) -> PlanCost | None:
+    """Of a plan's steps; None where one is computed by transforms whose products this file does not count.
+
+    exact : whether the session is: short lists are then computed as whole maps are.
+    """
     if any("fft" in planned.step.method.entry.name for planned in plan.steps):
         return None
     item = 2 if plan.policy.cache_dtype == "float16" else 4
     sizes = [(m.height * m.width * (16 * m.blocks or m.pixel)) * item for m in plan.maps]
-    work, weights = np.zeros(len(plan.steps)), np.zeros(len(plan.steps))
+    work, partial, weights = (np.zeros(len(plan.steps)) for _ in range(3))
     for number, planned in enumerate(plan.steps):
         step = planned.step
         maps = [sizes[index] for index in dict.fromkeys((*(read.map for read in step.reads), step.target))]
-        work[number] = step.macs * product_pj(planned) + moved_pj(maps)
+        whole = product_pj(step.method)
+        some = whole if exact or step.few is None else max(whole, product_pj(step.few))
+        work[number] = step.macs * whole + moved_pj(maps)
+        partial[number] = step.macs * some + moved_pj(maps)
         weights[number] = moved_pj([step.method.weight_bytes])
-    return PlanCost(work, weights, moved_pj([plan.height * plan.width * plan.channels] * 2))
+    return PlanCost(work, partial, weights, moved_pj([plan.height * plan.width * plan.channels] * 2))
 
 
-def product_pj(planned: PlannedStep) -> float:
-    """Of each multiply-accumulate that a step stands for, by the method that computes it whole."""
-    name = planned.step.method.entry.name
+def product_pj(method: Method) -> float:
+    """Of each multiply-accumulate that a step stands for, by the method that computes it."""
+    name = method.entry.name
     if "winograd" in name:
         return MAC_PJ * WINOGRAD
     return HALF_MAC_PJ if "bfloat16" in name else MAC_PJ

@@ -230,6 +230,7 @@ class Maker:
         opened, note = self._opened, None
         try:
             opened = self._smaller()[0]
+            note = self._unprofiled().removeprefix("; ") or None
         except BenchError as error:
             note = f"without decomposition: {error}"
         plan = opened.compile(replace(opened.policy, cache_dtype="float16"))
@@ -249,7 +250,7 @@ class Maker:
 
     def _compress(self) -> tuple[OpenedModel, str]:
         if self._ready is not None:
-            return self._opened_as(self._ready), f"as {self._ready.name} has them"
+            return self._opened_as(self._ready), f"as {self._ready.name} has them{self._unprofiled()}"
         try:
             module: Any = importlib.import_module("service.compression.compress")
         except ImportError as error:
@@ -261,13 +262,16 @@ class Maker:
         found = made.report
         share = found.macs_after / found.macs_before
         said = f"Tucker-2: {share:.0%} of the multiply-accumulates, output error {found.output_error:.3f}"
-        return self._opened_as(made.data), said
+        return self._opened_as(made.data), said + self._unprofiled()
 
     def _opened_as(self, file: Path | bytes) -> OpenedModel:
-        """Another file in the place of the model's own."""
+        """Another file in the place of the model's own, without its profile, whose steps are others."""
         width, height = self._opened.size
         model = at_size(load_model(file), (1, self._opened.spec.channels, height, width))
-        return replace(self._opened, model=model)
+        return replace(self._opened, model=model, profile=None)
+
+    def _unprofiled(self) -> str:
+        return "" if self._opened.profile is None else "; not calibrated: the original's profile is of other steps"
 
     def _dense(self, key: str, plan: Plan, opened: OpenedModel | None = None) -> Subject:
         """Every frame in full."""
@@ -305,7 +309,7 @@ class Maker:
 
         whole = self.plan(REFERENCE).total_macs
         return Subject(
-            key, opened, network, footprint, partial(_joules, plan_cost(plan), session), reset,
+            key, opened, network, footprint, partial(_joules, plan_cost(plan, session.exact), session), reset,
             plan.total_macs / whole if whole else 1.0, note,
         )  # fmt: skip
 

@@ -198,9 +198,14 @@ def _compare(subjects: Mapping[str, Subject], outputs: Mapping[str, Outputs], tr
 
 
 def relative_rms(outputs: Outputs, reference: Outputs) -> float:
-    """Root mean square of the difference over that of the reference, the worst output's."""
+    """Root mean square of the difference over that of the reference, the worst output's. Raises BenchError where an
+    output is missing or of another shape, as of another model."""
     worst = 0.0
     for name, values in reference.items():
+        shape = outputs[name].shape if name in outputs else None
+        if shape != values.shape:
+            got = "none" if shape is None else f"one of shape {shape}"
+            raise BenchError(f"expected an output {name!r} of shape {values.shape}, got {got}")
         wanted = values.astype(np.float64)
         gap = float(np.sqrt(np.mean(np.square(outputs[name].astype(np.float64) - wanted)))) if values.size else 0.0
         scale = float(np.sqrt(np.mean(np.square(wanted)))) if values.size else 0.0

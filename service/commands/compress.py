@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,18 +23,20 @@ from service.commands.common import (
     parse_size,
     plain_errors,
 )
+from service.commands.reports import JsonOption
 from service.compression.compress import BAYES, Compressed, Target, compress
 from service.compression.errors import CompressionError
-from service.compression.output import check_output, write_output
+from service.compression.output import check_output, check_report, write_output
 from service.compression.report import LayerReport, Report
 from service.compression.timing import Times, opened_as, time_both
-from service.evaluate import EvaluationError
 from service.opened import open_model
 from service.sources import Image, is_endless, open_source
 
 _ENDLESS_EVERY = 25
 """Of a camera or the scene every so many frames one is taken: a second."""
 _TIMED = 40
+_UNSAID = 0
+"""Step of a clip of which none is stated."""
 
 
 def command(
@@ -63,17 +66,15 @@ def command(
     spec: SpecOption = None,
     timed: Annotated[bool, typer.Option("--time/--no-time", help="Time both models, dense and cached.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT, and what lies beside it.")] = False,
-    as_json: Annotated[Path | None, typer.Option("--json", metavar="F", help="Write the report as JSON.")] = None,
+    json_file: JsonOption = None,
 ) -> None:
     """Make a model smaller: Tucker, CP or SVD factors in the place of its convolutions and matrices."""
     with plain_errors():
         path, chosen = Path(find_model(model)), parse_size(size)
         wanted = Target(_energy(energy), macs, budget)
         check_output(target, path, force)
-        if as_json is not None and not as_json.parent.is_dir():
-            raise FileNotFoundError(2, "no such folder", str(as_json.parent))
+        check_report(json_file, path, target)
         opened = open_model(path, chosen, spec, profile="")
-        spread, consecutive = _frames(frames, samples, _TIMED if timed else 0)
         with Progress(console=err, transient=True) as progress:
             bar = progress.add_task(opened.model.name, total=1.0)
 
@@ -81,18 +82,22 @@ def command(
                 progress.update(bar, description=what, completed=share)
 
             made = compress(
-                path, spread, method=method, energy=wanted.energy, macs=macs, budget=budget, correct=correct,
-                size=chosen, progress=show, spec=spec,
+                path, _spread(frames, samples), method=method, energy=wanted.energy, macs=macs, budget=budget,
+                correct=correct, size=chosen, progress=show, spec=spec,
             )  # fmt: skip
             times = None
-            if len(consecutive) > 1:
+            if timed:
                 show("times", 0.0)
                 after = opened_as(opened, made.data)
-                times = time_both(opened, after, consecutive, lambda share: show("times", share))
+                times = time_both(opened, after, _consecutive(frames), lambda share: show("times", share))
         beside = spec or path.with_suffix(".toml")
         write_output(target, made.data, beside if beside.is_file() else None)
-        if as_json is not None:
-            as_json.write_text(json.dumps(_json(made, times, target), indent=1) + "\n", encoding="utf-8")
+        found = _json(made, times, target)
+        if json_file is not None and str(json_file) == "-":
+            print(json.dumps(found))
+            return
+        if json_file is not None:
+            json_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     _show(made.report, times)
     out.print(f"written to {target}", highlight=False, soft_wrap=True)
 
@@ -108,23 +113,26 @@ def _energy(text: str | None) -> float | Literal["vbmf"] | None:
         raise CompressionError(f"energy: expected a share above 0 up to 1, or {BAYES}, got {text!r}") from None
 
 
-def _frames(text: str, samples: int, timed: int) -> tuple[list[Image], list[Image]]:
-    """Frames spread over a clip, and its first ones in a row."""
-    clip = parse_clip(text, Clip(text))
-    every = clip.every
-    if clip == Clip(clip.source, clip.start):  # nothing said of which ones
-        with open_source(clip.source, start=clip.start) as source:
+def _spread(text: str, samples: int) -> Iterator[Image]:
+    """At most so many frames of a clip, evenly spread over it, or over the range that is stated; with a step that is
+    stated the first ones."""
+    clip = parse_clip(text, Clip(text, every=_UNSAID))
+    count, every = samples if clip.frames is None else min(samples, clip.frames), clip.every
+    if every == _UNSAID:
+        with open_source(clip.source, start=clip.start, frames=clip.frames) as source:
             length = source.total
-        every = _ENDLESS_EVERY if is_endless(clip.source) else max(1, (length or 0) // samples)
-    count = samples if clip.frames is None else min(samples, clip.frames)
+        every = max(1, (length or 0) // samples)
+        if clip.frames is None and is_endless(clip.source):
+            every = _ENDLESS_EVERY
     with open_source(clip.source, start=clip.start, frames=count, every=every) as source:
-        spread = [frame.image for frame in source]
-    if not spread:
-        raise EvaluationError(f"{text}: expected at least one frame, got none")
-    if not timed:
-        return spread, []
-    with open_source(clip.source, start=clip.start, frames=timed) as source:
-        return spread, [frame.image for frame in source]
+        yield from (frame.image for frame in source)
+
+
+def _consecutive(text: str) -> Iterator[Image]:
+    """The first frames of a clip, in a row."""
+    clip = parse_clip(text, Clip(text))
+    with open_source(clip.source, start=clip.start, frames=_TIMED) as source:
+        yield from (frame.image for frame in source)
 
 
 def _json(made: Compressed, times: Times | None, target: Path) -> dict[str, Any]:
@@ -152,7 +160,8 @@ def _show(report: Report, times: Times | None) -> None:
     agreed = report.agreement
     shown = "nothing to compare" if agreed is None else ", ".join(f"{k} {v:.3f}" for k, v in agreed.items())
     figures.add_row("agreement with the original", shown)
-    figures.add_row("frames fitted to, measured on", f"{report.frames[0]}, {report.frames[1]}")
+    same = ": the same one, others may fare worse" if report.in_sample else ""
+    figures.add_row("frames fitted to, measured on", f"{report.frames[0]}, {report.frames[1]}{same}")
     if times is not None:
         figures.add_row("dense frame", f"{times.dense_before_ms:.2f} to {times.dense_after_ms:.2f} ms")
         figures.add_row("cached frame", f"{times.cached_before_ms:.2f} to {times.cached_after_ms:.2f} ms")

@@ -100,6 +100,8 @@ def measured(
     rule: Rule | None = None, spec: Path | None = None, compressed: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Each model with each number of threads, one after the other: the report, ready for JSON."""
+    if compressed is not None and not compressed.is_file():
+        raise FileNotFoundError(2, "no such file", str(compressed))
     reports: list[dict[str, Any]] = []
     with Progress(console=err, transient=True) as shown:
         for name in models:

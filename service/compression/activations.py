@@ -74,8 +74,8 @@ class Sample:
     """What a layer of the original reads and makes on the sample frames.
 
     outputs : float32[N, Cout], without activation. root : float64[Cin, Cin], R of the inputs' covariance R R^T, a
-    little of every channel added; None where too few positions were seen. size_in, size_out : height and width; of a
-    matrix product the number of rows, and 1.
+    little of every channel added; of their second moments about zero where the layer takes no bias; None where too few
+    positions were seen. size_in, size_out : height and width; of a matrix product the number of rows, and 1.
     """
 
     outputs: Rows
@@ -118,37 +118,43 @@ def rows_of(network: Network, tensors: Sequence[tuple[Layer, str]], images: Sequ
 
 
 class _Collected:
-    """Sums over frames."""
+    """Rows of a layer's input and output, of all frames."""
 
     def __init__(self, layer: Layer) -> None:
-        channels = layer.shape[1]
-        self._layer, self._outputs = layer, list[Rows]()
-        self._count, self._sum = 0, np.zeros(channels)
-        self._products = np.zeros((channels, channels))
+        self._layer = layer
+        self._inputs, self._outputs = list[Rows](), list[Rows]()
         self._sizes = ((1, 1), (1, 1))
 
     def add(self, x: NDArray[Any], y: NDArray[Any], number: int, frames: int) -> None:
         into, out = _rows(self._layer, x), _rows(self._layer, y)
         self._sizes = _size(self._layer, x), _size(self._layer, y)
         self._outputs.append(out[_positions(self._layer, number, len(out), frames)])
-        some = into[_positions(self._layer, number, len(into), frames)].astype(np.float64)
-        self._count += len(some)
-        self._sum += some.sum(axis=0)
-        self._products += some.T @ some
+        self._inputs.append(into[_positions(self._layer, number, len(into), frames)])
 
     def sample(self) -> Sample:
-        return Sample(np.concatenate(self._outputs), self._root(), *self._sizes)
+        """Drops the inputs: they are of no use after this."""
+        root = _root(self._inputs, self._layer.takes_bias)
+        self._inputs.clear()
+        return Sample(np.concatenate(self._outputs), root, *self._sizes)
 
-    def _root(self) -> NDArray[np.float64] | None:
-        channels = len(self._sum)
-        if self._count < _ENOUGH * channels:
-            return None
-        mean = self._sum / self._count
-        covariance = self._products / self._count - np.outer(mean, mean)
-        least = float(np.trace(covariance)) / channels
-        if not least > 0 or not np.isfinite(covariance).all():
-            return None
-        return np.asarray(np.linalg.cholesky(covariance + np.eye(channels) * least * _SHRINK))
+
+def _root(rows: Sequence[Rows], centred: bool) -> NDArray[np.float64] | None:
+    """`Sample.root` of float32[N, Cin] of several frames. centred : False where no bias can make up for the mean."""
+    count, channels = sum(map(len, rows)), rows[0].shape[1]
+    if count < _ENOUGH * channels:
+        return None  # before anything of channels by channels is made: fully connected layers have many, and few rows
+    products, total = np.zeros((channels, channels)), np.zeros(channels)
+    for some in rows:
+        wide = some.astype(np.float64)
+        products += wide.T @ wide
+        total += wide.sum(axis=0)
+    covariance = products / count
+    if centred:
+        covariance -= np.outer(total / count, total / count)
+    least = float(np.trace(covariance)) / channels
+    if not least > 0 or not np.isfinite(covariance).all():
+        return None
+    return np.asarray(np.linalg.cholesky(covariance + np.eye(channels) * least * _SHRINK))
 
 
 def _rows(layer: Layer, values: NDArray[Any]) -> Rows:

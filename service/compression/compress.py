@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,7 +73,7 @@ class Target:
 
 def compress(
     source: Path | str,
-    frames: Sequence[Image],
+    frames: Iterable[Image],
     *,
     method: str,
     energy: float | Literal["vbmf"] | None = None,
@@ -87,7 +87,8 @@ def compress(
     """A smaller model that answers nearly like the original; plain ONNX.
 
     source : an ONNX file, its TOML specification beside it or in `spec`, or "synthetic:vgg16" and its kind. frames :
-    uint8[H, W, 3] BGR of any size, like what the model will see; every second one is held back to measure with.
+    uint8[H, W, 3] BGR of any size, like what the model will see, held at the model's; every second one is held back to
+    measure with.
     method : "tucker2", "cp" or "svd", of convolutions with windows; 1x1 ones and matrices are always cut by SVD.
     energy, macs, budget : one of them (`Target`). correct : decompose for the inputs that the frames have, and fit by
     least squares. size : (W, H) of the input; None takes the model's own. progress : called with what is done and how
@@ -97,8 +98,6 @@ def compress(
     if method not in METHODS:
         raise CompressionError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
     target = Target(energy, macs, budget)
-    if not len(frames):
-        raise CompressionError("expected at least one frame, got none")
     work = _Work(source, frames, method, correct, size, spec, progress or (lambda what, share: None))
     plan, built = work.chosen(target)
     return Compressed(built.data, work.report(target, plan, built))
@@ -108,7 +107,7 @@ class _Work:
     """One compression under way."""
 
     def __init__(
-        self, source: Path | str, frames: Sequence[Image], method: str, correct: bool, size: Size | None,
+        self, source: Path | str, frames: Iterable[Image], method: str, correct: bool, size: Size | None,
         spec: Path | None, progress: Progress,
     ) -> None:  # fmt: skip
         self._opened, file = _open(source, size, spec)
@@ -116,6 +115,8 @@ class _Work:
         self._surgeon = Surgeon(file)
         self._network = Network(self._opened)
         images = [self._network.prepared(frame) for frame in frames]
+        if not images:
+            raise CompressionError("expected at least one frame, got none")
         self._fitted_to, self._held = images[::2], images[1::2] or images
         self._before = self._network.total_macs()
         self._layers = self._reached()
@@ -164,7 +165,7 @@ class _Work:
             size=self._opened.size, frames=(len(self._fitted_to), len(self._held)), layers=tuple(rows),
             macs_before=self._before, macs_after=built.network.total_macs(),
             bytes_before=file_bytes(self._surgeon.model), bytes_after=len(built.data), output_error=error,
-            agreement=agreement,
+            agreement=agreement, in_sample=self._held[0] is self._fitted_to[0],
         )  # fmt: skip
 
     def _reached(self) -> list[Layer]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cache.onnx_import import load_model
 from service.compression.activations import Image, Network, Rows, Sample, rows_of
-from service.compression.decompose import Form, Ranks, factors, pieces
+from service.compression.decompose import Decomposer, Form, Ranks, pieces
 from service.compression.graph import Layer, Replacement, Surgeon, Weights
 from service.opened import OpenedModel
 
@@ -48,18 +48,22 @@ class Builder:
     ) -> None:  # fmt: skip
         self._opened, self._surgeon, self._forms, self._samples = opened, surgeon, forms, samples
         self._images, self._correct = images, correct
-        self._parts: dict[tuple[str, Ranks], tuple[NDArray[np.float64], ...]] = {}
+        self._parts: dict[str, tuple[Ranks, tuple[NDArray[np.float64], ...]]] = {}
+        self._in_hand: tuple[str, Decomposer] | None = None
 
     def root(self, layer: Layer) -> NDArray[np.float64] | None:
         """What the decomposition of a layer is weighed with."""
         return self._samples[layer.name].root if self._correct else None
 
     def parts(self, layer: Layer, ranks: Ranks) -> tuple[NDArray[np.float64], ...]:
-        """The decomposition of a layer's weights; made once."""
-        key = (layer.name, ranks)
-        if key not in self._parts:
-            self._parts[key] = factors(self._forms[layer.name], layer.weight, ranks, self.root(layer))
-        return self._parts[key]
+        """The decomposition of a layer's weights. Kept are the last ranks of each layer, and of the last layer what
+        does not depend on ranks: all of everything would be many times the model."""
+        kept = self._parts.get(layer.name)
+        if kept is None or kept[0] != ranks:
+            if self._in_hand is None or self._in_hand[0] != layer.name:
+                self._in_hand = layer.name, Decomposer(self._forms[layer.name], layer.weight, self.root(layer))
+            kept = self._parts[layer.name] = ranks, self._in_hand[1].factors(ranks)
+        return kept[1]
 
     def plain(self, plan: Plan) -> Network:
         """The network of a plan, nothing fitted."""

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -80,16 +79,50 @@ def macs(form: Form, shape: Shape, ranks: Ranks, size_in: tuple[int, int], size_
 
 
 def factors(form: Form, weight: NDArray[Any], ranks: Ranks, root: Array | None = None) -> tuple[Array, ...]:
-    """Weights of the pieces of a form, float64, shaped as `pieces` says.
+    """Weights of the pieces of a form, float64, shaped as `pieces` says; of one choice of ranks (`Decomposer`).
 
     weight : [Cout, Cin, kh, kw], any float. Raises CompressionError where the packages that this needs are not here.
     """
-    whole = weight.astype(np.float64)
-    weighed = whole if root is None else np.einsum("oihw,ij->ojhw", whole, root)
-    first, *rest = _FORMS[form](weighed, ranks)
-    if root is not None:  # the first one reads the input itself: R's inverse goes there
-        first = np.einsum("rjhw,ji->rihw", first, np.linalg.inv(root))
-    return first, *rest
+    return Decomposer(form, weight, root).factors(ranks)
+
+
+class Decomposer:
+    """Decomposes one tensor with any ranks: what does not depend on them is computed once, when first needed."""
+
+    def __init__(self, form: Form, weight: NDArray[Any], root: Array | None = None) -> None:
+        """weight : [Cout, Cin, kh, kw], any float."""
+        whole = weight.astype(np.float64)
+        self._form, self._root = form, root
+        self._weighed = whole if root is None else np.einsum("oihw,ij->ojhw", whole, root)
+        self._inverse: Array | None = None
+        self._singular: _Singular | None = None
+
+    def factors(self, ranks: Ranks) -> tuple[Array, ...]:
+        """Weights of the pieces, float64, shaped as `pieces` says. Raises CompressionError where the packages that this
+        needs are not here."""
+        first, *rest = self._parts(ranks)
+        if self._root is not None:  # the first one reads the input itself: R's inverse goes there
+            if self._inverse is None:
+                self._inverse = np.asarray(np.linalg.inv(self._root), np.float64)
+            first = np.einsum("rjhw,ji->rihw", first, self._inverse)
+        return first, *rest
+
+    def _parts(self, ranks: Ranks) -> tuple[Array, ...]:
+        if self._form == "tucker2":
+            return _tucker2(self._weighed, ranks)
+        if self._form == "cp":
+            return _cp(self._weighed, ranks)
+        c_out, c_in, kh, kw = self._weighed.shape
+        rank = ranks[0]
+        if self._singular is None:
+            spatial = self._form == "spatial"
+            self._singular = _Singular(_separated(self._weighed) if spatial else self._weighed[:, :, 0, 0])
+        left, right = self._singular.split(rank)
+        if self._form == "pointwise":
+            return right[:, :, None, None], left[:, :, None, None]
+        return left.T.reshape(rank, c_in, kh, 1), np.ascontiguousarray(
+            right.reshape(rank, c_out, kw).transpose(1, 0, 2)[:, :, None, :]
+        )
 
 
 def rebuilt(form: Form, parts: tuple[Array, ...]) -> Array:
@@ -158,29 +191,22 @@ def _cp(weight: Array, ranks: Ranks) -> tuple[Array, ...]:
     return first[:, :, None, None], down.T[:, None, :, None], along.T[:, None, None, :], last[:, :, None, None]
 
 
-def _spatial(weight: Array, ranks: Ranks) -> tuple[Array, ...]:
-    c_out, c_in, kh, kw = weight.shape
-    left, right = _split(_separated(weight), ranks[0])
-    return left.T.reshape(ranks[0], c_in, kh, 1), np.ascontiguousarray(
-        right.reshape(ranks[0], c_out, kw).transpose(1, 0, 2)[:, :, None, :]
-    )
+class _Singular:
+    """Singular vectors of a matrix on its shorter side, all of them, and the other side's for a rank at a time."""
 
+    def __init__(self, matrix: Array) -> None:
+        rows, columns = matrix.shape
+        self._wide = matrix if rows <= columns else matrix.T
+        self._turned = rows > columns
+        self._vectors = _leading(self._wide, len(self._wide))
 
-def _pointwise(weight: Array, ranks: Ranks) -> tuple[Array, ...]:
-    last, first = _split(weight[:, :, 0, 0], ranks[0])
-    return first[:, :, None, None], last[:, :, None, None]
-
-
-_FORMS: Mapping[str, Callable[[Array, Ranks], tuple[Array, ...]]] = {
-    "tucker2": _tucker2, "cp": _cp, "spatial": _spatial, "pointwise": _pointwise,
-}  # fmt: skip
-
-
-def _split(matrix: Array, rank: int) -> tuple[Array, Array]:
-    """[rows, rank] and [rank, columns] whose product is the nearest matrix of that rank."""
-    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
-    half = np.sqrt(s[:rank])
-    return u[:, :rank] * half, half[:, None] * vt[:rank]
+    def split(self, rank: int) -> tuple[Array, Array]:
+        """[rows, rank] and [rank, columns] whose product is the nearest matrix of that rank, both as long."""
+        left = self._vectors[:, :rank]
+        right = left.T @ self._wide
+        half = np.sqrt(np.maximum(np.linalg.norm(right, axis=1), 1e-150))
+        left, right = left * half, right / half[:, None]
+        return (right.T, left.T) if self._turned else (left, right)
 
 
 def _separated(weight: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from service.compression.errors import CompressionError
@@ -29,24 +30,64 @@ def check_output(out: Path, model: Path, force: bool) -> None:
         raise CompressionError(f"{there[0]} exists; --force replaces it")
 
 
+def check_report(report: Path | None, model: Path, out: Path) -> None:
+    """Raise CompressionError or OSError where figures cannot be written to `report`, or would replace another file.
+
+    report : None and "-" are not files.
+    """
+    if report is None or str(report) == "-":
+        return
+    if not report.parent.is_dir():
+        raise FileNotFoundError(2, "no such folder", str(report.parent))
+    if report.is_dir():
+        raise CompressionError(f"{report}: expected the name of a file, got a folder")
+    for path in (model, out):
+        if report.resolve() in (path.resolve(), path.with_suffix(".toml").resolve(), profile_path(path).resolve()):
+            raise CompressionError(f"{report}: expected a file for the report alone, got one of {path.name}")
+
+
 def write_output(out: Path, data: bytes, spec: Path | None) -> None:
     """Write a model, and a copy of the specification that it was read with; drop those of a model that was there.
 
     spec : TOML; None where the original has none, and needs none. Raises OSError; nothing is changed then.
     """
-    beside = out.with_suffix(".toml")
-    fresh = {out: data} if spec is None else {beside: spec.read_bytes(), out: data}  # a model is never without its own
-    written: list[Path] = []
+    beside, drafts = out.with_suffix(".toml"), list[Path]()
     try:
-        for path, content in fresh.items():
-            new = path.with_name(f".{path.name}.new")
-            written.append(new)
-            new.write_bytes(content)
-        profile_path(out).unlink(missing_ok=True)
+        model = _draft(out, data, drafts)
         if spec is None:
+            model.replace(out)
             beside.unlink(missing_ok=True)
-        for path, new in zip(fresh, written, strict=True):
-            new.replace(path)
+        else:
+            fresh = _draft(beside, spec.read_bytes(), drafts)
+            before = _draft(beside, beside.read_bytes(), drafts) if beside.exists() else None
+            fresh.replace(beside)  # a model is never without its own
+            try:
+                model.replace(out)
+            except OSError:
+                if before is None:
+                    beside.unlink()
+                else:
+                    before.replace(beside)
+                raise
+        profile_path(out).unlink(missing_ok=True)
     finally:
-        for new in written:
-            new.unlink(missing_ok=True)
+        for draft in drafts:
+            draft.unlink(missing_ok=True)
+
+
+def _draft(path: Path, data: bytes, drafts: list[Path]) -> Path:
+    """A file of a new name beside one, on the disk before it takes its place; added to `drafts` at once."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    drafts.append(Path(name))
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+        os.fchmod(file.fileno(), 0o666 & ~_umask())  # readable by whom any new file is; mkstemp makes it its owner's
+    return drafts[-1]
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

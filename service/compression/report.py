@@ -32,10 +32,10 @@ class Report:
     """What came of it.
 
     target : what was asked for, such as "budget 0.05". size : (W, H) of the input at which all was measured. frames :
-    fitted to, and held back for `output_error` and `agreement` (the same ones where there are too few). macs, bytes :
-    of a dense run up to the outputs that are used, and of the file. output_error : root mean square of the difference
-    of the outputs over that of the original's, the root mean square over outputs. agreement : by name, 0 to 1; None
-    where the frames hold nothing to compare.
+    fitted to, and held back for `output_error` and `agreement`; in_sample : where these are the same one, as there is
+    no other. macs, bytes : of a dense run up to the outputs that are used, and of the file. output_error : root mean
+    square of the difference of the outputs over that of the original's, the root mean square over outputs. agreement :
+    by name, 0 to 1; None where the frames hold nothing to compare.
     """
 
     model: str
@@ -51,6 +51,7 @@ class Report:
     bytes_after: int
     output_error: float
     agreement: Mapping[str, float] | None
+    in_sample: bool = False
 
     @property
     def replaced(self) -> tuple[LayerReport, ...]:

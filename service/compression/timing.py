@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -43,10 +43,12 @@ def opened_as(opened: OpenedModel, data: bytes) -> OpenedModel:
 
 
 def time_both(
-    before: OpenedModel, after: OpenedModel, frames: Sequence[Image], progress: Callable[[float], None] | None = None
-) -> Times:
-    """Time two models on consecutive frames uint8[H, W, 3] of a clip, two or more, one core each."""
+    before: OpenedModel, after: OpenedModel, frames: Iterable[Image], progress: Callable[[float], None] | None = None
+) -> Times | None:
+    """Time two models on consecutive frames uint8[H, W, 3] of a clip, one core each; None for fewer than two frames."""
     images = [np.ascontiguousarray(fit(frame, before.size, before.spec)[0]) for frame in frames]
+    if len(images) < 2:
+        return None
     plans = [opened.compile() for opened in (before, after)]
     whole, streams = [[Session(plan, exact=exact) for plan in plans] for exact in (True, False)]
     dense: list[list[float]] = [[], []]

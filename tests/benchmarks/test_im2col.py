@@ -56,4 +56,5 @@ def test_a_table_for_each_network_with_its_sums() -> None:
     text = section(rows, 1)
     assert "| a | 2.0 | 4.000 | 2.000 | 1.000 | 4.00 | 3.00 | 2 |" in text
     assert "| all, and the most memory | 3.0 | 6.00 | 4.00 | 3.00 | 2.00 | 3.00 | 4 |" in text
-    assert "1 thread, float32" in text
+    assert "BLAS 1 thread, ours 1; float32" in text
+    assert "BLAS 4 threads, ours 1; float32" in section(rows, 4)

@@ -62,9 +62,23 @@ def named(planned, name):
 
 def test_products_by_method(plan):
     direct = plan.steps[0]
-    assert product_pj(named(direct, "convolution")) == MAC_PJ
-    assert product_pj(named(direct, "winograd_convolution")) == MAC_PJ / 4
-    assert product_pj(named(direct, "bfloat16_convolution")) == HALF_MAC_PJ
+    assert product_pj(named(direct, "convolution").step.method) == MAC_PJ
+    assert product_pj(named(direct, "winograd_convolution").step.method) == MAC_PJ / 4
+    assert product_pj(named(direct, "bfloat16_convolution").step.method) == HALF_MAC_PJ
+    assert pytest.approx(1.1 + 0.9) == HALF_MAC_PJ, "bfloat16 products, float32 sums"
+
+
+def test_partial_frames_cost_the_dearer_method(plan):
+    """Short lists may be computed directly where the whole map is computed by Winograd's method."""
+    first = named(plan.steps[0], "winograd_convolution")
+    both = replace(first, step=replace(first.step, few=plan.steps[0].step.method))
+    fast, mixed = (replace(plan, steps=(step, *plan.steps[1:])) for step in (first, both))
+    whole, half = np.ones(len(plan.steps)), np.zeros(len(plan.steps))
+    half[0] = 0.5
+    assert plan_cost(mixed).joules(whole) == plan_cost(fast).joules(whole)
+    more = plan_cost(mixed).joules(half) - plan_cost(fast).joules(half)
+    assert more * 1e12 == pytest.approx(plan.steps[0].step.macs * 0.5 * MAC_PJ * 3 / 4)
+    assert plan_cost(mixed, exact=True).joules(half) == plan_cost(fast).joules(half)
 
 
 def test_transforms_are_not_estimated(plan):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -12,6 +13,7 @@ import pytest
 from service.bench import subjects
 from service.bench.errors import BenchError
 from service.bench.subjects import KEYS, LABELS, NEVER, Maker, adjusted, has_switch
+from service.profile import Profile
 
 
 @pytest.fixture
@@ -144,6 +146,15 @@ def test_a_file_that_was_compressed_before_is_taken(opened, model_file, clip, mo
     assert subject.note == "as tiny.onnx has them"
     assert subject.network(clip[0])[1] == 1
     assert maker.make("all").note is None
+
+
+def test_a_compressed_model_is_not_run_under_the_originals_profile(opened, model_file, clip):
+    profile = Profile(model="0" * 64, size=(96, 64), budget="noise", factors={"no such step": 2.0})
+    maker = Maker(replace(opened, profile=profile), str(model_file), clip, compressed=model_file)
+    dense, whole = maker.make("compressed"), maker.make("all")
+    assert dense.opened.profile is whole.opened.profile is None
+    assert dense.note == "as tiny.onnx has them; not calibrated: the original's profile is of other steps"
+    assert whole.note == "not calibrated: the original's profile is of other steps"
 
 
 def test_never_is_more_than_any_map():

@@ -155,6 +155,15 @@ def test_relative_rms_by_hand():
     assert relative_rms({**truth, "b": np.full(2, 0.5)}, truth) == 0.5
 
 
+@pytest.mark.parametrize(("outputs", "said"), [
+    ({"a": np.zeros((2, 1))}, r"'a' of shape \(2,\), got one of shape \(2, 1\)"),
+    ({"b": np.zeros(2)}, "'a'.* got none"),
+])  # fmt: skip
+def test_outputs_of_another_model_are_refused(outputs, said):
+    with pytest.raises(BenchError, match=said):
+        relative_rms(outputs, {"a": np.ones(2)})
+
+
 def test_the_reference_must_run():
     def refuse(key):
         raise BenchError(f"no {key}")

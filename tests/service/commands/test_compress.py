@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from service.cli import make_app
+from service.commands import compress as command
 from service.opened import open_model
 from tests.service.compression.small_models import frames, maps
 
@@ -92,9 +94,59 @@ def test_clips_and_places_that_are_not_there(folder):
     assert files(folder) == before
 
 
+def test_a_report_can_be_printed_instead(folder):
+    arguments = [str(folder / "large.onnx"), str(folder / "small.onnx"), "--frames", str(folder / "clip")]
+    result = runner.invoke(
+        make_app(["compress"]), ["compress", *arguments, "--macs", "0.5", "--no-time", "--json", "-"]
+    )
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["times"] is None
+    assert (folder / "small.onnx").is_file()
+
+
+def test_a_report_in_the_place_of_the_model_is_refused(folder):
+    before = files(folder)
+    code, said = run(folder, "--macs", "0.5", "--json", str(folder / "large.onnx"))
+    assert code == 1
+    assert "a file for the report alone" in " ".join(said.split())
+    assert files(folder) == before
+
+
 def test_what_is_there_is_left_without_force(folder):
     (folder / "small.onnx").write_bytes(b"mine")
     code, found = run(folder, "--macs", "0.5")
     assert code == 1
     assert "exists; --force replaces it" in " ".join(found.split())
     assert (folder / "small.onnx").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(("stretch", "positions"), [
+    ("", [0, 3, 6, 9]), ("@4+8", [4, 6, 8, 10]), ("@4", [4, 6, 8, 10]), ("@0+3", [0, 1, 2]),
+    ("@0+100/2", [0, 2, 4, 6]), ("@2+3/1", [2, 3, 4]),
+])  # fmt: skip
+def test_samples_are_spread_over_what_is_stated(folder, stretch, positions):
+    (folder / "numbered").mkdir()
+    for number in range(12):
+        cv2.imwrite(str(folder / "numbered" / f"{number:02}.png"), np.full((8, 8, 3), number, np.uint8))
+    found = command._spread(f"{folder / 'numbered'}{stretch}", 4)
+    assert [int(frame[0, 0, 0]) for frame in found] == positions
+
+
+def test_the_scene_is_sampled_a_second_apart(folder, monkeypatch):
+    asked = []
+    whole = command.open_source
+    monkeypatch.setattr(
+        command,
+        "open_source",
+        lambda *of, **how: asked.append(how.get("every", 1)) or whole(*of, **how),
+    )
+    assert [len(list(command._spread(text, 2))) for text in ("scene", "scene@0+40")] == [2, 2]
+    assert asked == [1, 25, 1, 20]
+
+
+def test_a_figure_of_the_frame_that_was_fitted_to_is_said_to_be_one(folder):
+    code, said = run(folder, "--energy", "0.9", "--samples", "1", "--no-time")
+    assert code == 0, said
+    assert "the same one" in said
+    code, said = run(folder, "--energy", "0.9", "--samples", "2", "--no-time", "--force")
+    assert "the same one" not in said

@@ -73,6 +73,15 @@ def test_what_cannot_be_measured_is_said(model: Path, arguments: tuple[str, ...]
     assert said in complaints
 
 
+def test_a_compressed_model_that_is_not_there_is_missed_before_anything_is_measured(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(techniques, "open_any", lambda *arguments: pytest.fail("opened"))
+    code, _, complaints = run(model, "scene", "--compressed", tmp_path / "missing.onnx")
+    assert code == 1
+    assert "no such file" in complaints
+
+
 def test_a_document_without_markers_is_refused_before_anything_is_measured(model: Path, tmp_path: Path) -> None:
     document = tmp_path / "page.md"
     document.write_text("nothing")

@@ -13,6 +13,7 @@ from service.families import create
 from service.model_spec import ModelSpec
 from service.opened import OpenedModel
 from tests.cache.interpreter import onnx_run
+from tests.cache.onnx_models import build, node
 from tests.service.compression.small_models import SIZE, network, spread
 
 
@@ -58,3 +59,27 @@ def test_the_root_is_that_of_the_inputs_covariance(opened):
     assert sample.root is not None
     np.testing.assert_allclose(sample.root @ sample.root.T, np.cov(pixels.T, bias=True), rtol=5e-3, atol=1e-4)
     assert look(net, layers[3:], images, lambda share: None)["last"].root is None, "three rows tell nothing of 48"
+
+
+def test_a_matrix_without_a_bias_is_weighed_with_the_mean_too():
+    """What is constant in its inputs is as much of its outputs as what changes."""
+    weights = np.random.default_rng(0).standard_normal((SIZE[0], 6)).astype(np.float32)
+    data = build([node("MatMul", "x w", "y", "only")], {"w": weights}, shape=(1, 3, SIZE[1], SIZE[0]))
+    spec = ModelSpec()
+    net = Network(OpenedModel(load_model(data), spec, create(spec), SIZE, None))
+    images = [net.prepared(200 + frame // 8) for frame in spread(3)]
+    (layer,) = Surgeon(net.model).layers
+    root = look(net, [layer], images, lambda share: None)["only"].root
+    rows = np.concatenate([net.reader(["x"])(image)["x"].reshape(-1, SIZE[0]) for image in images]).astype(np.float64)
+    moments = rows.T @ rows / len(rows)
+    assert moments.min() > 0.5, "far from zero, where a covariance is not"
+    np.testing.assert_allclose(root @ root.T, moments, rtol=2e-3)
+
+
+def test_few_rows_of_many_channels_take_no_square_of_them(monkeypatch):
+    def zeros(shape, *rest):
+        raise AssertionError(f"array of {shape}")
+
+    monkeypatch.setattr(activations.np, "zeros", zeros)
+    rows = [np.ones((1, 1 << 17), np.float32)] * 16
+    assert activations._root(rows, centred=True) is None

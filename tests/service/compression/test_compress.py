@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,24 @@ def test_the_same_frames_give_the_same_file(model):
 
 def test_one_frame_is_enough_and_is_said(model):
     report = compress(model, spread(1), method="svd", energy=0.9).report
-    assert report.frames == (1, 1)
+    assert (report.frames, report.in_sample) == ((1, 1), True)
+    report = compress(model, spread(2), method="svd", energy=0.9).report
+    assert (report.frames, report.in_sample) == ((1, 1), False)
+
+
+def test_frames_are_taken_one_at_a_time(model):
+    """Large frames are never held together."""
+    alive: list[weakref.ref[np.ndarray]] = []
+
+    def seen():
+        for frame in spread(4):
+            large = np.tile(frame, (4, 4, 1))
+            assert all(one() is None for one in alive[:-1])
+            alive.append(weakref.ref(large))
+            yield large
+
+    assert compress(model, seen(), method="svd", energy=0.9).report.frames == (2, 2)
+    assert len(alive) == 4
 
 
 def test_weights_kept_as_float16(tmp_path):

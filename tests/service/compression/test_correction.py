@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cache.onnx_import import load_model
+from service.compression import correction
 from service.compression.activations import Network, look
 from service.compression.correction import Builder, refit, relative
 from service.compression.graph import Surgeon
@@ -78,3 +79,28 @@ def test_fitted_networks_stray_less(form):
         assert made.errors["third"] == pytest.approx(truth.error(made.network), rel=0.2)
     plain = Builder(opened, surgeon, forms, samples, images, False)
     assert truth.error(plain.plain(plan)) == pytest.approx(errors[False], rel=1e-6)
+
+
+def test_only_the_last_parts_of_a_layer_are_kept(monkeypatch):
+    spec = ModelSpec()
+    opened = OpenedModel(load_model(maps()), spec, create(spec), SIZE, None)
+    surgeon, made = Surgeon(opened.model), list[str]()
+    whole = correction.Decomposer
+
+    def counted(form, weight, root):
+        made.append(form)
+        return whole(form, weight, root)
+
+    monkeypatch.setattr(correction, "Decomposer", counted)
+    forms = {"first": "spatial", "second": "spatial", "third": "pointwise"}
+    builder = Builder(opened, surgeon, forms, {}, [], correct=False)
+    _, second, third = surgeon.layers
+    first = builder.parts(second, (4,))
+    assert builder.parts(second, (4,)) is first
+    assert builder.parts(second, (8,))[0].shape[0] == 8
+    assert builder.parts(second, (4,)) is not first
+    assert made == ["spatial"], "one decomposer for all ranks of a layer"
+    kept = builder.parts(third, (6,))
+    assert builder.parts(second, (4,)) is builder.parts(second, (4,))
+    assert builder.parts(third, (6,)) is kept
+    assert made == ["spatial", "pointwise"]

@@ -7,11 +7,13 @@ import importlib
 import numpy as np
 import pytest
 
-from service.compression.decompose import factors, macs, matrices, pieces, rebuilt, spectra
+from service.compression import decompose
+from service.compression.decompose import Decomposer, factors, macs, matrices, pieces, rebuilt, spectra
 from service.compression.errors import CompressionError
 from tests.service.compression.small_models import falling
 
 WEIGHT = falling(12, 10, 3)
+leading = decompose._leading
 
 
 def far(form: str, weight: np.ndarray, ranks: tuple[int, ...], root: np.ndarray | None = None) -> float:
@@ -55,6 +57,21 @@ def test_svd_loses_exactly_what_is_cut_off(form, kernel):
     weight = falling(12, 10, kernel)
     (values,) = spectra(form, weight)
     assert far(form, weight, (3,)) == pytest.approx(np.linalg.norm(values[3:]) / np.linalg.norm(values), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("form", "shape"), [("pointwise", (12, 10, 1)), ("pointwise", (6, 10, 1)), ("spatial", (9, 10, 3))]
+)
+def test_singular_vectors_are_found_once_for_all_ranks(form, shape, monkeypatch):
+    calls: list[int] = []
+    monkeypatch.setattr(decompose, "_leading", lambda matrix, rank: calls.append(rank) or leading(matrix, rank))
+    weight = falling(*shape)
+    decomposer = Decomposer(form, weight)
+    (values,) = spectra(form, weight)
+    for rank in (1, 3, 5):
+        gap = weight - rebuilt(form, decomposer.factors((rank,)))
+        assert np.linalg.norm(gap) == pytest.approx(np.linalg.norm(values[rank:]), rel=1e-5)
+    assert calls == [len(values)]
 
 
 @pytest.mark.parametrize(("form", "kernel", "ranks"), [

@@ -25,3 +25,4 @@ def test_both_are_timed_on_the_same_frames():
     assert np.isfinite(times).all()
     assert min(times) > 0
     assert shares == [0.0, 0.25, 0.5, 0.75]
+    assert time_both(opened, opened_as(opened, maps()), frames(1)) is None, "no frame after the first"
