@@ -48,7 +48,7 @@ class Builder:
     ) -> None:  # fmt: skip
         self._opened, self._surgeon, self._forms, self._samples = opened, surgeon, forms, samples
         self._images, self._correct = images, correct
-        self._parts: dict[str, tuple[Ranks, tuple[NDArray[np.float64], ...]]] = {}
+        self._parts: dict[str, dict[Ranks, tuple[NDArray[np.float64], ...]]] = {}
         self._in_hand: tuple[str, Decomposer] | None = None
 
     def root(self, layer: Layer) -> NDArray[np.float64] | None:
@@ -57,13 +57,17 @@ class Builder:
 
     def parts(self, layer: Layer, ranks: Ranks) -> tuple[NDArray[np.float64], ...]:
         """The decomposition of a layer's weights. Kept are the last ranks of each layer, and of the last layer what
-        does not depend on ranks: all of everything would be many times the model."""
-        kept = self._parts.get(layer.name)
-        if kept is None or kept[0] != ranks:
+        does not depend on ranks: all of everything would be many times the model. Of cp, whose factors are small and
+        take longest, all ranks are."""
+        kept = self._parts.setdefault(layer.name, {})
+        if ranks not in kept:
+            form = self._forms[layer.name]
             if self._in_hand is None or self._in_hand[0] != layer.name:
-                self._in_hand = layer.name, Decomposer(self._forms[layer.name], layer.weight, self.root(layer))
-            kept = self._parts[layer.name] = ranks, self._in_hand[1].factors(ranks)
-        return kept[1]
+                self._in_hand = layer.name, Decomposer(form, layer.weight, self.root(layer))
+            if form != "cp":
+                kept.clear()
+            kept[ranks] = self._in_hand[1].factors(ranks)
+        return kept[ranks]
 
     def plain(self, plan: Plan) -> Network:
         """The network of a plan, nothing fitted."""

@@ -92,9 +92,9 @@ def test_only_the_last_parts_of_a_layer_are_kept(monkeypatch):
         return whole(form, weight, root)
 
     monkeypatch.setattr(correction, "Decomposer", counted)
-    forms = {"first": "spatial", "second": "spatial", "third": "pointwise"}
+    forms = {"first": "cp", "second": "spatial", "third": "pointwise"}
     builder = Builder(opened, surgeon, forms, {}, [], correct=False)
-    _, second, third = surgeon.layers
+    small, second, third = surgeon.layers
     first = builder.parts(second, (4,))
     assert builder.parts(second, (4,)) is first
     assert builder.parts(second, (8,))[0].shape[0] == 8
@@ -104,3 +104,6 @@ def test_only_the_last_parts_of_a_layer_are_kept(monkeypatch):
     assert builder.parts(second, (4,)) is builder.parts(second, (4,))
     assert builder.parts(third, (6,)) is kept
     assert made == ["spatial", "pointwise"]
+    canonical = builder.parts(small, (1,))
+    builder.parts(small, (2,))
+    assert builder.parts(small, (1,)) is canonical, "small, and slow to find"
