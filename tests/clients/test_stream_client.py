@@ -208,32 +208,30 @@ def test_async_reports_lost_frames_and_goes_on(server: RunningServer, engine: Fa
 def test_a_restarted_server_is_found_again(engine: FakeEngine, kind: str) -> None:
     """Drained with 1012 and started anew on the same port: the client goes on, with a keyframe."""
     registry, settings = make_registry(engine.model()), make_settings(retry_after_ms=50)
-    started, stop = threading.Event(), threading.Event()
+    started, stops = threading.Event(), (threading.Event(), threading.Event())
     ports: list[int] = []
 
     def life() -> None:
         with running_server(registry, settings) as first:
             ports.append(first.port)
             started.set()
-            stop.wait(20)
+            stops[0].wait(20)
             started.clear()
         with running_server(registry, settings, ports[0]):
             started.set()
-            stop.clear()
-            stop.wait(20)
+            stops[1].wait(20)
 
     thread = threading.Thread(target=life)
     thread.start()
     try:
         assert started.wait(10)
         url = f"http://127.0.0.1:{ports[0]}"
-        restart = lambda: (stop.set(), wait_until(lambda: len(engine.sessions) >= 4))  # noqa: E731
+        restart = lambda: (stops[0].set(), wait_until(lambda: len(engine.sessions) >= 4))  # noqa: E731
         decisions = _restart_sync(url, restart) if kind == "sync" else asyncio.run(_restart_async(url, restart))
         assert decisions == ["keyframe", "keyframe"]
     finally:
-        stop.set()
-        time.sleep(0.1)
-        stop.set()
+        for stop in stops:
+            stop.set()
         thread.join(20)
     assert not thread.is_alive()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,8 @@ class Asker(httpx.Client):
         super().__init__(base_url=f"http://127.0.0.1:{port}/api/v1/", timeout=60, transport=transport)
 
     def fetch(self, path: str, **fields: str) -> Any:
-        response = self.get(path, params=fields)
+        while (response := self.get(path, params=fields)).status_code == 503:  # it reads what it has kept
+            time.sleep(0.1)
         assert response.json()["status"] == "success", response.text
         return response.json()["data"]
 
