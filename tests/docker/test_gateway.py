@@ -126,6 +126,7 @@ def test_a_lost_pod_costs_its_streams_a_keyframe_and_others_nothing(
         after = cluster.where(key)
         assert {name for name in CAMERAS if after[name] != before[name]} == moved
         assert {camera.push() for camera in streams.values()} == {"partial"}, "one keyframe, and no second"
+        cluster.wait_without(gone)
         cluster.start(gone)
         assert cluster.where(key) == after, "who is served stays"
         for stream_id in CAMERAS:

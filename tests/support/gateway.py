@@ -216,6 +216,10 @@ class Cluster:
         """Wait until the gateway answers, and has these pods up."""
         wait_until(lambda: (up := self.up()) is not None and set(names) <= up, PATIENCE_S)
 
+    def wait_without(self, name: str) -> None:
+        """Wait until the gateway has found out that a pod is gone: it would say of the one before that it is up."""
+        wait_until(lambda: (up := self.up()) is not None and name not in up, PATIENCE_S)
+
     def up(self) -> set[str] | None:
         """Pods that the gateway sends requests to, by its metrics; None while it does not answer."""
         assert self.gateway is not None
