@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +30,6 @@ from service.bench.document import replaced
 from service.bench.im2col import Im2col, Window
 from service.bench.machine import machine
 from service.bench.rounds import interleaved
-from service.bench.subjects import adjusted
 from service.bench.synthetic import open_synthetic
 
 NETWORKS = ("vgg16", "mobilenet")
@@ -111,7 +110,7 @@ def measure(network: str, rounds: int, threads: int) -> list[Layer]:
     """Every layer of a network."""
     opened = open_synthetic(f"synthetic:{network}")
     blas.use_threads(threads)
-    strict = adjusted(opened.policy, precision="strict", fft_kept=0.0)
+    strict = replace(opened.policy, precision="strict", fft_kept=0.0)
     plans = {"direct": opened.compile(strict), "ours": opened.compile()}
     image = np.random.default_rng(1).integers(0, 256, (opened.size[1], opened.size[0], 3), np.uint8)
     sessions = {name: Session(plan, exact=True, threads=threads) for name, plan in plans.items()}

@@ -71,11 +71,6 @@ def is_there() -> bool:
     return True
 
 
-def spectra_room(builder: Builder) -> int:
-    """Memory that is left for one more layer's spectra."""
-    return max(0, MOST_BYTES_OF_ALL - builder.spectra_bytes)
-
-
 def is_large(node: Node, weight: Floats) -> bool:
     """Whether a convolution of each channel by itself surely gains by the method, were it wanted."""
     return is_plain(node) and min(weight.shape[2:]) >= LARGE and is_there()
@@ -181,6 +176,19 @@ def tiling(
     ]
     best = min(found, key=lambda made: made.whole_ns, default=None)
     return best if best is not None and best.whole_ns <= OFFERED * direct_ns(best) else None
+
+
+def take_tiling(
+    builder: Builder, node: Node, weight: Floats, size: Size, inputs: int, outputs: int
+) -> Tiling | None:  # fmt: skip
+    """`tiling` of a convolution, whose spectra count from now on; None also where the method cannot compute it."""
+    if not may_suit(builder, node, weight):
+        return None
+    taps, room = (weight.shape[2], weight.shape[3]), max(0, MOST_BYTES_OF_ALL - builder.spectra_bytes)
+    made = tiling(size, taps, node.attrs["pads"], inputs, outputs, builder.fft_kept, room)
+    if made is not None:
+        builder.spectra_bytes += made.weight_bytes
+    return made
 
 
 def _tiling_of(

@@ -8,7 +8,7 @@ from cache import bfloat16
 from cache.addition import addend
 from cache.arena import LANES, aligned_copy
 from cache.builder import Builder, Maps, activation, block_offsets, lanes
-from cache.fft import dense_filters, depthwise_filters, fft_method, may_suit, spectra_room, tiling, with_fft
+from cache.fft import dense_filters, depthwise_filters, fft_method, take_tiling, with_fft
 from cache.geometry import reach, window
 from cache.graph import Graph, Node, macs
 from cache.packing import lanes_per_tap, pack_interleaved, pack_weights, window_taps
@@ -110,14 +110,11 @@ def lower(node: Node, builder: Builder) -> None:
     target, _ = builder.new_value(node.output, channels, height, width)
     winograd = blocks is not None and suits(builder, node, weight)
     filters = None
-    if blocks is not None and groups == 1 and may_suit(builder, node, weight):
+    if blocks is not None and groups == 1:
         whole = blocks.is_injective and not blocks.is_scattered
         inputs, outputs = len(blocks) if whole else -(-len(value) // LANES), -(-channels // LANES)
-        tiles = tiling(
-            (height, width), kernel, node.attrs["pads"], inputs, outputs, builder.fft_kept, spectra_room(builder)
-        )
+        tiles = take_tiling(builder, node, weight, (height, width), inputs, outputs)
         if tiles is not None:
-            builder.spectra_bytes += tiles.weight_bytes
             value, blocks = builder.dense_blocks(node.inputs[0])
             filters = dense_filters(weight, blocks, tiles)
     if blocks is not None and winograd and blocks.is_scattered:  # it transforms whole blocks
@@ -182,13 +179,8 @@ def lower_depthwise(node: Node, builder: Builder, weight: Floats) -> None:
     packed = np.zeros((kernel[0] * kernel[1], len(blocks) * LANES), np.float32)
     packed[:, blocks.position] = weight.reshape(channels, -1).T
     packed = packed.reshape(-1, len(blocks), LANES).transpose(1, 0, 2)
-    filters = None
-    if may_suit(builder, node, weight):
-        room = spectra_room(builder)
-        tiles = tiling((height, width), kernel, node.attrs["pads"], 0, len(blocks), builder.fft_kept, room)
-        if tiles is not None:
-            builder.spectra_bytes += tiles.weight_bytes
-            filters = depthwise_filters(weight, blocks, tiles)
+    tiles = take_tiling(builder, node, weight, (height, width), 0, len(blocks))
+    filters = None if tiles is None else depthwise_filters(weight, blocks, tiles)
 
     def finish(maps: Maps) -> Step:
         info, planes = block_offsets(maps, blocks)

@@ -66,7 +66,7 @@ def plan_cost(plan: Plan, exact: bool = False) -> PlanCost | None:
 
     exact : whether the session is: short lists are then computed as whole maps are.
     """
-    if any("fft" in planned.step.method.entry.name for planned in plan.steps):
+    if plan.fft_nodes:
         return None
     item = 2 if plan.policy.cache_dtype == "float16" else 4
     sizes = [(m.height * m.width * (16 * m.blocks or m.pixel)) * item for m in plan.maps]

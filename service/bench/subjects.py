@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.fft import SMALLEST
 from cache.memory import memory_of
-from cache.onnx_import import at_size, load_model
 from cache.plan import Plan
 from cache.policy import Policy
 from cache.session import FrameResult, Session
@@ -28,9 +28,9 @@ from service.bench.errors import BenchError
 from service.bench.im2col_network import Im2colNetwork
 from service.bench.joules import PlanCost, im2col_joules, plan_cost
 from service.bench.variants import Image, Network
+from service.compression.timing import opened_as
 from service.opened import OpenedModel
 
-LARGE_KERNEL = 7
 NEVER = 1 << 62
 """Bytes of a map that none has."""
 KEYS = (
@@ -83,17 +83,6 @@ class Subject:
     note: str | None = None
 
 
-def adjusted(policy: Policy, **wanted: Any) -> Policy:
-    """The policy with those of the fields that this engine has."""
-    known = {f.name for f in fields(Policy)}
-    return replace(policy, **{name: value for name, value in wanted.items() if name in known})
-
-
-def has_switch(name: str) -> bool:
-    """Whether a policy has a field of that name."""
-    return any(f.name == name for f in fields(Policy))
-
-
 def kernels_of(plan: Plan) -> list[tuple[int, int]]:
     """(rows, columns) of the kernel of every cached convolution."""
     shapes = [plan.graph.constants[n.inputs[1]].shape for n in plan.partition.cached if n.op == "conv"]
@@ -141,11 +130,11 @@ class Maker:
 
     def _policy(self, key: str) -> Policy:
         policy = self._opened.policy
-        apart = adjusted(policy, fft_kept=0.0, separable_bytes=NEVER)
+        apart = replace(policy, fft_kept=0.0, separable_bytes=NEVER)
         return {
             "direct": replace(apart, precision="strict"),
             "winograd": apart,
-            "fft": adjusted(policy, separable_bytes=NEVER),
+            "fft": replace(policy, separable_bytes=NEVER),
             "float16": replace(policy, cache_dtype="float16"),
             "bfloat16": replace(policy, compute_dtype="bfloat16"),
             "deepmon": policy_of(policy),
@@ -172,11 +161,9 @@ class Maker:
         return replace(self._dense("winograd", plan), note=f"{methods_named(plan, 'winograd')} layers")
 
     def _fft(self) -> Subject:
-        large = [k for k in kernels_of(self.plan("direct")) if min(k) >= LARGE_KERNEL]
+        large = [k for k in kernels_of(self.plan("direct")) if min(k) >= SMALLEST]
         if not large:
-            raise BenchError(f"no kernel of {LARGE_KERNEL}x{LARGE_KERNEL} or more in this model")
-        if not has_switch("fft_kept"):
-            raise BenchError("this engine has no Fourier transforms")
+            raise BenchError(f"no kernel of {SMALLEST}x{SMALLEST} or more in this model")
         plan = self.plan("fft")
         count = methods_named(plan, "fft")
         if not count:
@@ -184,8 +171,6 @@ class Maker:
         return replace(self._dense("fft", plan), note=f"{count} of {len(large)} large kernels by transforms")
 
     def _fused(self) -> Subject:
-        if not has_switch("separable_bytes"):
-            raise BenchError("on in every row of this engine, which has no switch for it")
         plan, apart = self.plan("fused"), self.plan("winograd")
         pairs = len(apart.steps) - len(plan.steps)
         if not pairs:
@@ -250,7 +235,7 @@ class Maker:
 
     def _compress(self) -> tuple[OpenedModel, str]:
         if self._ready is not None:
-            return self._opened_as(self._ready), f"as {self._ready.name} has them{self._unprofiled()}"
+            return opened_as(self._opened, self._ready), f"as {self._ready.name} has them{self._unprofiled()}"
         try:
             module: Any = importlib.import_module("service.compression.compress")
         except ImportError as error:
@@ -262,13 +247,7 @@ class Maker:
         found = made.report
         share = found.macs_after / found.macs_before
         said = f"Tucker-2: {share:.0%} of the multiply-accumulates, output error {found.output_error:.3f}"
-        return self._opened_as(made.data), said + self._unprofiled()
-
-    def _opened_as(self, file: Path | bytes) -> OpenedModel:
-        """Another file in the place of the model's own, without its profile, whose steps are others."""
-        width, height = self._opened.size
-        model = at_size(load_model(file), (1, self._opened.spec.channels, height, width))
-        return replace(self._opened, model=model, profile=None)
+        return opened_as(self._opened, made.data), said + self._unprofiled()
 
     def _unprofiled(self) -> str:
         return "" if self._opened.profile is None else "; not calibrated: the original's profile is of other steps"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,7 +22,7 @@ from service.commands.common import (
     parse_size,
     plain_errors,
 )
-from service.commands.reports import JsonOption
+from service.commands.reports import JsonOption, hand_out_json
 from service.compression.compress import BAYES, Compressed, Target, compress
 from service.compression.errors import CompressionError
 from service.compression.output import check_output, check_report, write_output
@@ -92,12 +91,8 @@ def command(
                 times = time_both(opened, after, _consecutive(frames), lambda share: show("times", share))
         beside = spec or path.with_suffix(".toml")
         write_output(target, made.data, beside if beside.is_file() else None)
-        found = _json(made, times, target)
-        if json_file is not None and str(json_file) == "-":
-            print(json.dumps(found))
+        if hand_out_json(_json(made, times, target), json_file):
             return
-        if json_file is not None:
-            json_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     _show(made.report, times)
     out.print(f"written to {target}", highlight=False, soft_wrap=True)
 

@@ -50,13 +50,19 @@ def hand_out(found: dict[str, Any], json_file: Path | None, html: Path | None, *
         if installed("matplotlib") is None:
             err.print(f"the report has no plots: matplotlib is not installed; {HOW_TO_INSTALL}", soft_wrap=True)
         html.write_text(report.page(found), encoding="utf-8")
+    if not hand_out_json(found, json_file):
+        for table in shown:
+            out.print(table)
+
+
+def hand_out_json(found: dict[str, Any], json_file: Path | None) -> bool:
+    """Write figures where that was asked for; whether they were printed, so that nothing else should be."""
     if json_file is not None and str(json_file) == "-":
         print(json.dumps(found))
-        return
+        return True
     if json_file is not None:
         json_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    for table in shown:
-        out.print(table)
+    return False
 
 
 def say_busy(others: float | None) -> None:

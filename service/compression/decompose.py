@@ -91,9 +91,8 @@ class Decomposer:
 
     def __init__(self, form: Form, weight: NDArray[Any], root: Array | None = None) -> None:
         """weight : [Cout, Cin, kh, kw], any float."""
-        whole = weight.astype(np.float64)
         self._form, self._root = form, root
-        self._weighed = whole if root is None else np.einsum("oihw,ij->ojhw", whole, root)
+        self._weighed = _weighed(weight, root)
         self._inverse: Array | None = None
         self._singular: _Singular | None = None
 
@@ -144,8 +143,7 @@ def rebuilt(form: Form, parts: tuple[Array, ...]) -> Array:
 
 def spectra(form: Form, weight: NDArray[Any], root: Array | None = None) -> tuple[Array, ...]:
     """Singular values, falling, of each matrix that a rank of the form cuts; for cp those of both channel modes."""
-    whole = weight.astype(np.float64)
-    whole = whole if root is None else np.einsum("oihw,ij->ojhw", whole, root)
+    whole = _weighed(weight, root)
     if form in ("tucker2", "cp"):
         return _values(_unfold(whole, 1)), _values(_unfold(whole, 0))
     return (_values(_separated(whole) if form == "spatial" else whole[:, :, 0, 0]),)
@@ -207,6 +205,12 @@ class _Singular:
         half = np.sqrt(np.maximum(np.linalg.norm(right, axis=1), 1e-150))
         left, right = left * half, right / half[:, None]
         return (right.T, left.T) if self._turned else (left, right)
+
+
+def _weighed(weight: NDArray[Any], root: Array | None) -> Array:
+    """In the metric of the inputs' covariance, where that is known."""
+    whole = weight.astype(np.float64)
+    return whole if root is None else np.asarray(np.einsum("oihw,ij->ojhw", whole, root))
 
 
 def _separated(weight: Array) -> Array:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from service.compression.errors import CompressionError
+from service.private_file import write_draft
 from service.profile import profile_path
 
 
@@ -77,13 +77,8 @@ def write_output(out: Path, data: bytes, spec: Path | None) -> None:
 
 def _draft(path: Path, data: bytes, drafts: list[Path]) -> Path:
     """A file of a new name beside one, on the disk before it takes its place; added to `drafts` at once."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    drafts.append(Path(name))
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-        os.fchmod(file.fileno(), 0o666 & ~_umask())  # readable by whom any new file is; mkstemp makes it its owner's
+    drafts.append(write_draft(path, data))
+    drafts[-1].chmod(0o666 & ~_umask())  # readable by whom any new file is; a draft is its owner's alone
     return drafts[-1]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,10 +37,11 @@ class Times:
         return asdict(self)
 
 
-def opened_as(opened: OpenedModel, data: bytes) -> OpenedModel:
-    """A compressed file in the place of the model that it was made of, at the same size. Raises ModelError."""
+def opened_as(opened: OpenedModel, file: Path | bytes) -> OpenedModel:
+    """A compressed file in the place of the model that it was made of, at the same size, without its profile, whose
+    steps are others. Raises ModelError."""
     shape = (1, opened.spec.channels, opened.size[1], opened.size[0])
-    return replace(opened, model=at_size(load_model(data), shape), profile=None)
+    return replace(opened, model=at_size(load_model(file), shape), profile=None)
 
 
 def time_both(

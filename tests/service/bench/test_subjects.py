@@ -12,7 +12,7 @@ import pytest
 
 from service.bench import subjects
 from service.bench.errors import BenchError
-from service.bench.subjects import KEYS, LABELS, NEVER, Maker, adjusted, has_switch
+from service.bench.subjects import KEYS, LABELS, NEVER, Maker
 from service.profile import Profile
 
 
@@ -53,13 +53,6 @@ def test_what_each_plan_turns_on(maker):
     assert maker.make("winograd").note == "0 layers"
 
 
-def test_switches_that_this_engine_lacks_are_passed_over(maker):
-    policy = maker.plan("direct").policy
-    assert adjusted(policy, no_such_switch=1, tile=16).tile == 16
-    assert has_switch("tile")
-    assert not has_switch("no_such_switch")
-
-
 @pytest.mark.parametrize("key", ["im2col", "direct", "winograd", "float16", "exact", "caching", "deepmon"])
 def test_a_row_runs_and_counts_its_memory(maker, clip, key):
     subject = maker.make(key)
@@ -92,11 +85,7 @@ def test_rows_that_are_for_nothing_in_this_model_say_so(maker, monkeypatch):
             maker.make("bfloat16")
 
 
-def test_pairs_that_are_one_step_need_a_switch(maker, monkeypatch):
-    monkeypatch.setattr(subjects, "has_switch", lambda name: False)
-    with pytest.raises(BenchError, match="no switch for it"):
-        maker.make("fused")
-    monkeypatch.setattr(subjects, "has_switch", lambda name: True)
+def test_a_model_without_pairs_that_are_one_step_says_so(maker):
     with pytest.raises(BenchError, match="no depthwise convolution"):
         maker.make("fused")
 
@@ -104,12 +93,7 @@ def test_pairs_that_are_one_step_need_a_switch(maker, monkeypatch):
 def test_large_kernels_are_found(monkeypatch, maker):
     assert set(subjects.kernels_of(maker.plan("direct"))) == {(1, 1), (3, 3)}
     monkeypatch.setattr(subjects, "kernels_of", lambda plan: [(7, 7), (3, 3)])
-    with monkeypatch.context() as patch:
-        patch.setattr(subjects, "has_switch", lambda name: True)
-        with pytest.raises(BenchError, match="of 1 large kernels none gains"):
-            maker.make("fft")
-    monkeypatch.setattr(subjects, "has_switch", lambda name: False)
-    with pytest.raises(BenchError, match="no Fourier transforms"):
+    with pytest.raises(BenchError, match="of 1 large kernels none gains"):
         maker.make("fft")
 
 
