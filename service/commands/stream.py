@@ -154,6 +154,10 @@ def command(
         bool, typer.Option("--tiles", help="Send the model's size, and only the tiles that changed.")
     ] = False,
     loop: Annotated[bool, typer.Option("--loop", help="Begin a file again when it ends, until stopped.")] = False,
+    ack_timeout: Annotated[
+        float,
+        typer.Option(min=1, help="Seconds without an answer to frames on the way before the connection is given up."),
+    ] = 10.0,
     save: Annotated[
         Path | None, typer.Option(help="Keep the frames with what was found drawn: a video file, or a new folder.")
     ] = None,
@@ -172,6 +176,7 @@ def command(
         options = StreamOptions(
             model=model, token=token, policy=chosen, min_confidence=min_confidence, max_fps=max_fps, idle_fps=idle_fps,
             tracks=tracks, tiles=tiles, quality=quality, changes=save is not None if overlay is None else overlay,
+            ack_timeout_s=ack_timeout,
         )  # fmt: skip
         stream_id = None if "/ws" in url else f"{STREAM_ID}-{time.time_ns():x}"
         try:

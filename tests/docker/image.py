@@ -280,6 +280,8 @@ def check_first_start(engine: Engine, seconds: float, figures: dict[str, Any]) -
             "--policy",
             "all",
             "--json",
+            "--ack-timeout",
+            "10" if engine.arch == own_arch() else "600",
         ]
         done = subprocess.run(
             server.near(*command), stdout=subprocess.PIPE, stderr=log, text=True, check=False,

@@ -136,6 +136,19 @@ def test_a_lost_connection_is_said_and_counted(tmp_path: Path) -> None:
     assert said.count("the server has nothing to resume (unknown); the stream starts afresh") == 1
 
 
+@pytest.mark.parametrize(("patience_s", "lost"), [(1, True), (20, False)])
+def test_a_box_may_be_given_more_time_for_a_frame(clip: Path, patience_s: int, lost: bool) -> None:
+    engine = FakeEngine(push_s=1.6)
+    with running_server(make_registry(engine.model()), make_settings()) as slow:
+        asked = ("--frames", 2, "--policy", "all", "--ack-timeout", patience_s, "--json")
+        code, said = stream(clip, *asked, "--url", slow.url)
+    summary = json.loads(said[said.rindex('{"summary"') :])["summary"]
+    assert code == 0, said
+    assert ("the connection to the server was lost; trying again" in said) == lost
+    assert bool(summary["reconnections"]) == lost
+    assert lost or summary["results"] == 2
+
+
 def test_where_a_stream_moves_to_is_said(clip: Path) -> None:
     with two_servers() as pair:
         pair.town.everybody = "b"
