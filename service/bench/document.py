@@ -119,8 +119,10 @@ def techniques_section(reports: Sequence[Mapping[str, Any]]) -> str:
     for model in models:
         title = f"### {model['model']}, {model['size']}, {threads_said(model['threads'])}"
         said = f"{model['frames']} frames of `{model['clip']}`; {model['precision']}."
-        if model["all_over_caching"] is not None:
-            said += f" All together over caching alone: {_number(model['all_over_caching'], 2)} times as fast."
+        over = {"all together": model["all_over_caching"], "without float16": model["float32_over_caching"]}
+        ratios = [f"{what} {_number(ratio, 2)}" for what, ratio in over.items() if ratio is not None]
+        if ratios:
+            said += f" Times as fast as caching alone: {', '.join(ratios)}."
         notes = [
             f"{row['label']}: {row['reason'] or row['note']}." for row in model["rows"] if row["reason"] or row["note"]
         ]

@@ -35,7 +35,7 @@ NEVER = 1 << 62
 """Bytes of a map that none has."""
 KEYS = (
     "im2col", "direct", "winograd", "fft", "fused", "float16", "bfloat16", "compressed", "exact", "caching", "deepmon",
-    "all",
+    "float32", "all",
 )  # fmt: skip
 LABELS = {
     "im2col": "im2col + BLAS",
@@ -49,9 +49,12 @@ LABELS = {
     "exact": "+ caching, exact",
     "caching": "+ caching, within the budget",
     "deepmon": "+ caching by DeepMon's rule",
+    "float32": "decomposed, caching within the budget",
     "all": "all: decomposed, float16, caching within the budget",
 }
-BASELINE, REFERENCE, CACHING, ALL = "im2col", "direct", "caching", "all"
+BASELINE, REFERENCE, CACHING, FLOAT32, ALL = "im2col", "direct", "caching", "float32", "all"
+DECOMPOSED = frozenset({"compressed", FLOAT32, ALL})
+"""Rows that need decomposed weights."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +213,11 @@ class Maker:
         footprint = Footprint(memory.shared, stream.nbytes, memory.thread * self._threads)
         share = f"first {rule.layers:.0%} of the convolutions, blocks of {rule.block_px} px, distance {rule.distance:g}"
         return self._subject("deepmon", self._opened, plan, stream.session, stream.push, stream.reset, footprint, share)
+
+    def _float32(self) -> Subject:
+        opened = self._smaller()[0]
+        note = self._unprofiled().removeprefix("; ") or None
+        return self._stream("float32", opened.compile(), opened=opened, note=note)
 
     def _all(self) -> Subject:
         opened, note = self._opened, None

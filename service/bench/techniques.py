@@ -20,7 +20,7 @@ from service.bench.deepmon import Rule
 from service.bench.errors import BenchError
 from service.bench.joules import MODEL
 from service.bench.machine import Bystanders, machine, settle, use_threads
-from service.bench.subjects import ALL, BASELINE, CACHING, KEYS, LABELS, REFERENCE, Maker, Smaller, Subject
+from service.bench.subjects import ALL, BASELINE, CACHING, FLOAT32, KEYS, LABELS, REFERENCE, Maker, Smaller, Subject
 from service.bench.variants import Image
 from service.energy import Meter
 from service.evaluate import CAMERA_QUALITY, EvaluationError, through_jpeg, to_plan_size
@@ -29,8 +29,8 @@ from service.opened import OpenedModel
 from service.preprocess import fit
 
 FRAMES = 40
-SAMPLES = 8
-"""Frames of the clip, evenly, that a compression is fitted to."""
+SAMPLES = 32
+"""Frames that a compression is given, every second one to fit to."""
 PRECISION = "float32 where a row does not say otherwise"
 Clock = Callable[[], int]
 """Nanoseconds, never back."""
@@ -55,6 +55,7 @@ def techniques(
     frames: Iterable[Image],
     *,
     source: str,
+    samples: Sequence[Image] | None = None,
     spec: Path | None = None,
     threads: int = 1,
     only: Collection[str] = KEYS,
@@ -69,11 +70,13 @@ def techniques(
     """All rows of one model on one clip, ready for JSON.
 
     frames : uint8[H, W, 3] BGR of any size; each is brought to plan size and through JPEG, as `verify` does. source :
-    the model as a compression opens it. only : rows that are measured; the reference always is. spec, rule, error,
+    the model as a compression opens it. samples : other frames of the clip, that a compression may look at; None takes
+    some of those that are measured. only : rows that are measured; the reference always is. spec, rule, error,
     smaller, compressed : see `Maker`. meter : None looks for this machine's own. progress : called with what is being
     done, and the frames done.
     Keys: "model", "size", "threads", "precision", "frames", "energy" (where joules come from), "rows" (see `row`),
-    "all_over_caching" (times as fast; null without both rows), "machine".
+    "samples_apart" (whether a compression saw none of the frames), "all_over_caching" and "float32_over_caching" (times
+    as fast; null without both rows), "machine".
     Raises EvaluationError for a clip of fewer than two frames, BenchError for a row that there is not.
     """
     unknown = sorted(set(only) - set(KEYS))
@@ -82,11 +85,11 @@ def techniques(
     others = Bystanders()
     use_threads(threads)
     seen = as_seen(frames, opened)
-    samples = [seen[i] for i in np.unique(np.linspace(0, len(seen) - 1, SAMPLES).round().astype(int))]
+    looked_at = evenly(seen, SAMPLES) if samples is None else as_seen(samples, opened)
     maker = Maker(
         opened,
         source,
-        samples,
+        looked_at,
         spec=spec,
         threads=threads,
         rule=rule,
@@ -103,7 +106,6 @@ def techniques(
     ]  # fmt: skip
     add_ratios(rows)
     times = {found["key"]: found["mean_ms"] for found in rows if found["reason"] is None}
-    both = times.get(CACHING), times.get(ALL)
     return {
         "model": opened.model.name,
         "size": f"{opened.size[0]}x{opened.size[1]}",
@@ -112,9 +114,20 @@ def techniques(
         "frames": len(seen),
         "energy": f"measured: {meter.source}" if meter.known else MODEL,
         "rows": rows,
-        "all_over_caching": None if both[0] is None or both[1] is None else round(both[0] / both[1], 3),
+        "samples_apart": samples is not None,
+        "all_over_caching": _ratio(times.get(CACHING), times.get(ALL)),
+        "float32_over_caching": _ratio(times.get(CACHING), times.get(FLOAT32)),
         "machine": machine() | {"other_programs_cores": others.cores()},
     }
+
+
+def _ratio(one: float | None, other: float | None) -> float | None:
+    return round(one / other, 3) if one and other else None
+
+
+def evenly(frames: Sequence[Image], count: int) -> list[Image]:
+    """So many of the frames, or all, from the first to the last."""
+    return [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))]
 
 
 def as_seen(frames: Iterable[Image], opened: OpenedModel) -> list[Image]:

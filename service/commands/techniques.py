@@ -14,7 +14,8 @@ from service.bench import document, techniques
 from service.bench.deepmon import Rule
 from service.bench.errors import BenchError
 from service.bench.report import threads_said
-from service.bench.subjects import KEYS, Smaller
+from service.bench.subjects import DECOMPOSED, KEYS, Smaller
+from service.bench.variants import Image
 from service.commands.common import (
     SOURCE_HELP,
     EveryOption,
@@ -26,11 +27,13 @@ from service.commands.common import (
     plain_errors,
 )
 from service.commands.reports import HtmlOption, JsonOption, hand_out, model_name, model_source_of, open_any
-from service.sources import open_source
+from service.sources import is_endless, open_source
 
 DEFAULTS = ("people", "synthetic:vgg16")
 """Models that are measured where none is named."""
 MIB = 1 << 20
+_STRIDE = 10
+"""From frame to frame that a compression looks at, where a clip has no end."""
 
 
 def command(
@@ -108,18 +111,38 @@ def measured(
             opened = open_any(name, parse_size(size), spec)
             with open_source(clip, start=start, frames=frames, every=every) as source:
                 images = [frame.image for frame in source]
+            asked = compressed is None and not DECOMPOSED.isdisjoint(rows)
+            samples = other_frames(clip, start, start + frames * every) if asked else None
             smaller: dict[str, Smaller] = {}
             for count in threads:
                 bar = shown.add_task(model_name(name), total=len(images))
                 one = techniques.techniques(
-                    opened, images, source=model_source_of(name), spec=spec, threads=count, only=rows, rule=rule,
-                    error=error, smaller=smaller, compressed=compressed,
+                    opened, images, source=model_source_of(name), samples=samples, spec=spec, threads=count,
+                    only=rows, rule=rule, error=error, smaller=smaller, compressed=compressed,
                     progress=lambda what, done, bar=bar, name=name: shown.update(  # type: ignore[misc]
                         bar, completed=done, description=f"{model_name(name)}: {what}"
                     ),
                 )  # fmt: skip
                 reports.append(one | {"model": model_name(name), "clip": Path(clip).name})
     return {"kind": "techniques", "models": reports, "machine": reports[-1]["machine"]}
+
+
+def other_frames(clip: str, start: int, stop: int) -> list[Image] | None:
+    """Frames of a clip outside of [start, stop), evenly, for a compression to look at; None where there are too few.
+
+    Of what has no end, as the scene, those after it.
+    """
+    with open_source(clip) as source:
+        length = None if is_endless(clip) else source.total
+    if length is None:
+        with open_source(clip, start=stop, every=_STRIDE, frames=techniques.SAMPLES) as source:
+            return [frame.image for frame in source]
+    left = length - max(0, min(stop, length) - start)
+    if left < techniques.SAMPLES:
+        return None
+    with open_source(clip, every=left // techniques.SAMPLES) as source:
+        found = [frame.image for frame in source if not start <= frame.position < stop]
+    return techniques.evenly(found, techniques.SAMPLES) if len(found) >= techniques.SAMPLES // 2 else None
 
 
 def table(report: dict[str, Any]) -> Table:

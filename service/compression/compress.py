@@ -133,11 +133,10 @@ class _Work:
         if target.energy is not None:
             plan = self._by_energy(target.energy)
             return plan, self._build(plan)
-        moves = self._moves()
         if target.macs is not None:
-            return self._by_macs(moves, target.macs)
+            return self._by_macs(self._moves(), target.macs)
         assert target.budget is not None
-        return self._by_budget(moves, target.budget)
+        return self._by_budget(self._moves(by_time=True), target.budget)
 
     def report(self, target: Target, plan: Plan, built: Built) -> Report:
         """All figures."""
@@ -195,14 +194,14 @@ class _Work:
             )
         return plan
 
-    def _moves(self) -> tuple[search.Move, ...]:
-        """All that can be done, cheapest first, by what each layer does to the outputs."""
+    def _moves(self, by_time: bool = False) -> tuple[search.Move, ...]:
+        """All that can be done, cheapest first: what each layer does to the outputs for the work, or time, it saves."""
         ladders: dict[str, tuple[search.Rung, ...]] = {}
         sensitivity: dict[str, float] = {}
         few = Truth(self._opened, self._network, self._fitted_to[:PROBES])
         for number, layer in enumerate(self._layers):
             self._progress("sensitivity of layers", number / len(self._layers))
-            rungs = search.ladder(self._shaped[layer.name], partial(self._loss, layer))
+            rungs = search.ladder(self._shaped[layer.name], partial(self._loss, layer), by_time)
             if not rungs:
                 continue
             probe = search.probe_of(rungs)
@@ -212,7 +211,7 @@ class _Work:
         if not ladders:
             raise CompressionError(
                 f"{self._opened.model.name}: nothing to compress: of {len(self._layers)} layers none has ranks that "
-                "save work"
+                f"save {'time' if by_time else 'work'}"
             )
         return search.moves(ladders, sensitivity)
 

@@ -6,6 +6,7 @@ Forms, of a weight float32[Cout, Cin, kh, kw]:
 form        convolutions in its place                                       source
 ==========  ==============================================================  =======================================
 tucker2     1x1 (Cin to r1), kh x kw (r1 to r2), 1x1 (r2 to Cout)           Kim et al. 2016, arXiv:1511.06530
+            of full rank in a mode: without the 1x1 of that mode
 cp          1x1 (Cin to r), kh x 1 and 1 x kw by channel, 1x1 (r to Cout)   Lebedev et al. 2015, arXiv:1412.6553
 spatial     kh x 1 (Cin to r), 1 x kw (r to Cout)                           Jaderberg et al. 2014, arXiv:1405.3866
 pointwise   two 1x1 (Cin to r to Cout); kh = kw = 1                         Denton et al. 2014, arXiv:1404.0736
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -56,9 +58,9 @@ def pieces(form: Form, shape: Shape, ranks: Ranks) -> tuple[Piece, ...]:
     r = ranks[0]
     if form == "tucker2":
         r1, r2 = ranks
-        return (
-            Piece((r1, c_in, 1, 1)), Piece((r2, r1, kh, kw), rows=True, columns=True), Piece((c_out, r2, 1, 1)),
-        )  # fmt: skip
+        core = Piece((r2, r1, kh, kw), rows=True, columns=True)
+        first, last = Piece((r1, c_in, 1, 1)), Piece((c_out, r2, 1, 1))
+        return (*(() if r1 == c_in else (first,)), core, *(() if r2 == c_out else (last,)))
     if form == "cp":
         return (
             Piece((r, c_in, 1, 1)), Piece((r, 1, kh, 1), r, rows=True), Piece((r, 1, 1, kw), r, columns=True),
@@ -69,13 +71,20 @@ def pieces(form: Form, shape: Shape, ranks: Ranks) -> tuple[Piece, ...]:
     return Piece((r, c_in, 1, 1), rows=True, columns=True), Piece((c_out, r, 1, 1))
 
 
-def macs(form: Form, shape: Shape, ranks: Ranks, size_in: tuple[int, int], size_out: tuple[int, int]) -> int:
-    """Multiply-accumulates of a form. size_in, size_out : height and width of the original's input and output."""
-    (height, width), total = size_in, 0
+def sized(
+    form: Form, shape: Shape, ranks: Ranks, size_in: tuple[int, int], size_out: tuple[int, int]
+) -> Iterator[tuple[Piece, tuple[int, int]]]:
+    """The pieces with height and width of what each makes. size_in, size_out : of the original's input and output."""
+    height, width = size_in
     for piece in pieces(form, shape, ranks):
         height, width = size_out[0] if piece.rows else height, size_out[1] if piece.columns else width
-        total += height * width * int(np.prod(piece.shape))
-    return total
+        yield piece, (height, width)
+
+
+def macs(form: Form, shape: Shape, ranks: Ranks, size_in: tuple[int, int], size_out: tuple[int, int]) -> int:
+    """Multiply-accumulates of a form. size_in, size_out : height and width of the original's input and output."""
+    made = sized(form, shape, ranks, size_in, size_out)
+    return sum(height * width * int(np.prod(piece.shape)) for piece, (height, width) in made)
 
 
 def factors(form: Form, weight: NDArray[Any], ranks: Ranks, root: Array | None = None) -> tuple[Array, ...]:
@@ -99,6 +108,19 @@ class Decomposer:
     def factors(self, ranks: Ranks) -> tuple[Array, ...]:
         """Weights of the pieces, float64, shaped as `pieces` says. Raises CompressionError where the packages that this
         needs are not here."""
+        found = self._factors(ranks)
+        if self._form != "tucker2":
+            return found
+        into, core, out = found
+        c_out, c_in = self._weighed.shape[:2]
+        chain = [into, core, out]
+        if ranks[0] == c_in:  # a mode that is kept whole has no 1x1: it is part of the core
+            chain[:2] = [np.einsum("rshw,si->rihw", core, into[:, :, 0, 0])]
+        if ranks[1] == c_out:
+            chain[-2:] = [np.einsum("or,rihw->oihw", out[:, :, 0, 0], chain[-2])]
+        return tuple(chain)
+
+    def _factors(self, ranks: Ranks) -> tuple[Array, ...]:
         first, *rest = self._parts(ranks)
         if self._root is not None:  # the first one reads the input itself: R's inverse goes there
             if self._inverse is None:
@@ -127,7 +149,12 @@ class Decomposer:
 def rebuilt(form: Form, parts: tuple[Array, ...]) -> Array:
     """The one weight tensor that the pieces amount to, [Cout, Cin, kh, kw]."""
     if form == "tucker2":
-        found = np.einsum("or,rshw,si->oihw", parts[2][:, :, 0, 0], parts[1], parts[0][:, :, 0, 0], optimize=True)
+        core = next(number for number, part in enumerate(parts) if part.shape[2:] != (1, 1))
+        found = parts[core]
+        for part in parts[:core]:
+            found = np.einsum("rshw,si->rihw", found, part[:, :, 0, 0])
+        for part in parts[core + 1 :]:
+            found = np.einsum("or,rihw->oihw", part[:, :, 0, 0], found)
     elif form == "cp":
         first, down, along, last = parts
         found = np.einsum(

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from service.compression.decompose import Form, Ranks, Shape, macs, matrices
+from service.compression.cost import time_ns
+from service.compression.decompose import Form, Piece, Ranks, Shape, macs, matrices, sized
 from service.compression.ranks import BLOCK, Array, by_bayes, by_energy, lost, rounded
 
 SHARES = (0.9995, 0.999, 0.998, 0.995, 0.99, 0.98, 0.965, 0.945, 0.92, 0.88, 0.83, 0.76, 0.67, 0.55, 0.4, 0.25)
@@ -22,17 +23,21 @@ _FINE = 50
 @dataclass(frozen=True)
 class Rung:
     """One choice for a layer. saved : multiply-accumulates. loss : square of the relative error of its outputs or
-    weights, estimated."""
+    weights, estimated. gain : what choices are weighed by, beside the loss: those, or nanoseconds."""
 
     ranks: Ranks
     saved: int
     loss: float
+    gain: float
+
+
+_NOTHING = Rung((), 0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class Move:
-    """From one rung of a layer to a further one. saved, damage : more than the one before; damage is a square of the
-    outputs' relative error."""
+    """From one rung of a layer to a further one. saved : multiply-accumulates, damage : square of the outputs' relative
+    error, both more than the one before."""
 
     layer: str
     ranks: Ranks
@@ -62,6 +67,15 @@ class Shaped:
         """Of its form with these ranks."""
         return macs(self.form, self.shape, ranks, self.size_in, self.size_out)
 
+    def time_saved(self, ranks: Ranks) -> float:
+        """Nanoseconds of a dense frame, guessed (`cost`), that its form with these ranks takes less."""
+        whole = time_ns(Piece(self.shape), self.size_in, self.size_out)
+        size, total = self.size_in, 0.0
+        for piece, made in sized(self.form, self.shape, ranks, self.size_in, self.size_out):
+            total += time_ns(piece, size, made)
+            size = made
+        return whole - total
+
     def at_energy(self, share: float) -> Ranks:
         """The ranks that keep a share of the squared singular values of each matrix, rounded to blocks."""
         return self._rounded([by_energy(values, share) for values in self.spectra])
@@ -82,24 +96,34 @@ class Shaped:
         return (max(found),) if self.form == "cp" else found
 
 
-def ladder(layer: Shaped, loss: Callable[[Ranks], float]) -> tuple[Rung, ...]:
-    """Choices of ranks that save work, from the one that loses least. loss : squared relative error of some ranks."""
+def ladder(layer: Shaped, loss: Callable[[Ranks], float], by_time: bool = False) -> tuple[Rung, ...]:
+    """Choices of ranks that save work, and time if that is what counts, from the one that loses least.
+
+    loss : squared relative error of some ranks.
+    """
     if layer.form == "cp":
         unit = layer.after((1,))
         each = [max(1, int(layer.before * share / unit)) for share in CP_SHARES]
         tried: list[Ranks] = [(rounded(rank, rank + BLOCK),) for rank in each]
     else:
         tried = [layer.by_bayes(), *(layer.at_energy(share) for share in SHARES)]
-    saving = {ranks: layer.before - layer.after(ranks) for ranks in tried}
-    rungs = [Rung(ranks, saved, loss(ranks)) for ranks, saved in saving.items() if saved > 0]
-    return tuple(sorted(rungs, key=lambda rung: (rung.loss, -rung.saved)))
+    if layer.form == "tucker2":  # one mode kept whole, which spares the 1x1 of it
+        c_out, c_in = layer.shape[:2]
+        tried = [ranks for r1, r2 in tried for ranks in ((r1, r2), (c_in, r2), (r1, c_out))]
+    rungs: list[Rung] = []
+    for ranks in dict.fromkeys(tried):
+        saved = layer.before - layer.after(ranks)
+        gain = layer.time_saved(ranks) if by_time else float(saved)
+        if saved > 0 and gain > 0:
+            rungs.append(Rung(ranks, saved, loss(ranks), gain))
+    return tuple(sorted(rungs, key=lambda rung: (rung.loss, -rung.gain)))
 
 
 def hull(rungs: Sequence[Rung]) -> tuple[Rung, ...]:
-    """The rungs between which no mixture would do better: each saves more than the one before, at a rising price."""
-    kept = [Rung((), 0, 0.0)]
-    for rung in sorted(rungs, key=lambda rung: (rung.saved, rung.loss)):
-        if rung.saved <= kept[-1].saved:
+    """The rungs between which no mixture would do better: each gains more than the one before, at a rising price."""
+    kept = [_NOTHING]
+    for rung in sorted(rungs, key=lambda rung: (rung.gain, rung.loss)):
+        if rung.gain <= kept[-1].gain:
             continue
         while len(kept) > 1 and _price(kept[-2], kept[-1]) >= _price(kept[-1], rung):
             kept.pop()
@@ -108,7 +132,7 @@ def hull(rungs: Sequence[Rung]) -> tuple[Rung, ...]:
 
 
 def _price(one: Rung, other: Rung) -> float:
-    return (other.loss - one.loss) / (other.saved - one.saved)
+    return (other.loss - one.loss) / (other.gain - one.gain)
 
 
 def probe_of(rungs: Sequence[Rung]) -> Rung:
@@ -117,17 +141,17 @@ def probe_of(rungs: Sequence[Rung]) -> Rung:
 
 
 def moves(rungs: Mapping[str, Sequence[Rung]], sensitivity: Mapping[str, float]) -> tuple[Move, ...]:
-    """All moves of all layers, the cheapest for what it saves first. Those of a layer come in their order.
+    """All moves of all layers, the cheapest for what it gains first. Those of a layer come in their order.
 
     sensitivity : squared relative error of the outputs over that of the layer's.
     """
     found: list[tuple[float, int, Move]] = []
     for name, some in rungs.items():
-        before = Rung((), 0, 0.0)
+        before = _NOTHING
         for rung in hull(some):
             damage = sensitivity[name] * (rung.loss - before.loss)
             move = Move(name, rung.ranks, rung.saved - before.saved, damage)
-            found.append((damage / move.saved, len(found), move))
+            found.append((damage / (rung.gain - before.gain), len(found), move))
             before = rung
     return tuple(move for _, _, move in sorted(found, key=lambda item: item[:2]))
 

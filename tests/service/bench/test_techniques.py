@@ -12,7 +12,7 @@ from service.bench import techniques as subject
 from service.bench.errors import BenchError
 from service.bench.joules import MODEL
 from service.bench.subjects import LABELS, Footprint, Subject
-from service.bench.techniques import Track, add_ratios, drift, made, relative_rms, row, run, techniques
+from service.bench.techniques import Track, add_ratios, drift, evenly, made, relative_rms, row, run, techniques
 from service.evaluate import EvaluationError
 
 ROWS = ("im2col", "direct", "caching", "deepmon", "fft")
@@ -65,6 +65,16 @@ def test_both_rows_give_how_much_all_is_over_caching(opened, clip, model_file):
     found = techniques(opened, clip[:3], source=str(model_file), only=("caching", "all"), meter=NoMeter())
     assert found["all_over_caching"] > 0
     assert [one["key"] for one in found["rows"]] == ["direct", "caching", "all"]
+
+
+def test_a_compression_looks_at_frames_that_are_given_to_it(opened, clip, model_file):
+    rows = ("caching", "float32", "all")
+    found = techniques(
+        opened, clip[:3], source=str(model_file), samples=clip[3:], error=0.4, only=rows, meter=NoMeter()
+    )
+    assert (found["samples_apart"], [one["key"] for one in found["rows"]]) == (True, ["direct", *rows])
+    assert found["float32_over_caching"] > 0
+    assert [len(evenly(clip, count)) for count in (1, 3, 99)] == [1, 3, len(clip)]
 
 
 def fake(key, ms, clock, outputs=1.0):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from own_model import write_model
@@ -45,6 +46,21 @@ def test_table_json_and_document(model: Path, tmp_path: Path) -> None:
     assert "| im2col + BLAS |" in text
     assert "old" not in text
     assert text.startswith("before")
+
+
+def test_frames_that_a_compression_looks_at_are_not_those_that_are_measured(tmp_path: Path) -> None:
+    for number in range(80):
+        cv2.imwrite(str(tmp_path / f"{number:03d}.png"), np.full((16, 16, 3), number, np.uint8))
+    found = techniques.other_frames(str(tmp_path), 20, 40)
+    assert found is not None
+    levels = [int(image[0, 0, 0]) for image in found]
+    assert len(levels) == techniques.techniques.SAMPLES
+    assert not set(levels) & set(range(20, 40))
+    assert levels[0] == 0 < 60 < levels[-1]
+    assert techniques.other_frames(str(tmp_path), 0, 60) is None, "twenty are left, which is too few"
+    after = techniques.other_frames("scene", 0, 2)
+    assert after is not None
+    assert len(after) == techniques.techniques.SAMPLES
 
 
 def test_without_a_model_it_takes_ours_and_vgg(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,22 @@ def test_factors_are_shaped_as_the_pieces_say(form, ranks):
     assert rebuilt(form, parts).shape == WEIGHT.shape
 
 
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize(("ranks", "shapes"), [
+    ((10, 5), [(5, 10, 3, 3), (12, 5, 1, 1)]), ((4, 12), [(4, 10, 1, 1), (12, 4, 3, 3)]),
+    ((10, 12), [(12, 10, 3, 3)]),
+])  # fmt: skip
+def test_a_mode_that_is_kept_whole_has_no_convolution_of_its_own(ranks, shapes, weighed):
+    root = np.linalg.cholesky(np.diag(np.logspace(0, -4, 10)) + 1e-6 * np.eye(10)) if weighed else None
+    parts = factors("tucker2", WEIGHT, ranks, root)
+    assert (
+        [part.shape for part in parts] == shapes == [piece.shape for piece in pieces("tucker2", (12, 10, 3, 3), ranks)]
+    )
+    assert [piece.rows for piece in pieces("tucker2", (12, 10, 3, 3), ranks)] == [shape[2] == 3 for shape in shapes]
+    other = (4, 5) if ranks != (10, 12) else (9, 11)
+    assert far("tucker2", WEIGHT, ranks, root) < far("tucker2", WEIGHT, other, root)
+
+
 def test_cp_finds_a_sum_of_few_products():
     rng = np.random.default_rng(0)
     sides = [rng.standard_normal((n, 2)) for n in (12, 10, 3, 3)]

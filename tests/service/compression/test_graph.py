@@ -17,13 +17,22 @@ from tests.service.compression.small_models import falling, network
 X = (np.random.default_rng(0).standard_normal((1, 4, 10, 12))).astype(np.float32)
 
 
+def low(c_out: int, c_in: int, into: int = 1, out: int = 1) -> np.ndarray:
+    """float32[c_out, c_in, 3, 3] of ranks that are so much less than they could be."""
+    core = weights(c_out - out, c_in - into, 3, 3)
+    turns = weights(c_out, c_out - out, seed=2), weights(c_in, c_in - into, seed=3)
+    return np.einsum("oihw,ro,si->rshw", core, *turns).astype(np.float32)
+
+
 def whole(surgeon: Surgeon, form: str = "tucker2") -> dict[str, Replacement]:
     """Every layer in a form, with all its ranks."""
     found = {}
     for layer in surgeon.layers:
         c_out, c_in, kh, kw = layer.shape
         kind = "pointwise" if kh * kw == 1 else form
-        ranks = (c_in, c_out) if kind == "tucker2" else (min(c_in * kh, c_out * kw),)
+        modes = (np.moveaxis(layer.weight, axis, 0).reshape(size, -1) for axis, size in ((1, c_in), (0, c_out)))
+        ranks = tuple(int(np.linalg.matrix_rank(mode, rtol=1e-5)) for mode in modes)
+        ranks = ranks if kind == "tucker2" else (min(c_in * kh, c_out * kw),)
         parts = tuple(part.astype(np.float32) for part in factors(kind, layer.weight, ranks))
         found[layer.name] = Replacement(pieces(kind, layer.shape, ranks), parts, layer.bias)
     return found
@@ -51,10 +60,21 @@ def op_types(data: bytes) -> list[str]:
     {"auto_pad": "NOTSET", "pads": [0, 1, 1, 0]},
 ], ids=str)  # fmt: skip
 def test_windows_are_shared_out(form, attributes):
-    data = build([node("Conv", "x w b", "y", **attributes)], {"w": weights(6, 4, 3, 3), "b": weights(6)})
+    data = build([node("Conv", "x w b", "y", **attributes)], {"w": low(6, 4), "b": weights(6)})
     surgeon, made = replaced(data, form)
     assert op_types(made) == ["Conv"] * (3 if form == "tucker2" else 2)
     assert not surgeon.left
+
+
+@pytest.mark.parametrize(("into", "out", "count"), [(1, 1, 3), (0, 1, 2), (1, 0, 2), (0, 0, 1)])
+def test_a_mode_that_is_kept_whole_takes_no_node(into, out, count):
+    nodes = [node("Conv", "x w b", "c", "c", strides=[2, 1], pads=[1] * 4), node("Relu", "c", "y")]
+    _, made = replaced(build(nodes, {"w": low(6, 4, into, out), "b": weights(6)}))
+    assert op_types(made) == ["Conv"] * count + ["Relu"]
+    graph = onnx.load_model_from_string(made).graph
+    strides = [[list(a.ints) for a in item.attribute if a.name == "strides"] for item in graph.node[:-1]]
+    assert sorted(strides) == [[[1, 1]]] * (count - 1) + [[[2, 1]]]
+    assert [len(item.input) for item in graph.node[:-1]] == [2] * (count - 1) + [3], "the last one adds the bias"
 
 
 @pytest.mark.parametrize("opset", [7, 9, 11, 13, 17, 21])
@@ -66,7 +86,7 @@ def test_any_opset(opset):
 
 
 def test_weights_of_constant_nodes_and_through_identity():
-    kernel = numpy_helper.from_array(weights(6, 4, 3, 3))
+    kernel = numpy_helper.from_array(low(6, 4))
     nodes = [node("Constant", "", "k", value=kernel), node("Identity", "k", "w"), node("Conv", "x w", "y", "c")]
     _, made = replaced(build(nodes))
     assert op_types(made) == ["Conv"] * 3, "what only the layer read is gone"
@@ -88,7 +108,7 @@ def test_weights_kept_as_float16_stay_so():
 
 
 def test_initializers_that_are_listed_among_the_inputs():
-    proto = onnx.load_model_from_string(build([node("Conv", "x w", "y", "c")], {"w": weights(6, 4, 3, 3)}, opset=8))
+    proto = onnx.load_model_from_string(build([node("Conv", "x w", "y", "c")], {"w": low(6, 4)}, opset=8))
     proto.ir_version = 3
     proto.graph.input.append(helper.make_tensor_value_info("w", onnx.TensorProto.FLOAT, (6, 4, 3, 3)))
     _, made = replaced(proto.SerializeToString())
@@ -99,7 +119,7 @@ def test_initializers_that_are_listed_among_the_inputs():
 
 def test_shared_weights_are_replaced_in_each_place():
     nodes = [node("Conv", "x w", "a", "one", pads=[1] * 4), node("Conv", "a w", "y", "two", pads=[1] * 4)]
-    data = build(nodes, {"w": weights(4, 4, 3, 3)})
+    data = build(nodes, {"w": low(4, 4)})
     surgeon, made = replaced(data)
     assert len(surgeon.layers) == 2
     one = surgeon.rewrite({"one": whole(surgeon)["one"]})
@@ -111,7 +131,7 @@ def test_batch_normalisation_stays_behind_its_convolution():
     spread = np.abs(weights(6)) + 0.5
     nodes = [node("Conv", "x w", "c", "c"), node("BatchNormalization", "c s b m v", "y")]
     _, made = replaced(build(nodes, {
-        "w": weights(6, 4, 3, 3), "s": spread, "b": weights(6), "m": weights(6), "v": spread,
+        "w": low(6, 4), "s": spread, "b": weights(6), "m": weights(6), "v": spread,
     }))  # fmt: skip
     assert op_types(made) == ["Conv"] * 3 + ["BatchNormalization"]
 
@@ -129,7 +149,7 @@ def test_matrices_with_bias(attributes, shape, bias):
 
 def test_names_that_are_taken_are_not_used():
     nodes = [node("Conv", "x c/0/weight", "c/hidden", "c"), node("Relu", "c/hidden", "y", "c/0/out")]
-    surgeon, made = replaced(build(nodes, {"c/0/weight": weights(6, 4, 3, 3)}))
+    surgeon, made = replaced(build(nodes, {"c/0/weight": low(6, 4)}))
     assert surgeon.hidden(surgeon.layers[0]) == "c/hidden_"
     assert "c/hidden_" in {name for item in onnx.load_model_from_string(made).graph.node for name in item.output}
 
@@ -163,5 +183,5 @@ def test_nothing_else_of_the_file_changes():
 
 def test_constants_behind_many_ops_are_left_alone():
     nodes = [node("Identity", "k" if not n else f"w{n - 1}", f"w{n}") for n in range(40)]
-    data = build([*nodes, node("Conv", "x w39", "y", "c")], {"k": weights(6, 4, 3, 3)})
+    data = build([*nodes, node("Conv", "x w39", "y", "c")], {"k": low(6, 4)})
     assert "no constants" in Surgeon(load_model(data)).left["c"]

@@ -13,6 +13,10 @@ def shaped(form: str = "tucker2") -> Shaped:
     return Shaped(form, (64, 64, 3, 3), (10, 10), (10, 10), (values, values), (values, values))
 
 
+def rung(rank: int, saved: int, loss: float) -> Rung:
+    return Rung((rank,), saved, loss, float(saved))
+
+
 def test_every_rung_saves_work_and_the_first_loses_least():
     layer = shaped()
     rungs = ladder(layer, layer.loss)
@@ -30,6 +34,33 @@ def test_ranks_of_a_cp_form_are_shares_of_work():
     assert len(layer.at_energy(0.9)) == len(layer.by_bayes()) == 1
 
 
+def test_modes_of_a_tucker_form_may_be_kept_whole():
+    found = {rung.ranks for rung in ladder(shaped(), shaped().loss)}
+    assert any(r1 == 64 > r2 for r1, r2 in found)
+    assert any(r2 == 64 > r1 for r1, r2 in found)
+    assert (64, 64) not in found
+    assert shaped().after((64, 16)) == 100 * (64 * 16 * 9 + 16 * 64)
+
+
+def test_where_time_counts_rungs_save_time_too():
+    layer = shaped()
+    by_time = ladder(layer, layer.loss, by_time=True)
+    assert {rung.ranks for rung in by_time} < {rung.ranks for rung in ladder(layer, layer.loss)}
+    assert all(rung.gain == layer.time_saved(rung.ranks) > 0 for rung in by_time)
+    # Winograd's method computes a 3x3 convolution in less time than half of its multiply-accumulates take as 1x1 ones.
+    assert layer.time_saved((48, 48)) < 0 < layer.before - layer.after((48, 48))
+    picture = Shaped(
+        "tucker2", (32, 3, 6, 6), (384, 640), (96, 160), (np.ones(3), np.ones(32)), (np.ones(3), np.ones(32))
+    )
+    assert picture.before > picture.after((2, 32)), "a third of the multiply-accumulates less"
+    assert picture.time_saved((2, 32)) < 0, "with a map of the size of the picture, a block of lanes at each pixel"
+
+
+def test_moves_are_weighed_by_what_is_gained():
+    rungs = {"a": [Rung((1,), 100, 0.1, 1.0)], "b": [Rung((1,), 10, 0.1, 5.0)]}
+    assert [move.layer for move in moves(rungs, {"a": 1.0, "b": 1.0})] == ["b", "a"]
+
+
 def test_a_layer_that_cannot_save_has_no_rungs():
     flat = Shaped("pointwise", (4, 2, 1, 1), (10, 10), (10, 10), (np.ones(2),), (np.ones(2),))
     assert [rung.ranks for rung in ladder(flat, flat.loss)] == [(1,)], "two would cost as much as the layer itself"
@@ -38,12 +69,12 @@ def test_a_layer_that_cannot_save_has_no_rungs():
 
 
 def test_the_hull_leaves_out_what_a_mixture_beats():
-    rungs = [Rung((4,), 10, 0.1), Rung((3,), 20, 0.5), Rung((2,), 30, 0.35), Rung((1,), 40, 0.9)]
+    rungs = [rung(4, 10, 0.1), rung(3, 20, 0.5), rung(2, 30, 0.35), rung(1, 40, 0.9)]
     assert [rung.saved for rung in hull(rungs)] == [10, 30, 40]
 
 
 def test_moves_go_by_price_and_keep_the_order_of_a_layer():
-    rungs = {"a": [Rung((2,), 10, 0.1), Rung((1,), 20, 0.4)], "b": [Rung((5,), 10, 0.2)]}
+    rungs = {"a": [rung(2, 10, 0.1), rung(1, 20, 0.4)], "b": [rung(5, 10, 0.2)]}
     found = moves(rungs, {"a": 1.0, "b": 1.0})
     assert [(move.layer, move.ranks) for move in found] == [("a", (2,)), ("b", (5,)), ("a", (1,))]
     assert [move.saved for move in found] == [10, 10, 10]
