@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--timed", type=int, default=60, help="frames in a row that are timed; 0: none")
     parser.add_argument("--only", help="of the cases those whose model has this in its name")
     parser.add_argument("--quick", action="store_true", help="the first case, few frames, not timed, page left alone")
-    parser.add_argument("--out", type=Path, default=PAGE)
+    parser.add_argument("--doc", type=Path, default=PAGE)
     options = parser.parse_args()
     cases = [case for case in CASES if not options.only or options.only in case.model]
     samples, timed, runs = options.samples, options.timed, RUNS
@@ -164,7 +164,7 @@ def main() -> None:
     if options.quick:
         print(found, file=sys.stderr)
     else:
-        options.out.write_text(rewritten(options.out.read_text(encoding="utf-8"), found), encoding="utf-8")
+        options.doc.write_text(rewritten(options.doc.read_text(encoding="utf-8"), found), encoding="utf-8")
 
 
 if __name__ == "__main__":

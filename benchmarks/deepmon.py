@@ -1,4 +1,4 @@
-"""DeepMon's rule of caching against ours on a clip: `python -m benchmarks.deepmon [MODEL] [CLIP] [--document FILE]`.
+"""DeepMon's rule of caching against ours on a clip: `python -m benchmarks.deepmon [MODEL] [CLIP] [--doc FILE]`.
 
 One row for whole frames, one for ours exact, one for ours within the budget, and one for DeepMon's rule at each share
 of the convolutions that it caches and each distance. Same kernels, same frames, in turn; compared with the whole frame
@@ -78,7 +78,9 @@ def command(
     block_px: Annotated[int, typer.Option(help="Edge of a block.")] = Rule().block_px,
     renew_frames: Annotated[int, typer.Option(help="Everything anew after so many frames; 0 for never.")] = 0,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
-    document: Annotated[Path | None, typer.Option(help="Document whose section between markers is rewritten.")] = None,
+    document: Annotated[
+        Path | None, typer.Option("--doc", help="Document whose section between markers is rewritten.")
+    ] = None,
 ) -> None:
     """Our caching and DeepMon's rule, side by side."""
     rules = [

@@ -248,7 +248,7 @@ def markdown(rows: list[list[str]]) -> str:
 
 def command(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
-    document: Annotated[Path | None, typer.Option(help="Markdown file whose tables are replaced.")] = None,
+    document: Annotated[Path | None, typer.Option("--doc", help="Document whose tables are rewritten.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Timed calls of each.")] = 15,
     largest: Annotated[int, typer.Option(min=1, help="Rows of the largest map that is measured.")] = 112,
     threads: Annotated[int, typer.Option(min=1, help="Most threads.")] = 2,

@@ -1,4 +1,4 @@
-"""Time and extra memory of convolutions with and without a matrix: `python -m benchmarks.im2col [--document FILE]`.
+"""Time and extra memory of convolutions with and without a matrix: `python -m benchmarks.im2col [--doc FILE]`.
 
 Every convolution of VGG-16 and of MobileNetV2 by itself: as a product of a matrix of columns by BLAS, by our direct
 method, and as our plan computes it (Winograd's method where that pays). All in turn on the same input, medians; BLAS
@@ -175,7 +175,9 @@ def command(
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each.")] = ROUNDS,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Of BLAS; our steps by themselves take one.")] = 1,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
-    document: Annotated[Path | None, typer.Option(help="Document whose section between markers is rewritten.")] = None,
+    document: Annotated[
+        Path | None, typer.Option("--doc", help="Document whose section between markers is rewritten.")
+    ] = None,
 ) -> None:
     """Convolutions with and without a matrix of columns."""
     found = [layer for network in networks or NETWORKS for layer in measure(network, rounds, threads)]

@@ -45,7 +45,7 @@ def command(
     start: Annotated[int, typer.Option(min=0)] = 0,
     frames: Annotated[int, typer.Option(min=2)] = FRAMES,
     threads: Annotated[list[int] | None, typer.Option(min=1, max=64, help="May be given several times.")] = None,
-    page: Annotated[Path, typer.Option(help="Document with the markers.")] = PAGE,
+    page: Annotated[Path, typer.Option("--doc", help="Document whose section between markers is rewritten.")] = PAGE,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
 ) -> None:
     """Measure, write and draw."""

@@ -29,7 +29,7 @@ def test_page_and_plot_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     page.write_text("# Title\n<!-- bench:techniques -->\nold\n<!-- /bench:techniques -->\n")
     app = Typer()
     app.command()(subject.command)
-    done = CliRunner().invoke(app, ["--model", "yolox_nano.onnx", "--page", str(page)])
+    done = CliRunner().invoke(app, ["--model", "yolox_nano.onnx", "--doc", str(page)])
     assert done.exit_code == 0, done.output
     assert asked == [(["people", "synthetic:vgg16", "yolox_nano.onnx"], "scene", (1, 2))]
     text = page.read_text(encoding="utf-8")
