@@ -158,13 +158,15 @@ def main() -> None:
     samples, timed, runs = options.samples, options.timed, RUNS
     if options.quick:
         cases, samples, timed, runs = cases[:1], 6, 0, RUNS[1:3]
-    rows = [row for case in cases for row in measured(case, options.models, options.clips, samples, timed, runs)]
+    rows: list[dict[str, Any]] = []
+    for case in cases:  # the page is written after each, as they take minutes
+        rows += measured(case, options.models, options.clips, samples, timed, runs)
+        found = f"{table(rows)}\n\nFrames: fitted to + held back. On {machine()['cpu']}."
+        if options.quick:
+            print(found, file=sys.stderr)
+        else:
+            options.doc.write_text(rewritten(options.doc.read_text(encoding="utf-8"), found), encoding="utf-8")
     print(json.dumps({"rows": rows, "machine": machine()}))
-    found = f"{table(rows)}\n\nFrames: fitted to + held back. On {machine()['cpu']}."
-    if options.quick:
-        print(found, file=sys.stderr)
-    else:
-        options.doc.write_text(rewritten(options.doc.read_text(encoding="utf-8"), found), encoding="utf-8")
 
 
 if __name__ == "__main__":
