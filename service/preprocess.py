@@ -23,6 +23,9 @@ CODES = {
     (4, "GRAY"): cv2.COLOR_BGRA2GRAY,
 }
 
+_MULTIPLES = 2
+"""Of a size, to which a frame is brought on its way there; beyond it that takes as long as areas of parts of pixels."""
+
 
 class FitRule(Protocol):
     """The part of a specification that decides how a frame becomes the network's input."""
@@ -90,14 +93,20 @@ def fit(frame: Image, size: Size, spec: FitRule) -> tuple[Image, Placement]:
 
 
 def resize(image: Image, size: Size) -> Image:
-    """Resize to (W, H): area averaging where it shrinks, bilinear otherwise; no copy if it fits already."""
+    """Resize to (W, H): area averaging where it shrinks, bilinear otherwise; no copy if it fits already.
+
+    Areas that are not of whole pixels take several times as long as decoding such a frame; up to 2.5 times the size it
+    is brought to the nearest multiple of it first, bilinear, and the areas of that are whole.
+    """
     height, width = image.shape[:2]
-    if (width, height) == size:
-        return image
-    shrinks = size[0] < width or size[1] < height
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized: Image = cv2.resize(image, size, interpolation=method)
-    return resized
+    multiples = [max(1, round(have / want)) for have, want in zip((width, height), size, strict=True)]
+    if max(multiples) <= _MULTIPLES:
+        between = (size[0] * multiples[0], size[1] * multiples[1])
+        if between != (width, height):
+            image = np.asarray(cv2.resize(image, between, interpolation=cv2.INTER_LINEAR), np.uint8)
+    if image.shape[1::-1] != size:
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return image
 
 
 def _place(frame: Size, size: Size, how: str) -> tuple[Size, Placement]:

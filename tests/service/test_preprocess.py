@@ -1,5 +1,6 @@
 """Fitting frames, and the way back for boxes."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from service.families.base import Detections
 from service.model_spec import ModelSpec
-from service.preprocess import fit
+from service.preprocess import fit, resize
 
 MODES = ["letterbox", "letterbox_centre", "stretch", "crop_centre"]
 
@@ -93,3 +94,30 @@ def test_boxes_are_clipped_to_the_frame_and_points_are_not():
 def test_refuses_what_is_no_frame(bad):
     with pytest.raises(ValueError, match=r"expected a frame uint8\[H, W, 3\], got"):
         fit(bad, (8, 8), ModelSpec())
+
+
+@pytest.mark.parametrize(("frame", "size"), [((128, 96), (64, 48)), ((192, 96), (64, 48)), ((320, 240), (64, 48))])
+def test_whole_multiples_shrink_by_areas(frame, size):
+    image = np.random.default_rng(0).integers(0, 256, (frame[1], frame[0], 3), dtype=np.uint8)
+    np.testing.assert_array_equal(resize(image, size), cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+
+
+@pytest.mark.parametrize(
+    "frame", [(76, 57), (80, 60), (96, 72), (104, 78), (120, 90), (150, 118), (200, 150), (333, 77)]
+)
+def test_what_shrinks_by_a_fraction_keeps_means_and_has_no_moire(frame):
+    """Stripes two pixels wide and noise; bilinear alone would show the stripes as others."""
+    size, (width, height) = (64, 48), frame
+    rows, columns = np.mgrid[:height, :width]
+    noise = np.random.default_rng(0).integers(0, 60, (height, width))
+    image = np.stack([rows % 4 // 2 * 120 + noise, columns % 4 // 2 * 120 + noise, 2 * columns % 200 + noise], -1)
+    found = resize(image.astype(np.uint8), size).astype(float)
+    wanted = cv2.resize(image.astype(np.uint8), size, interpolation=cv2.INTER_AREA).astype(float)
+    assert found.shape == (48, 64, 3)
+    np.testing.assert_allclose(found.mean(axis=(0, 1)), wanted.mean(axis=(0, 1)), atol=1.5)
+    assert np.sqrt(np.square(found - wanted).mean()) < 16
+
+
+def test_what_grows_is_bilinear():
+    image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(resize(image, (64, 48)), cv2.resize(image, (64, 48), interpolation=cv2.INTER_LINEAR))
