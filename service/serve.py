@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
 import sys
 import time
 from contextlib import ExitStack
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -106,6 +108,13 @@ class Server(uvicorn.Server):
         if self.reception is not None and self.reception.due and (self._looking is None or self._looking.done()):
             self._looking = asyncio.create_task(_look(self.reception), name="afterimage-look")
         return await super().on_tick(counter)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop at a signal. SIGTERM is not raised again at the end, as uvicorn does: the process ends with status 0."""
+        if sig == signal.SIGTERM:
+            self.should_exit = True
+        else:
+            super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, drain, then shut down as uvicorn does."""

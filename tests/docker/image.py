@@ -198,10 +198,12 @@ class Container:
         return {"rss_mb": rss * 1024 / 1e6, "cgroup_peak_mb": int(peak) / 1e6}
 
     def stop(self) -> tuple[float, int]:
-        """Seconds that it took to end after SIGTERM, and its exit status."""
+        """Seconds that it took to end after SIGTERM, and its exit status; its log is kept."""
         begun = time.monotonic()
         self.engine.podman("stop", "--time", "60", self.name)
-        return time.monotonic() - begun, int(self.inspect("{{.State.ExitCode}}"))
+        seconds = time.monotonic() - begun
+        (FOLDER / f"{self.name}.log").write_text(self.log())
+        return seconds, int(self.inspect("{{.State.ExitCode}}"))
 
 
 def own_arch() -> str:
@@ -309,7 +311,6 @@ def check_first_start(engine: Engine, seconds: float, figures: dict[str, Any]) -
         f"it ends by itself in {stop_s:.1f} s, status {code}",
     )
     figures["stop_s"] = round(stop_s, 1)
-    (FOLDER / f"first-{engine.arch}.log").write_text(server.log())
 
 
 def check_second_start(engine: Engine, times: int, most_s: float, figures: dict[str, Any]) -> None:

@@ -112,7 +112,7 @@ def test_sigterm_answers_what_is_under_way_and_closes_with_1012() -> None:
             with pytest.raises(ConnectionClosed) as caught:
                 socket.recv(5)
             assert (caught.value.rcvd.code, "250 ms" in caught.value.rcvd.reason) == (1012, True)
-        process.wait(5)
+        assert process.wait(5) == 0
         assert time.monotonic() - asked < 5
     finally:
         process.kill()
@@ -129,7 +129,7 @@ def test_sigterm_does_not_wait_for_a_model_that_is_being_loaded() -> None:
         port = next(int(line.rsplit(":", 1)[1]) for line in lines if "listening on" in line)
         wait_until(lambda: alive(port), 20)
         process.send_signal(signal.SIGTERM)
-        process.wait(5)
+        assert process.wait(5) == 0
     finally:
         process.kill()
         process.communicate()
