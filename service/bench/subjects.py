@@ -216,14 +216,13 @@ class Maker:
 
     def _float32(self) -> Subject:
         opened = self._smaller()[0]
-        note = self._unprofiled().removeprefix("; ") or None
-        return self._stream("float32", opened.compile(), opened=opened, note=note)
+        return self._stream("float32", opened.compile(), opened=opened, note=self._unprofiled())
 
     def _all(self) -> Subject:
         opened, note = self._opened, None
         try:
             opened = self._smaller()[0]
-            note = self._unprofiled().removeprefix("; ") or None
+            note = self._unprofiled()
         except BenchError as error:
             note = f"without decomposition: {error}"
         plan = opened.compile(replace(opened.policy, cache_dtype="float16"))
@@ -243,7 +242,7 @@ class Maker:
 
     def _compress(self) -> tuple[OpenedModel, str]:
         if self._ready is not None:
-            return opened_as(self._opened, self._ready), f"as {self._ready.name} has them{self._unprofiled()}"
+            return opened_as(self._opened, self._ready), self._and_unprofiled(f"as {self._ready.name} has them")
         try:
             module: Any = importlib.import_module("service.compression.compress")
         except ImportError as error:
@@ -255,10 +254,13 @@ class Maker:
         found = made.report
         share = found.macs_after / found.macs_before
         said = f"Tucker-2: {share:.0%} of the multiply-accumulates, output error {found.output_error:.3f}"
-        return opened_as(self._opened, made.data), said + self._unprofiled()
+        return opened_as(self._opened, made.data), self._and_unprofiled(said)
 
-    def _unprofiled(self) -> str:
-        return "" if self._opened.profile is None else "; not calibrated: the original's profile is of other steps"
+    def _unprofiled(self) -> str | None:
+        return None if self._opened.profile is None else "not calibrated: the original's profile is of other steps"
+
+    def _and_unprofiled(self, said: str) -> str:
+        return "; ".join(filter(None, (said, self._unprofiled())))
 
     def _dense(self, key: str, plan: Plan, opened: OpenedModel | None = None) -> Subject:
         """Every frame in full."""

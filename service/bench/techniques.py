@@ -75,8 +75,8 @@ def techniques(
     smaller, compressed : see `Maker`. meter : None looks for this machine's own. progress : called with what is being
     done, and the frames done.
     Keys: "model", "size", "threads", "precision", "frames", "energy" (where joules come from), "rows" (see `row`),
-    "samples_apart" (whether a compression saw none of the frames), "all_over_caching" and "float32_over_caching" (times
-    as fast; null without both rows), "machine".
+    "samples_apart" (whether a compression made here saw none of the frames; else null), "all_over_caching" and
+    "float32_over_caching" (times as fast; null without both rows), "machine".
     Raises EvaluationError for a clip of fewer than two frames, BenchError for a row that there is not.
     """
     unknown = sorted(set(only) - set(KEYS))
@@ -114,7 +114,7 @@ def techniques(
         "frames": len(seen),
         "energy": f"measured: {meter.source}" if meter.known else MODEL,
         "rows": rows,
-        "samples_apart": samples is not None,
+        "samples_apart": None if compressed is not None else samples is not None,
         "all_over_caching": _ratio(times.get(CACHING), times.get(ALL)),
         "float32_over_caching": _ratio(times.get(CACHING), times.get(FLOAT32)),
         "machine": machine() | {"other_programs_cores": others.cores()},

@@ -106,13 +106,13 @@ def measured(
     if compressed is not None and not compressed.is_file():
         raise FileNotFoundError(2, "no such file", str(compressed))
     reports: list[dict[str, Any]] = []
+    with open_source(clip, start=start, frames=frames, every=every) as source:
+        images = [frame.image for frame in source]
+    asked = compressed is None and not DECOMPOSED.isdisjoint(rows)
+    samples = other_frames(clip, start, start + frames * every) if asked else None
     with Progress(console=err, transient=True) as shown:
         for name in models:
             opened = open_any(name, parse_size(size), spec)
-            with open_source(clip, start=start, frames=frames, every=every) as source:
-                images = [frame.image for frame in source]
-            asked = compressed is None and not DECOMPOSED.isdisjoint(rows)
-            samples = other_frames(clip, start, start + frames * every) if asked else None
             smaller: dict[str, Smaller] = {}
             for count in threads:
                 bar = shown.add_task(model_name(name), total=len(images))
