@@ -1,8 +1,9 @@
 """Cache misses before and after: `python -m benchmarks.local_memory [--doc FILE]`.
 
 Each case is the same work done in several ways (`benchmarks.local_memory_cases`): in one process natively, in turn, for
-the times; in another one under valgrind's callgrind, whose caches are cachegrind's: L1 and L2 of this machine, least
-recently used out first, no prefetching. Kernels are those for AVX2 and FMA, which valgrind knows, compiled before.
+the times; in another one under valgrind's callgrind, whose caches are cachegrind's: L1 and L2 of this machine or of
+one that is named (`--l1 32768,8,64 --l2 524288,8,64`), least recently used out first, no prefetching. Kernels are those
+for AVX2 and FMA, which valgrind knows, compiled before.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,7 @@ from benchmarks.local_memory_cases import COUNTED, STREAMS, plan_of
 from cache.policy import Policy
 from kernels.target import VARIANT
 from service.bench.document import replaced
+from service.bench.machine import machine
 from service.bench.synthetic import NETWORKS
 from service.catalogue import find_model
 
@@ -83,36 +85,39 @@ def totals(file: Path) -> dict[str, int]:
     return dict(zip(lines["events"].split(), map(int, lines["totals"].split()), strict=True))
 
 
-def run(cases: Sequence[Sequence[str]], rounds: int, before: Sequence[str] = ()) -> list[dict[str, float]]:
-    """Milliseconds of a core by way of each case, in a process of their own."""
+def run(cases: Sequence[Sequence[str]], rounds: int, before: Sequence[str] = ()) -> Iterator[dict[str, float]]:
+    """Milliseconds of a core by way of each case as it is done, from one process. Raises CalledProcessError."""
     command = [*before, sys.executable, "-m", "benchmarks.local_memory_cases", str(rounds), json.dumps(cases)]
     environment = {**os.environ, **pinned_cpu(), **ONE_THREAD}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    found: list[dict[str, float]] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield from map(json.loads, process.stdout)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
 
 
-def measure(subjects: Sequence[str], cases: Sequence[Sequence[str]], rounds: int) -> list[Figure]:
-    """Every way of each case: timed, then counted."""
-    times = run(cases, rounds)  # first, as it compiles what is not compiled yet
+def measure(
+    subjects: Sequence[str], cases: Sequence[Sequence[str]], rounds: int, caches: tuple[str, str]
+) -> Iterator[list[Figure]]:
+    """Every way of each case: all are timed, then case after case is counted, with these caches of both levels."""
+    times = list(run(cases, rounds))  # first, as it compiles what is not compiled yet
+    first, second = caches
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         valgrind = [
             "valgrind", "--quiet", "--tool=callgrind", "--cache-sim=yes", "--instr-atstart=no",
-            f"--I1={cache_option(1)}", f"--D1={cache_option(1)}", f"--LL={cache_option(2)}",
-            f"--callgrind-out-file={out}",
+            f"--I1={first}", f"--D1={first}", f"--LL={second}", f"--callgrind-out-file={out}",
         ]  # fmt: skip
-        run(cases, 0, valgrind)
-        parts = [totals(out.with_name(f"out.{2 * number + 2}")) for number in range(sum(map(len, times)))]
-    left, figures = iter(parts), []
-    for subject, case, ways in zip(subjects, cases, times, strict=True):
-        frames = STREAMS if case[0] == "streams" else 1
-        calls = COUNTED * frames
-        for way, ms in ways.items():
-            part = next(left)
-            l1, l2 = ((part[f"{level}mr"] + part[f"{level}mw"]) // calls for level in ("D1", "DL"))
-            figures.append(Figure(case[0], subject, way, part["Ir"] // calls, l1, l2, ms / frames))
-    return figures
+        parts = 0
+        for subject, case, ways, _ in zip(subjects, cases, times, run(cases, 0, valgrind), strict=True):
+            calls = COUNTED * (frames := STREAMS if case[0] == "streams" else 1)
+            figures = []
+            for way, ms in ways.items():
+                parts += 2
+                part = totals(out.with_name(f"out.{parts}"))
+                l1, l2 = ((part[f"{level}mr"] + part[f"{level}mw"]) // calls for level in ("D1", "DL"))
+                figures.append(Figure(case[0], subject, way, part["Ir"] // calls, l1, l2, ms / frames))
+            yield figures
 
 
 def table(figures: Sequence[Figure]) -> str:
@@ -129,6 +134,14 @@ def table(figures: Sequence[Figure]) -> str:
             ratios = (f.l2 / first.l2, f.instructions / first.instructions, f.ms / first.ms)
             lines.append(f"| | {f.way} | {_mb(f.l1)} | {_mb(f.l2)} | " + " | ".join(f"{r:.2f}" for r in ratios) + " |")
     return "\n".join(lines)
+
+
+def told(caches: Sequence[str]) -> str:
+    """With which caches was counted, and on what was timed."""
+    sizes = (f"{int(size) // 1024} KiB of L{level} in {ways} ways"
+             for level, (size, ways, _) in enumerate((cache.split(",") for cache in caches), 1))  # fmt: skip
+    own = " and ".join(f"{int(cache_option(level).split(',')[0]) // 1024} KiB of L{level}" for level in (1, 2))
+    return f"Counted with {' and '.join(sizes)}; timed on {machine()['cpu']}, which has {own}, by code for AVX2."
 
 
 def _mb(lines: int) -> str:
@@ -157,9 +170,8 @@ def subjects(folder: Path) -> list[tuple[str, list[str]]]:
     return found
 
 
-def halos(chosen: Sequence[tuple[str, Sequence[str]]]) -> str:
+def halos(chosen: Sequence[tuple[str, Sequence[str]]], l2_bytes: int) -> str:
     """The model of `benchmarks.halo` for the networks that go in bands."""
-    l2_bytes = int(cache_option(2).split(",")[0])
     plans = {name: plan_of(*case[1:], Policy()) for name, case in chosen if case[0] == "bands"}
     return "\n".join([HEAD, *(summary(name, plan, l2_bytes) for name, plan in plans.items())])
 
@@ -173,25 +185,35 @@ def layer_name(shape: str) -> str:
 def command(
     only: Annotated[list[str] | None, typer.Option(help="Words, one of which names of cases have to hold.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Native calls of each way.")] = 20,
+    l1: Annotated[str, typer.Option(help="Bytes, ways and line of L1 as valgrind takes them; this machine's.")] = "",
+    l2: Annotated[str, typer.Option(help="The same of L2.")] = "",
     doc: Annotated[Path | None, typer.Option(help="Write the tables between this document's markers.")] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
 ) -> None:
     """Cache misses and times of the same work done in several ways."""
+    figures: list[Figure] = []
+    caches = (l1 or cache_option(1), l2 or cache_option(2))
+
+    def show(section: str, rows: str) -> None:
+        print(f"{section}\n{rows}", flush=True)
+        if doc is not None:
+            text = doc.read_text(encoding="utf-8")
+            doc.write_text(replaced(text, f"local-memory-{section}", rows), encoding="utf-8")
+
     with tempfile.TemporaryDirectory() as folder:
         chosen = [
             (name, case)
             for name, case in subjects(Path(folder))
             if not only or any(word in f"{case[0]} {name}" for word in only)
         ]
-        figures = measure([name for name, _ in chosen], [case for _, case in chosen], rounds)
-        sections = {"halo": halos(chosen)}
-    for section in dict.fromkeys(f.case for f in figures):
-        sections[section] = table([f for f in figures if f.case == section])
-    for section, rows in sections.items():
-        print(f"{section}\n{rows}", flush=True)
-        if doc is not None:
-            text = doc.read_text(encoding="utf-8")
-            doc.write_text(replaced(text, f"local-memory-{section}", rows), encoding="utf-8")
+        show("caches", told(caches))
+        if any(case[0] == "bands" for _, case in chosen):
+            show("halo", halos(chosen, int(caches[1].split(",")[0])))
+        names, cases = [name for name, _ in chosen], [case for _, case in chosen]
+        for found in measure(names, cases, rounds, caches):
+            figures += found
+            section = found[0].case  # its table grows, as hours of counting may be cut short
+            show(section, table([f for f in figures if f.case == section]))
     if json_path is not None:
         json_path.write_text(json.dumps([asdict(f) for f in figures], indent=1) + "\n", encoding="utf-8")
 

@@ -1,8 +1,8 @@
 """What `benchmarks.local_memory` counts: the same work done in several ways, in a process of its own.
 
 `python -m benchmarks.local_memory_cases ROUNDS CASES` runs every way of each case (a JSON list of lists) in turn, sees
-that they give the same, and prints their times as JSON. With 0 rounds it has callgrind, which must run the process,
-count one way after the other.
+that they give the same, and prints their times as JSON, a line for each case. With 0 rounds it has callgrind, which
+must run the process, count one way after the other.
 """
 
 from __future__ import annotations
@@ -191,13 +191,11 @@ def counted(ways: Ways, requests: Requests) -> dict[str, float]:
 
 
 def main(rounds: int, cases: Sequence[Sequence[str]]) -> None:
-    """Run every case; prints a list of what `timed` or, with 0 rounds, `counted` gave."""
-    requests, found = Requests(), []
+    """Run every case; prints a line of what `timed` or, with 0 rounds, `counted` gave after each."""
+    requests = Requests()
     for case in cases:
         ways = checked(*case)
-        found.append(timed(ways, rounds) if rounds else counted(ways, requests))
-        print(case, file=sys.stderr, flush=True)
-    print(json.dumps(found), flush=True)
+        print(json.dumps(timed(ways, rounds) if rounds else counted(ways, requests)), flush=True)
 
 
 if __name__ == "__main__":

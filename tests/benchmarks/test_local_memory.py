@@ -69,5 +69,5 @@ def test_all_ways_of_a_layer_compute_it(capsys):
         assert np.abs(found - matrix[:16, :4]).max() < 1e-4 * np.abs(matrix).max(), name
     assert set(timed(ways, 1)) == set(ways)
     main(1, [["layer", "8x8x16x16x1"]])
-    (times,) = json.loads(capsys.readouterr().out)
+    times = json.loads(capsys.readouterr().out)
     assert set(times) == {"im2col and BLAS", "direct"}
