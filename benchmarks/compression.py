@@ -3,8 +3,9 @@
     python -m benchmarks.compression --models ../shared/data/models --clips ../shared/data/videos
     python -m benchmarks.compression --quick    # few frames of one model, to see that it runs; the docs stay
 
-Work halved by each method where it can be, and the most work saved at an output error below 5%. The text detector sees
-lines of text drawn on the clip, since without text its output is zero everywhere.
+Work halved by each method where it can be, and the most work saved at an output error below 5%. With `--keep FOLDER`
+what was made is taken again: half an hour without times (`--timed 0`), then minutes on a quiet machine. The text
+detector sees lines of text drawn on the clip, since without text its output is zero everywhere.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -32,9 +33,21 @@ from service.sources import open_source
 
 Image = NDArray[np.uint8]
 
+TARGETS = ("energy", "macs", "budget")
 BEGIN, END = "<!-- compression:begin -->", "<!-- compression:end -->"
 PAGE = Path("docs/techniques/decomposition.md")
 HALF, BUDGET = {"macs": 0.5}, {"budget": 0.05}
+
+
+Run: TypeAlias = tuple[str, bool, dict[str, float | str]]
+"""Method, whether corrected, target."""
+HALF: dict[str, float | str] = {"macs": 0.5}
+RUNS: tuple[Run, ...] = (
+    ("tucker2", True, {"budget": 0.05}), ("tucker2", True, HALF), ("tucker2", False, HALF), ("svd", True, HALF),
+)  # fmt: skip
+RANKS: tuple[Run, ...] = (
+    ("cp", True, HALF), ("tucker2", True, {"energy": 0.9}), ("tucker2", True, {"energy": "vbmf"}),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,21 +60,34 @@ class Case:
     every: int
     size: tuple[int, int] | None = None
     written: bool = False
+    runs: tuple[Run, ...] = RUNS
 
 
+JUGGLE = "sam2_05_default_juggle.mp4"
 CASES = (
-    Case("people", "intel_one-by-one-person-detection.mp4", 200, 10),
-    Case("people", "sam2_05_default_juggle.mp4", 0, 8),
-    Case("yolox_nano", "intel_one-by-one-person-detection.mp4", 200, 10),
+    Case("people", "intel_one-by-one-person-detection.mp4", 200, 10, runs=RUNS + RANKS),
+    Case("people", JUGGLE, 0, 8),
+    Case(
+        "yolox_nano", "intel_one-by-one-person-detection.mp4", 200, 10, runs=(*RUNS, ("tucker2", True, {"macs": 0.8}))
+    ),
     Case("ppocrv3_det", "carnd_solidWhiteRight.mp4", 0, 8, (480, 288), True),
     Case("ultraface_version-RFB-640", "sam2_bedroom.mp4", 0, 6),
     Case("nanodet_m_320", "ahm_vehicle_survaillance.mp4", 0, 8),
     Case("FastestDet", "ahm_vehicle_survaillance.mp4", 0, 8),
-    Case("synthetic:vgg16", "sam2_05_default_juggle.mp4", 0, 8, (224, 224)),
+    Case("synthetic:vgg16", JUGGLE, 0, 8, (224, 224)),
+    Case("synthetic:vgg16-whole", JUGGLE, 0, 8, (96, 96), runs=(("svd", True, {"energy": 0.8}),)),
 )
-RUNS: tuple[tuple[str, bool, dict[str, float]], ...] = (
-    ("tucker2", True, BUDGET), ("tucker2", True, HALF), ("tucker2", False, HALF), ("svd", True, HALF),
-)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """Folders, and how many frames. keep : where what is made is put and looked for; None: nowhere."""
+
+    models: Path
+    clips: Path
+    samples: int
+    timed: int
+    keep: Path | None = None
 
 
 def drawn(frame: Image, number: int) -> Image:
@@ -80,27 +106,34 @@ def frames_of(case: Case, clips: Path, count: int, every: int) -> list[Image]:
     return [drawn(frame, number) for number, frame in enumerate(found)] if case.written else found
 
 
-def measured(
-    case: Case, models: Path, clips: Path, samples: int, timed: int, runs: Sequence[tuple[str, bool, dict[str, float]]]
-) -> list[dict[str, Any]]:
+def measured(case: Case, options: Options) -> list[dict[str, Any]]:
     """A row of figures for each run; where a target cannot be reached the reason."""
-    given = models / f"{case.model}.onnx"
+    given = options.models / f"{case.model}.onnx"
     source: str | Path = given if given.is_file() else case.model
     synthetic = is_synthetic(case.model)
     path = source if synthetic else find_model(str(source))
     opened = open_synthetic(case.model, case.size) if synthetic else open_model(path, case.size, profile="")
-    spread, row = frames_of(case, clips, samples, case.every), frames_of(case, clips, timed, 1)
+    spread = frames_of(case, options.clips, options.samples, case.every)
+    row = frames_of(case, options.clips, options.timed, 1) if options.timed else []
     rows: list[dict[str, Any]] = []
-    for method, correct, target in runs:
+    for method, correct, target in case.runs:
         about = {"model": case.model, "clip": case.clip, "method": method, "correct": correct, **target}
         print(json.dumps(about), file=sys.stderr, flush=True)
+        kept = None if options.keep is None else options.keep / "-".join(map(str, about.values())).replace(":", "-")
         try:
-            made = compress(path, spread, method=method, correct=correct, size=case.size, **target)
+            if kept is not None and kept.with_suffix(".json").is_file():
+                report, data = json.loads(kept.with_suffix(".json").read_text()), kept.with_suffix(".onnx").read_bytes()
+            else:
+                made = compress(path, spread, method=method, correct=correct, size=case.size, **target)  # type: ignore[arg-type]
+                report, data = made.report.as_json(), made.data
+                if kept is not None:
+                    kept.with_suffix(".onnx").write_bytes(data)
+                    kept.with_suffix(".json").write_text(json.dumps(report))
         except CompressionError as error:
             rows.append({**about, "reason": str(error)})
             continue
-        times = time_both(opened, opened_as(opened, made.data), row)
-        rows.append({**about, "report": made.report.as_json(), "times": None if times is None else times.as_json()})
+        times = time_both(opened, opened_as(opened, data), row)
+        rows.append({**about, "report": report, "times": None if times is None else times.as_json()})
     return rows
 
 
@@ -112,7 +145,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        target = next(f"{key} {row[key]:g}" for key in ("macs", "budget") if key in row)
+        target = next(f"{key} {row[key]}" for key in TARGETS if key in row)
         asked = f"{row['method']}, {target} | {'yes' if row['correct'] else 'no'} |"
         clip = Path(row["clip"]).stem
         if "reason" in row:
@@ -150,22 +183,25 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, default=Path("../shared/data/videos"))
     parser.add_argument("--samples", type=int, default=16, help="frames that are looked at, every second one fitted to")
     parser.add_argument("--timed", type=int, default=60, help="frames in a row that are timed; 0: none")
+    parser.add_argument("--keep", type=Path, help="a folder for models that were made, which are then taken again")
     parser.add_argument("--only", help="of the cases those whose model has this in its name")
     parser.add_argument("--quick", action="store_true", help="the first case, few frames, not timed, page left alone")
     parser.add_argument("--doc", type=Path, default=PAGE)
-    options = parser.parse_args()
-    cases = [case for case in CASES if not options.only or options.only in case.model]
-    samples, timed, runs = options.samples, options.timed, RUNS
-    if options.quick:
-        cases, samples, timed, runs = cases[:1], 6, 0, RUNS[1:3]
+    given = parser.parse_args()
+    options = Options(given.models, given.clips, given.samples, given.timed, given.keep)
+    cases = [case for case in CASES if not given.only or given.only in case.model]
+    if given.quick:
+        cases, options = [replace(cases[0], runs=RUNS[1:3])], replace(options, samples=6, timed=0)
+    if options.keep is not None:
+        options.keep.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for case in cases:  # the page is written after each, as they take minutes
-        rows += measured(case, options.models, options.clips, samples, timed, runs)
+        rows += measured(case, options)
         found = f"{table(rows)}\n\nFrames: fitted to + held back. On {machine()['cpu']}."
-        if options.quick:
+        if given.quick:
             print(found, file=sys.stderr)
         else:
-            options.doc.write_text(rewritten(options.doc.read_text(encoding="utf-8"), found), encoding="utf-8")
+            given.doc.write_text(rewritten(given.doc.read_text(encoding="utf-8"), found), encoding="utf-8")
     print(json.dumps({"rows": rows, "machine": machine()}))
 
 

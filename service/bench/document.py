@@ -118,7 +118,11 @@ def techniques_section(reports: Sequence[Mapping[str, Any]]) -> str:
     models = [model for report in reports for model in report["models"]]
     for model in models:
         title = f"### {model['model']}, {model['size']}, {threads_said(model['threads'])}"
-        said = f"{model['frames']} frames of `{model['clip']}`; {model['precision']}."
+        every = "" if model["every"] == 1 else f", one in {model['every']}"
+        said = f"{model['frames']} frames of `{model['clip']}` from {model['start']} on{every}; {model['precision']}."
+        if model["samples_apart"] is not None:
+            seen = "other frames of the clip" if model["samples_apart"] else "frames that are measured"
+            said += f" Decomposed after {seen}."
         over = {"all together": model["all_over_caching"], "without float16": model["float32_over_caching"]}
         ratios = [f"{what} {_number(ratio, 2)}" for what, ratio in over.items() if ratio is not None]
         if ratios:

@@ -59,8 +59,8 @@ DECOMPOSED = frozenset({"compressed", FLOAT32, ALL})
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes. model : weights and tables, once. stream : held by each stream. workspace : of the threads that compute,
-    whatever the number of streams. matrix : of the workspace, what a matrix of columns takes."""
+    """Bytes. model : weights and tables, once. stream : feature maps, which each stream holds where they are cached.
+    workspace : of the threads that compute, whatever the number of streams. matrix : of it, a matrix of columns."""
 
     model: int
     stream: int
@@ -147,7 +147,7 @@ class Maker:
         network = Im2colNetwork(self.plan("direct"))
         told = blas.use_threads(self._threads)
         footprint = Footprint(
-            network.weight_bytes, 0, network.map_bytes + network.extra_bytes, network.extra_bytes
+            network.weight_bytes, network.map_bytes, network.extra_bytes, network.extra_bytes
         )  # fmt: skip
         joules = im2col_joules(network)
         note = None if told else "this BLAS takes as many threads as it likes"

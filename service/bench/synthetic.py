@@ -143,8 +143,29 @@ def mobilenet(size: Size) -> bytes:
     return net.finish("mobilenet", net.classifier(relu6(net.conv(x, c_in, 1280, 1)), 1280))
 
 
+def replknet(size: Size) -> bytes:
+    """The first two stages of RepLKNet-31 (Ding et al., arXiv:2203.06717), two blocks each and half as wide, and a
+    classifier: depthwise convolutions of 31x31 and 29x29, batch normalisation and small kernels folded into them."""
+    net = _Writer(size)
+
+    def depthwise(x: str, channels: int, kernel: int, stride: int = 1) -> str:
+        return net.node("Relu", net.conv(x, channels, channels, kernel, stride, channels))
+
+    x = depthwise(net.node("Relu", net.conv("image", 3, 64, 3, 2)), 64, 3)
+    x = depthwise(net.node("Relu", net.conv(x, 64, 64, 1)), 64, 3, 2)
+    for channels, kernel in ((64, 31), (128, 29)):
+        if channels != 64:
+            x = depthwise(net.node("Relu", net.conv(x, 64, channels, 1)), channels, 3, 2)
+        for _ in range(2):
+            inner = depthwise(net.node("Relu", net.conv(x, channels, channels, 1)), channels, kernel)
+            x = net.node("Add", x, net.conv(inner, channels, channels, 1))
+            inner = net.node("Relu", net.conv(x, channels, 4 * channels, 1))
+            x = net.node("Add", x, net.conv(inner, 4 * channels, channels, 1))
+    return net.finish("replknet", net.classifier(x, 128))
+
+
 NETWORKS = MappingProxyType[str, Callable[[Size], bytes]](
-    {"vgg16": vgg16, "vgg16-whole": vgg16_whole, "resnet18": resnet18, "mobilenet": mobilenet}
+    {"vgg16": vgg16, "vgg16-whole": vgg16_whole, "resnet18": resnet18, "mobilenet": mobilenet, "replknet": replknet}
 )
 
 

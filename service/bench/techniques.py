@@ -38,8 +38,8 @@ Clock = Callable[[], int]
 
 @dataclass
 class Track:
-    """What was found of one row, frame by frame. work : share of the original's dense work. error : root mean square of
-    the difference from the reference over that of the reference, the worst output's. joules : measured, or estimated.
+    """What was found of one row, frame by frame. work : share of the original's dense work. error : see
+    `relative_rms`. joules : measured, or estimated.
     """
 
     ms: list[float] = field(default_factory=list)
@@ -211,19 +211,21 @@ def _compare(subjects: Mapping[str, Subject], outputs: Mapping[str, Outputs], tr
 
 
 def relative_rms(outputs: Outputs, reference: Outputs) -> float:
-    """Root mean square of the difference over that of the reference, the worst output's. Raises BenchError where an
-    output is missing or of another shape, as of another model."""
-    worst = 0.0
+    """Root mean square of the difference over that of the reference; of several outputs the root mean square, as a
+    compression counts its own. Raises BenchError where an output is missing or of another shape, as of another model.
+    """
+    squares = []
     for name, values in reference.items():
         shape = outputs[name].shape if name in outputs else None
         if shape != values.shape:
             got = "none" if shape is None else f"one of shape {shape}"
             raise BenchError(f"expected an output {name!r} of shape {values.shape}, got {got}")
-        wanted = values.astype(np.float64)
-        gap = float(np.sqrt(np.mean(np.square(outputs[name].astype(np.float64) - wanted)))) if values.size else 0.0
-        scale = float(np.sqrt(np.mean(np.square(wanted)))) if values.size else 0.0
-        worst = max(worst, gap / scale if scale else gap)
-    return worst
+        if values.size:
+            wanted = values.astype(np.float64)
+            gap = float(np.square(outputs[name].astype(np.float64) - wanted).mean())
+            scale = float(np.square(wanted).mean())
+            squares.append(gap / scale if scale else gap)
+    return float(np.sqrt(np.mean(squares))) if squares else 0.0
 
 
 def _warm(subjects: Mapping[str, Subject], image: Image) -> None:

@@ -69,7 +69,8 @@ def bench() -> None:
 @app.command("dense")
 def dense(
     models: Annotated[
-        list[str], typer.Argument(help="ONNX files, names of models, or synthetic:vgg16, :resnet18, :mobilenet.")
+        list[str],
+        typer.Argument(help="ONNX files, names of models, or synthetic:vgg16, :resnet18, :mobilenet, :replknet."),
     ],
     size: SizeOption = None,
     threads: ThreadsOption = 1,

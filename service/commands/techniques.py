@@ -40,8 +40,8 @@ def command(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="ONNX file, a name that `afterimage models list` shows, or synthetic:vgg16, :resnet18, :mobilenet. "
-            f"Default: {' and '.join(DEFAULTS)}."
+            help="ONNX file, a name that `afterimage models list` shows, or synthetic:vgg16, :resnet18, :mobilenet, "
+            f":replknet. Default: {' and '.join(DEFAULTS)}."
         ),
     ] = None,
     clip: Annotated[str, typer.Argument(help=SOURCE_HELP)] = "scene",
@@ -123,7 +123,9 @@ def measured(
                         bar, completed=done, description=f"{model_name(name)}: {what}"
                     ),
                 )  # fmt: skip
-                reports.append(one | {"model": model_name(name), "clip": Path(clip).name})
+                reports.append(
+                    one | {"model": model_name(name), "clip": Path(clip).name, "start": start, "every": every}
+                )
     return {"kind": "techniques", "models": reports, "machine": reports[-1]["machine"]}
 
 

@@ -21,7 +21,7 @@ def test_page_and_plot_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     asked = []
 
     def measured(models, clip, **options):
-        asked.append((models, clip, options["threads"]))
+        asked.append((*models, options["size"], clip, options["threads"], options["error"]))
         return techniques_report(technique_row("im2col"), technique_row("caching"))
 
     monkeypatch.setattr(subject.techniques, "measured", measured)
@@ -29,13 +29,16 @@ def test_page_and_plot_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     page.write_text("# Title\n<!-- bench:techniques -->\nold\n<!-- /bench:techniques -->\n")
     app = Typer()
     app.command()(subject.command)
-    done = CliRunner().invoke(app, ["--model", "yolox_nano.onnx", "--doc", str(page)])
+    done = CliRunner().invoke(app, ["--model", "yolox_nano.onnx@640x384", "--doc", str(page), "--error", "0.04"])
     assert done.exit_code == 0, done.output
-    assert asked == [(["people", "synthetic:vgg16", "yolox_nano.onnx"], "scene", (1, 2))]
+    names = [*subject.MODELS, "yolox_nano.onnx"]
+    sizes = [None] * len(subject.MODELS) + ["640x384"]
+    assert asked == [(name, size, "scene", (1, 2), 0.04) for name, size in zip(names, sizes, strict=True)]
     text = page.read_text(encoding="utf-8")
     assert "![Median time of each technique](ablation.svg)" in text
     assert "| + im2col <on> |" in text
     assert "old" not in text
+    assert text.count("### ") == len(names)
     assert "<svg" in (tmp_path / "ablation.svg").read_text(encoding="utf-8")
 
 

@@ -128,6 +128,9 @@ def test_the_product_s_own_documents_have_their_markers(kind):
 
 def test_techniques_have_a_row_each_and_reasons_below():
     text = techniques_section([techniques_report(technique_row(), technique_row("all", note="without decomposition"))])
+    assert "40 frames of `street.mp4` from 200 on; float32." in text
+    assert "Decomposed after other frames of the clip." in text
+    assert "street.mp4` from 200 on, one in 2;" in techniques_section([techniques_report(every=2)])
     assert "### people, 640x384, 1 thread" in text
     assert "Times as fast as caching alone: all together 1.62, without float16 2.00." in text
     row = "| + caching <on> | 2.25 | 9.75 | 400.0 | 3.50 | 15.5% | 2.0 + 1.0 + 0.5 | ~2.5 | 1.000 / 0.997 | 1.5e-02 |"

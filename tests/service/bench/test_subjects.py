@@ -69,7 +69,7 @@ def test_a_row_runs_and_counts_its_memory(maker, clip, key):
 
 def test_caching_in_halves_takes_less_for_a_stream(maker):
     assert maker.make("float16").footprint.stream < maker.make("winograd").footprint.stream
-    assert maker.make("im2col").footprint.stream == 0
+    assert maker.make("im2col").footprint.stream > 0
     assert maker.make("im2col").footprint.matrix > 0
 
 

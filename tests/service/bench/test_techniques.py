@@ -161,8 +161,9 @@ def test_speed_is_over_the_baseline_or_the_reference():
 
 def test_relative_rms_by_hand():
     truth = {"a": np.array([3.0, 4.0]), "b": np.zeros(2), "c": np.zeros((0, 4))}
-    assert relative_rms({**truth, "a": np.array([3.0, 5.0])}, truth) == pytest.approx(np.sqrt(0.5) / np.sqrt(12.5))
-    assert relative_rms({**truth, "b": np.full(2, 0.5)}, truth) == 0.5
+    assert relative_rms({**truth, "a": np.array([3.0, 5.0])}, truth) == pytest.approx(np.sqrt(0.5 / 12.5 / 2))
+    assert relative_rms({**truth, "b": np.full(2, 0.5)}, truth) == pytest.approx(0.5 / np.sqrt(2))
+    assert relative_rms(truth, truth) == relative_rms({}, {}) == 0
 
 
 @pytest.mark.parametrize(("outputs", "said"), [
