@@ -25,6 +25,7 @@ from cache.session import Session
 from kernels.emit_bfloat16 import HAS_BFLOAT16
 from service.agreement import WEAK, Agreement
 from service.bench.document import markdown_table, replaced
+from service.bench.machine import machine
 from service.catalogue import find_model
 from service.evaluate import relative_error
 from service.families.base import boxes_of
@@ -161,7 +162,8 @@ def row(f: Figure) -> list[str]:
 def section(figures: Sequence[Figure]) -> str:
     """A row for each model and form, and what could not be measured here."""
     rows = markdown_table(HEAD, [row(figure) for figure in figures])
-    return rows if HAS_BFLOAT16 else f"{rows}\n\nThis CPU has no instructions for products in bfloat16."
+    said = "" if HAS_BFLOAT16 else ", which has no instructions for products in bfloat16"
+    return f"{rows}\n\nOn {machine()['cpu']}{said}."
 
 
 def command(

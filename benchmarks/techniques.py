@@ -28,7 +28,7 @@ MODELS = (*techniques.DEFAULTS, "synthetic:replknet")
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
-    """Bars of the median time of each technique: a row of panels for each model, a column for each number of threads."""
+    """Bars of the median time of each technique: a line of panels for each model, one for each number of threads."""
     models = report["models"]
     columns = len({model["threads"] for model in models})
     lines = -(-len(models) // columns)

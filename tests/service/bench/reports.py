@@ -68,7 +68,8 @@ def techniques_report(*rows, **fields):
     left_out |= {"key": "fft", "label": "+ FFT", "reason": "no kernel of 7x7 or more in this model"}
     model = {
         "model": "people", "size": "640x384", "threads": 1, "precision": "float32", "frames": 40, "clip": "street.mp4",
-        "start": 200, "every": 1, "samples_apart": True, "energy": "estimated: some pJ", "rows": [*(rows or [technique_row()]), left_out], "all_over_caching": 1.625,
+        "start": 200, "every": 1, "samples_apart": True,
+        "energy": "estimated: some pJ", "rows": [*(rows or [technique_row()]), left_out], "all_over_caching": 1.625,
         "float32_over_caching": 2.0,
         "machine": MACHINE, **fields,
     }  # fmt: skip
