@@ -13,8 +13,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +34,8 @@ LINE_BYTES = 64
 HASWELL = (
     "64bit,avx,avx2,bmi,bmi2,cmov,cx16,f16c,fma,fxsr,lzcnt,mmx,movbe,popcnt,sse,sse2,sse3,sse4.1,sse4.2,ssse3"
 )  # fmt: skip
-ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+BLAS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_CORETYPE": "Haswell"}
+"""One thread, and no more than AVX2: natively too, as valgrind knows no more."""
 YOLOX = Path(__file__).parents[2] / "shared" / "data" / "models" / "yolox_nano.onnx"
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 LAYERS = ("56x56x128x128x3", "28x28x256x256x1")
@@ -88,7 +89,7 @@ def totals(file: Path) -> dict[str, int]:
 def run(cases: Sequence[Sequence[str]], rounds: int, before: Sequence[str] = ()) -> Iterator[dict[str, float]]:
     """Milliseconds of a core by way of each case as it is done, from one process. Raises CalledProcessError."""
     command = [*before, sys.executable, "-m", "benchmarks.local_memory_cases", str(rounds), json.dumps(cases)]
-    environment = {**os.environ, **pinned_cpu(), **ONE_THREAD}
+    environment = {**os.environ, **pinned_cpu(), **BLAS}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield from map(json.loads, process.stdout)
@@ -97,10 +98,33 @@ def run(cases: Sequence[Sequence[str]], rounds: int, before: Sequence[str] = ())
 
 
 def measure(
-    subjects: Sequence[str], cases: Sequence[Sequence[str]], rounds: int, caches: tuple[str, str]
-) -> Iterator[list[Figure]]:
-    """Every way of each case: all are timed, then case after case is counted, with these caches of both levels."""
+    subjects: Sequence[str], cases: Sequence[Sequence[str]], rounds: int, caches: tuple[str, str],
+    counted: Sequence[Figure] = (),
+) -> Iterator[list[Figure]]:  # fmt: skip
+    """Every way of each case: all are timed, then case after case is counted, with these caches of both levels; or
+    taken from `counted`, where it is there."""
     times = list(run(cases, rounds))  # first, as it compiles what is not compiled yet
+    known = {(f.case, f.subject, f.way): f for f in counted}
+    left: list[tuple[str, Sequence[str], dict[str, float]]] = []
+    for subject, case, ways in zip(subjects, cases, times, strict=True):
+        each = ms_each(case[0], ways)
+        if all((case[0], subject, way) in known for way in ways):
+            yield [replace(known[case[0], subject, way], ms=ms) for way, ms in each.items()]
+        else:
+            left.append((subject, case, each))
+    if left:
+        yield from count(left, caches)
+
+
+def ms_each(case: str, ways: Mapping[str, float]) -> dict[str, float]:
+    """Of one frame, where a call takes one of each stream."""
+    return {way: ms / (STREAMS if case == "streams" else 1) for way, ms in ways.items()}
+
+
+def count(
+    left: Sequence[tuple[str, Sequence[str], Mapping[str, float]]], caches: tuple[str, str]
+) -> Iterator[list[Figure]]:
+    """The figures of cases whose times are known, as callgrind gives them. left : subject, case, times by way."""
     first, second = caches
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
@@ -109,14 +133,14 @@ def measure(
             f"--I1={first}", f"--D1={first}", f"--LL={second}", f"--callgrind-out-file={out}",
         ]  # fmt: skip
         parts = 0
-        for subject, case, ways, _ in zip(subjects, cases, times, run(cases, 0, valgrind), strict=True):
-            calls = COUNTED * (frames := STREAMS if case[0] == "streams" else 1)
+        for (subject, case, each), _ in zip(left, run([case for _, case, _ in left], 0, valgrind), strict=True):
+            calls = COUNTED * (STREAMS if case[0] == "streams" else 1)
             figures = []
-            for way, ms in ways.items():
+            for way, ms in each.items():
                 parts += 2
                 part = totals(out.with_name(f"out.{parts}"))
                 l1, l2 = ((part[f"{level}mr"] + part[f"{level}mw"]) // calls for level in ("D1", "DL"))
-                figures.append(Figure(case[0], subject, way, part["Ir"] // calls, l1, l2, ms / frames))
+                figures.append(Figure(case[0], subject, way, part["Ir"] // calls, l1, l2, ms))
             yield figures
 
 
@@ -187,6 +211,7 @@ def command(
     rounds: Annotated[int, typer.Option(min=1, help="Native calls of each way.")] = 20,
     l1: Annotated[str, typer.Option(help="Bytes, ways and line of L1 as valgrind takes them; this machine's.")] = "",
     l2: Annotated[str, typer.Option(help="The same of L2.")] = "",
+    counted: Annotated[Path | None, typer.Option(help="Take counts from this file of --json, and time again.")] = None,
     doc: Annotated[Path | None, typer.Option(help="Write the tables between this document's markers.")] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
 ) -> None:
@@ -200,6 +225,7 @@ def command(
             text = doc.read_text(encoding="utf-8")
             doc.write_text(replaced(text, f"local-memory-{section}", rows), encoding="utf-8")
 
+    former = [Figure(**one) for one in json.loads(counted.read_text())] if counted is not None else []
     with tempfile.TemporaryDirectory() as folder:
         chosen = [
             (name, case)
@@ -210,12 +236,12 @@ def command(
         if any(case[0] == "bands" for _, case in chosen):
             show("halo", halos(chosen, int(caches[1].split(",")[0])))
         names, cases = [name for name, _ in chosen], [case for _, case in chosen]
-        for found in measure(names, cases, rounds, caches):
+        for found in measure(names, cases, rounds, caches, former):
             figures += found
             section = found[0].case  # its table grows, as hours of counting may be cut short
             show(section, table([f for f in figures if f.case == section]))
-    if json_path is not None:
-        json_path.write_text(json.dumps([asdict(f) for f in figures], indent=1) + "\n", encoding="utf-8")
+            if json_path is not None:
+                json_path.write_text(json.dumps([asdict(f) for f in figures], indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

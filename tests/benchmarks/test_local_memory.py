@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,3 +72,23 @@ def test_all_ways_of_a_layer_compute_it(capsys):
     main(1, [["layer", "8x8x16x16x1"]])
     times = json.loads(capsys.readouterr().out)
     assert set(times) == {"im2col and BLAS", "direct"}
+
+
+def test_counts_of_a_former_run_are_taken_and_times_are_new(monkeypatch, tmp_path):
+    asked = []
+
+    def run(cases, rounds, before=()):
+        asked.append((list(cases), rounds))
+        if before:
+            out = before[-1].partition("=")[2]
+            for number in (2, 4):
+                Path(f"{out}.{number}").write_text(PARTS)
+        return iter([{"a": 4.0, "b": 8.0}] * len(cases))
+
+    monkeypatch.setattr(local_memory, "run", run)
+    names, cases, caches = ["net", "layer"], [["streams", "net", "8x8"], ["layer", "8x8x16x16x1"]], ("1,1,64", "1,1,64")
+    former = [Figure("streams", "net", way, 100, 7, 5, 9.0) for way in "ab"]
+    known, new = local_memory.measure(names, cases, 3, caches, former)
+    assert known == [Figure("streams", "net", "a", 100, 7, 5, 1.0), Figure("streams", "net", "b", 100, 7, 5, 2.0)]
+    assert new == [Figure("layer", "layer", "a", 45, 4, 1, 4.0), Figure("layer", "layer", "b", 45, 4, 1, 8.0)]
+    assert asked == [(cases, 3), ([cases[1]], 0)]
