@@ -31,6 +31,7 @@ from cache.steps import Method
 from kernels.constants import STORE
 from kernels.layout import Test
 from service.bench.document import replaced
+from service.bench.machine import machine
 
 MAPS = {"each channel by itself": ((7, 9, 15, 31), ((56, 128), (112, 64))), "all with all": ((7, 9, 15), ((56, 64),))}
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.1)
@@ -246,6 +247,11 @@ def markdown(rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]])
 
 
+def section(rows: list[list[str]]) -> str:
+    """What stands between markers of docs/techniques/fft.md."""
+    return f"Machine: {machine()['cpu']}.\n\n{markdown(rows)}"
+
+
 def command(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
     document: Annotated[Path | None, typer.Option("--doc", help="Document whose tables are rewritten.")] = None,
@@ -272,8 +278,8 @@ def command(
         report = {"layers": [asdict(f) for f in figures], "shares": [asdict(a) for a in shares]}
         json_path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if document is not None:
-        text = replaced(document.read_text(encoding="utf-8"), "fft", markdown(layers_table(figures)))
-        text = replaced(text, "fft-kept", markdown(shares_table(shares)))
+        text = replaced(document.read_text(encoding="utf-8"), "fft", section(layers_table(figures)))
+        text = replaced(text, "fft-kept", section(shares_table(shares)))
         document.write_text(text, encoding="utf-8")
 
 

@@ -49,6 +49,7 @@ class Layer:
     ours_ms: float
     ratio: float
     im2col_bytes: int
+    direct_bytes: int
     ours_bytes: int
 
 
@@ -132,7 +133,7 @@ def measure(network: str, rounds: int, threads: int) -> list[Layer]:
             Layer(
                 network, " + ".join(described(plans["ours"].graph, node) for node in nodes), planned.step.macs,
                 ms["im2col"], ms["direct"], ms["ours"], ms["im2col"] / ms["ours"], products.extra_bytes,
-                extra(plans["ours"], planned),
+                extra(plans["direct"], direct), extra(plans["ours"], planned),
             )
         )  # fmt: skip
     return found
@@ -153,18 +154,22 @@ def section(found: Sequence[Layer], threads: int) -> str:
     parts = [f"Machine: {machine()['cpu']}; BLAS {threads} thread{'' if threads == 1 else 's'}, ours 1; float32."]
     for network in dict.fromkeys(layer.network for layer in found):
         rows = [layer for layer in found if layer.network == network]
-        lines = ["| layer | MMAC | im2col, ms | direct, ms | ours, ms | times as fast | im2col, MiB | ours, KiB |",
-                 "| --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+        lines = [
+            "| layer | MMAC | im2col, ms | direct, ms | ours, ms | times as fast | im2col, MiB | direct, KiB "
+            "| ours, KiB |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        ]
         lines += [
             f"| {r.name} | {r.macs / 1e6:.1f} | {r.im2col_ms:.3f} | {r.direct_ms:.3f} | {r.ours_ms:.3f} "
-            f"| {r.ratio:.2f} | {r.im2col_bytes / MIB:.2f} | {r.ours_bytes / KIB:.0f} |"
+            f"| {r.ratio:.2f} | {r.im2col_bytes / MIB:.2f} | {r.direct_bytes / KIB:.0f} | {r.ours_bytes / KIB:.0f} |"
             for r in rows
         ]
         total = [sum(getattr(r, f"{name}_ms") for r in rows) for name in ("im2col", "direct", "ours")]
-        most = max(r.im2col_bytes for r in rows) / MIB, max(r.ours_bytes for r in rows) / KIB
+        most = [max(getattr(r, f"{name}_bytes") for r in rows) for name in ("im2col", "direct", "ours")]
         lines.append(
             f"| all, and the most memory | {sum(r.macs for r in rows) / 1e6:.1f} | {total[0]:.2f} | {total[1]:.2f} | "
-            f"{total[2]:.2f} | {total[0] / total[2]:.2f} | {most[0]:.2f} | {most[1]:.0f} |"
+            f"{total[2]:.2f} | {total[0] / total[2]:.2f} | {most[0] / MIB:.2f} | {most[1] / KIB:.0f} | "
+            f"{most[2] / KIB:.0f} |"
         )
         parts += [f"### {network}, 224x224", "\n".join(lines)]
     return "\n\n".join(parts)
@@ -182,11 +187,12 @@ def command(
     """Convolutions with and without a matrix of columns."""
     found = [layer for network in networks or NETWORKS for layer in measure(network, rounds, threads)]
     title = f"BLAS {threads} thread{'' if threads == 1 else 's'}, ours 1"
-    table = Table("layer", "im2col ms", "direct ms", "ours ms", "ratio", "im2col MiB", "ours KiB", title=title)
+    head = ("layer", "im2col ms", "direct ms", "ours ms", "ratio", "im2col MiB", "direct KiB", "ours KiB")
+    table = Table(*head, title=title)
     for r in found:
         table.add_row(
             f"{r.network} {r.name}", f"{r.im2col_ms:.3f}", f"{r.direct_ms:.3f}", f"{r.ours_ms:.3f}", f"{r.ratio:.2f}",
-            f"{r.im2col_bytes / MIB:.2f}", f"{r.ours_bytes / KIB:.0f}",
+            f"{r.im2col_bytes / MIB:.2f}", f"{r.direct_bytes / KIB:.0f}", f"{r.ours_bytes / KIB:.0f}",
         )  # fmt: skip
     Console().print(table)
     if json_path is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +26,7 @@ from cache.session import FrameResult, Session
 from cache.tail import TailRunner
 from cache.tuning import tuned
 from service.bench.document import markdown_table, replaced
+from service.bench.machine import machine
 from service.bench.synthetic import NETWORKS
 from tests.cache.closed_loop import largest_excess
 
@@ -114,6 +116,11 @@ HEAD = (
 )  # fmt: skip
 
 
+def section(figures: Sequence[Figure]) -> str:
+    """What stands between the markers of docs/techniques/models.md."""
+    return f"Machine: {machine()['cpu']}.\n\n{markdown_table(HEAD, [row(figure) for figure in figures])}"
+
+
 def row(f: Figure) -> list[str]:
     """What a table tells of a network."""
     return [
@@ -135,8 +142,8 @@ def command(
         figures.append(measure(name, count))
         print(" | ".join(row(figures[-1])), flush=True)
     if doc is not None:
-        rows = markdown_table(HEAD, [row(figure) for figure in figures])
-        doc.write_text(replaced(doc.read_text(encoding="utf-8"), "light-models", rows), encoding="utf-8")
+        text = replaced(doc.read_text(encoding="utf-8"), "light-models", section(figures))
+        doc.write_text(text, encoding="utf-8")
     if json_path is not None:
         json_path.write_text(json.dumps([asdict(f) for f in figures], indent=1) + "\n", encoding="utf-8")
 

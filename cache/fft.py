@@ -17,7 +17,7 @@ from cache.arena import LANES, aligned_copy
 from cache.builder import Builder, Maps, block_offsets
 from cache.graph import Graph, Node
 from cache.packing import block_groups
-from cache.steps import Cost, Floats, Method, Step, method
+from cache.steps import Cost, Effort, Floats, Method, Step, method
 from cache.values import Blocks
 from kernels.fft_grid import Grid, buffer_elements, dense_elements
 from kernels.layout import LONG_CHUNK, Act, Map
@@ -28,9 +28,6 @@ Size = tuple[int, int]
 
 LIBRARY = "rocket_fft"
 """What transforms within compiled kernels; an extra (`fft`)."""
-LARGE = 13
-"""Taps along either axis from which a depthwise convolution is not fused with a 1x1 one that follows: then it has this
-method."""
 SMALLEST = 7
 """Taps along either axis below which the method is not looked at."""
 TILES = (8, 16, 32, 64, 128)
@@ -56,6 +53,10 @@ DENSE_NS, DEPTHWISE_NS = 0.026, 0.04
 """Nanoseconds of a multiplication done directly: of all channels with all, of each channel by itself."""
 OFFERED = 2.0
 """Times the direct method's guessed time up to which this one is measured."""
+SURE = 1.25
+"""Times this method's guessed time that the direct one's must be, for a depthwise convolution not to be fused with a
+1x1 one that follows: guesses favour this method by up to a quarter (docs/techniques/fft.md), and a fusion is given up.
+"""
 
 
 @lru_cache(maxsize=1)
@@ -71,20 +72,31 @@ def is_there() -> bool:
     return True
 
 
-def is_large(node: Node, weight: Floats) -> bool:
-    """Whether a convolution of each channel by itself surely gains by the method, were it wanted."""
-    return is_plain(node) and min(weight.shape[2:]) >= LARGE and is_there()
-
-
 def may_suit(builder: Builder, node: Node, weight: Floats) -> bool:
-    """Whether the method can compute a convolution, by its attributes."""
-    wanted = builder.fft_kept > 0 and not builder.strict
-    return wanted and is_plain(node) and min(weight.shape[2:]) >= SMALLEST and is_there()
+    """Whether a convolution may be computed by the method in this plan."""
+    return builder.fft_kept > 0 and not builder.strict and can_compute(node, weight) and is_there()
 
 
-def is_plain(node: Node) -> bool:
-    """Whether a convolution's windows lie side by side and have no gaps."""
-    return bool(node.attrs["strides"] == (1, 1) and node.attrs["dilations"] == (1, 1))
+def can_compute(node: Node, weight: Floats) -> bool:
+    """Whether the method is for a convolution: large filters, windows side by side and without gaps, each channel by
+    itself or all with all."""
+    groups = node.attrs["groups"]
+    together = groups == 1 or (groups == weight.shape[0] and weight.shape[1] == 1)
+    plain = node.attrs["strides"] == (1, 1) and node.attrs["dilations"] == (1, 1)
+    return bool(together and plain and min(weight.shape[2:]) >= SMALLEST)
+
+
+def surely_gains(graph: Graph, node: Node, kept: float) -> bool:
+    """Whether a convolution of each channel by itself takes clearly less time by the method, by a guess.
+
+    kept : share of the frequencies; 0 where the method is not wanted.
+    """
+    weight, known = graph.constants[node.inputs[1]], graph.type_of(node.output)
+    if kept <= 0 or known is None or not can_compute(node, weight) or not is_there():
+        return False
+    taps, size = (weight.shape[2], weight.shape[3]), (known.shape[2], known.shape[3])
+    made = tiling(size, taps, node.attrs["pads"], 0, -(-known.shape[1] // LANES), kept)
+    return made is not None and SURE * made.whole_ns <= direct_ns(made)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +146,28 @@ class Tiling:
         passes = -(-self.tiles // grid.together) if self.inputs else self.tiles
         tile_ns += call_ns * (passes - 1) / self.tiles
         return Cost(call_ns, tile_ns / (grid.tile * grid.tile))
+
+    @property
+    def effort(self) -> Effort:
+        """Of the whole map: half the floating point operations of its transforms, 2.5 n log2 n for n real values, and
+        four multiplications for each product of complex numbers.
+
+        arrays : patches, spectra and results of tiles, and the filters' spectra for each pass but the first.
+        """
+        grid, both = self.grid, (self.inputs or self.outputs) + self.outputs
+        values = grid.rows * grid.columns
+        macs = both * LANES * 1.25 * values * math.log2(values)
+        macs += 4 * self.points * max(self.inputs * LANES, 1) * self.outputs * LANES
+        vector, times = LANES * 4, 2 * self.tiles
+        arrays = [(values * vector, both * times), (grid.points * 2 * vector, both * times)]
+        arrays.append((self.outputs * grid.tile * grid.tile * vector, times))
+        passes = self.tiles
+        if self.inputs:
+            passes = -(-self.tiles // grid.together)
+            row = self.points * 2 * grid.together * vector
+            arrays += [(row * self.inputs, 2 * passes), (row * 2 * self.outputs, 2 * passes)]
+        arrays.append((self.weight_bytes, passes - 1))
+        return Effort(self.tiles * macs, tuple(arrays))
 
     @property
     def whole_ns(self) -> float:
@@ -309,7 +343,9 @@ def fft_method(
     else:
         ready = method(fft_convolution, *first, filters.spans, *last)
     unit = max(1, grid.together // 2) * grid.tile * grid.tile
-    return replace(ready, grain=grid.tile, unit=unit, work_elements=made.work_elements, cost=made.cost)
+    return replace(
+        ready, grain=grid.tile, unit=unit, work_elements=made.work_elements, cost=made.cost, effort=made.effort
+    )
 
 
 def is_by_fft(way: Method) -> bool:
@@ -321,8 +357,8 @@ def lacking(graph: Graph) -> int:
     """Convolutions of a graph that might be computed so, were the library there; 0 where it is."""
     if is_there():
         return 0
-    found = (graph.constants.get(node.inputs[1]) for node in graph.nodes if node.op == "conv" and is_plain(node))
-    return sum(weight is not None and min(weight.shape[2:]) >= SMALLEST for weight in found)
+    found = ((node, graph.constants.get(node.inputs[1])) for node in graph.nodes if node.op == "conv")
+    return sum(weight is not None and can_compute(node, weight) for node, weight in found)
 
 
 def with_fft(step: Step, fast: Method, filters: Filters) -> Step:

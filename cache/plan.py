@@ -214,7 +214,8 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     handed = {*graph.outputs, *(name for tail in parts.tails for name in tail.inputs)}
     image = declare_input(builder, graph.inputs[0], shape, parts.cached, graph.inputs[0] in handed)
     kept = {*handed, *policy.nodes}
-    fused = separable.pairs(graph, parts.cached, kept, policy.separable_bytes, kept_share > 0 and not builder.strict)
+    wanted_share = 0.0 if builder.strict else kept_share
+    fused = separable.pairs(graph, parts.cached, kept, policy.separable_bytes, wanted_share)
     never_stored = {first.name for first in fused.values()}
     sums = additions(graph, parts.cached, kept) if policy.cache_dtype == "float32" else {}
     if builder.arena.maps[0].outside:  # there only around what has changed: no step reads it with another map

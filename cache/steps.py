@@ -38,6 +38,16 @@ class Cost(NamedTuple):
         return self.call_ns + self.pixel_ns * pixels
 
 
+class Effort(NamedTuple):
+    """What a method does for a whole map, where that is not what its step's multiply-accumulates say.
+
+    arrays : bytes of those that it writes or reads beside maps, each with how many times.
+    """
+
+    macs: float
+    arrays: tuple[tuple[int, int], ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Method:
     """One way to compute pixels of a step, ready to run: everything decided, nothing left to look up.
@@ -46,7 +56,8 @@ class Method:
     kept : the arrays behind the addresses in `words`. grain : pixels of the smallest square block that it can compute
     (1, 4 for Winograd tiles, up to 128 for Fourier transforms). unit : pixels below which a list is not cut for several
     threads. work_elements : float32 elements of work space that it needs. cost : what it takes on this machine, or may
-    take. maps : the maps among its arguments, each with the word where it begins.
+    take. maps : the maps among its arguments, each with the word where it begins. effort : where the step's
+    multiply-accumulates do not say it.
     """
 
     entry: Entry
@@ -57,6 +68,7 @@ class Method:
     work_elements: int = 0
     cost: Cost = field(default_factory=lambda: Cost(GUESSED_CALL_NS, 0.0))
     maps: tuple[tuple[int, Map], ...] = ()
+    effort: Effort | None = None
 
     @property
     def weight_bytes(self) -> int:

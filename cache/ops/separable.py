@@ -15,7 +15,7 @@ import numpy as np
 from cache.addition import addend
 from cache.arena import LANES, aligned_copy
 from cache.builder import Builder, Maps, activation, block_offsets, lanes
-from cache.fft import is_large
+from cache.fft import surely_gains
 from cache.graph import Graph, Node, macs
 from cache.ops.conv import bias_of, window_border, window_reads
 from cache.packing import lanes_of_blocks, pack_weights, window_taps
@@ -57,13 +57,14 @@ def separable_convolution(
 
 
 def pairs(
-    graph: Graph, nodes: Collection[Node], kept: Collection[str], from_bytes: int, transforms: bool = False
+    graph: Graph, nodes: Collection[Node], kept: Collection[str], from_bytes: int, fft_kept: float = 0.0
 ) -> dict[str, Node]:
     """By name of the 1x1 convolution, the depthwise one that it alone reads and that need not be stored.
 
     nodes : those that are cached. kept : tensors that must be stored: outputs, inputs of tails; nodes with rules of
     their own are named by these too. from_bytes : size of the map between the two from which it is not stored.
-    transforms : whether large filters may be computed by Fourier transforms, which is better still.
+    fft_kept : share of the frequencies that Fourier transforms of large filters keep, 0 for none: convolutions that
+    surely gain by them are left to them.
     """
     readers: dict[str, list[Node]] = {}
     for node in graph.nodes:
@@ -74,13 +75,12 @@ def pairs(
     for first in nodes:
         if first.op != "conv" or first.output in kept or first.name in kept or not is_depthwise(graph, first):
             continue
-        if transforms and is_large(first, graph.constants[first.inputs[1]]):
-            continue
         after = readers.get(first.output, [])
         known = graph.type_of(first.output)
         assert known is not None
         size = int(np.prod(known.shape)) * 4
-        if len(after) == 1 and after[0].name in cached and is_pointwise(graph, after[0]) and size >= from_bytes:
+        joined = len(after) == 1 and after[0].name in cached and is_pointwise(graph, after[0]) and size >= from_bytes
+        if joined and not surely_gains(graph, first, fft_kept):
             found[after[0].name] = first
     return found
 

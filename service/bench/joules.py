@@ -61,25 +61,33 @@ class PlanCost:
         return float(work @ shares + self.weights @ (shares > 0) + self.frame) * 1e-12
 
 
-def plan_cost(plan: Plan, exact: bool = False) -> PlanCost | None:
-    """Of a plan's steps; None where one is computed by transforms whose products this file does not count.
+def plan_cost(plan: Plan, exact: bool = False) -> PlanCost:
+    """Of a plan's steps.
 
     exact : whether the session is: short lists are then computed as whole maps are.
     """
-    if plan.fft_nodes:
-        return None
     item = 2 if plan.policy.cache_dtype == "float16" else 4
     sizes = [(m.height * m.width * (16 * m.blocks or m.pixel)) * item for m in plan.maps]
     work, partial, weights = (np.zeros(len(plan.steps)) for _ in range(3))
     for number, planned in enumerate(plan.steps):
         step = planned.step
         maps = [sizes[index] for index in dict.fromkeys((*(read.map for read in step.reads), step.target))]
-        whole = product_pj(step.method)
-        some = whole if exact or step.few is None else max(whole, product_pj(step.few))
-        work[number] = step.macs * whole + moved_pj(maps)
-        partial[number] = step.macs * some + moved_pj(maps)
+        whole = computed_pj(step.method, step.macs)
+        some = whole if exact or step.few is None else max(whole, computed_pj(step.few, step.macs))
+        work[number] = whole + moved_pj(maps)
+        partial[number] = some + moved_pj(maps)
         weights[number] = moved_pj([step.method.weight_bytes])
     return PlanCost(work, partial, weights, moved_pj([plan.height * plan.width * plan.channels] * 2))
+
+
+def computed_pj(method: Method, macs: int) -> float:
+    """Of a whole map that stands for so many multiply-accumulates, beside reading and writing maps and weights.
+
+    Of Fourier transforms: their operations, the products of spectra, and what is written and read in between.
+    """
+    if method.effort is None:
+        return macs * product_pj(method)
+    return method.effort.macs * MAC_PJ + sum(times * moved_pj([size]) for size, times in method.effort.arrays)
 
 
 def product_pj(method: Method) -> float:

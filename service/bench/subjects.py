@@ -16,7 +16,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.fft import SMALLEST
+from cache.fft import LIBRARY, SMALLEST, can_compute, is_there
+from cache.graph import Node
 from cache.memory import memory_of
 from cache.plan import Plan
 from cache.policy import Policy
@@ -70,7 +71,7 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Subject:
-    """One way of running a model. joules : estimate for the last frame; None where it cannot be made.
+    """One way of running a model. joules : estimate for the last frame.
 
     opened : the model that it runs, whose family decodes its outputs. reset : forget all frames. scale : share of the
     original's multiply-accumulates that the model has, dense. note : what else is to be known of it.
@@ -80,16 +81,16 @@ class Subject:
     opened: OpenedModel
     network: Network
     footprint: Footprint
-    joules: Callable[[], float | None] = field(repr=False)
+    joules: Callable[[], float] = field(repr=False)
     reset: Callable[[], None] = field(repr=False)
     scale: float = 1.0
     note: str | None = None
 
 
-def kernels_of(plan: Plan) -> list[tuple[int, int]]:
-    """(rows, columns) of the kernel of every cached convolution."""
-    shapes = [plan.graph.constants[n.inputs[1]].shape for n in plan.partition.cached if n.op == "conv"]
-    return [(shape[2], shape[3]) for shape in shapes]
+def large_of(plan: Plan) -> list[Node]:
+    """The cached convolutions whose kernels are large enough for Fourier transforms."""
+    convolutions = [node for node in plan.partition.cached if node.op == "conv"]
+    return [node for node in convolutions if min(plan.graph.constants[node.inputs[1]].shape[2:]) >= SMALLEST]
 
 
 def methods_named(plan: Plan, word: str) -> int:
@@ -164,13 +165,19 @@ class Maker:
         return replace(self._dense("winograd", plan), note=f"{methods_named(plan, 'winograd')} layers")
 
     def _fft(self) -> Subject:
-        large = [k for k in kernels_of(self.plan("direct")) if min(k) >= SMALLEST]
+        direct = self.plan("direct")
+        large = large_of(direct)
         if not large:
             raise BenchError(f"no kernel of {SMALLEST}x{SMALLEST} or more in this model")
+        possible = sum(can_compute(node, direct.graph.constants[node.inputs[1]]) for node in large)
+        if not possible:
+            raise BenchError(f"of {len(large)} large kernels none can be computed so: strides, dilations or groups")
+        if not is_there():
+            raise BenchError(f"{LIBRARY} (the extra `fft`) is not there: {possible} large kernels may gain by it")
         plan = self.plan("fft")
         count = methods_named(plan, "fft")
         if not count:
-            raise BenchError(f"of {len(large)} large kernels none gains by it here")
+            raise BenchError(f"of {possible} large kernels that it can compute none gains by it here")
         return replace(self._dense("fft", plan), note=f"{count} of {len(large)} large kernels by transforms")
 
     def _fused(self) -> Subject:
@@ -303,9 +310,9 @@ class Maker:
         )  # fmt: skip
 
 
-def _joules(cost: PlanCost | None, session: Session) -> float | None:
+def _joules(cost: PlanCost, session: Session) -> float:
     shares: NDArray[np.float64] = session.step_shares
-    return None if cost is None else cost.joules(shares)
+    return cost.joules(shares)
 
 
 def _nothing() -> None:

@@ -50,11 +50,11 @@ def test_a_step_alone_computes_its_whole_map(plan: Plan) -> None:
 
 def test_a_table_for_each_network_with_its_sums() -> None:
     rows = [
-        Layer("vgg16", "a", 2_000_000, 4.0, 2.0, 1.0, 4.0, 3 << 20, 2 << 10),
-        Layer("vgg16", "b", 1_000_000, 2.0, 2.0, 2.0, 1.0, 1 << 20, 4 << 10),
+        Layer("vgg16", "a", 2_000_000, 4.0, 2.0, 1.0, 4.0, 3 << 20, 1 << 10, 2 << 10),
+        Layer("vgg16", "b", 1_000_000, 2.0, 2.0, 2.0, 1.0, 1 << 20, 3 << 10, 4 << 10),
     ]
     text = section(rows, 1)
-    assert "| a | 2.0 | 4.000 | 2.000 | 1.000 | 4.00 | 3.00 | 2 |" in text
-    assert "| all, and the most memory | 3.0 | 6.00 | 4.00 | 3.00 | 2.00 | 3.00 | 4 |" in text
+    assert "| a | 2.0 | 4.000 | 2.000 | 1.000 | 4.00 | 3.00 | 1 | 2 |" in text
+    assert "| all, and the most memory | 3.0 | 6.00 | 4.00 | 3.00 | 2.00 | 3.00 | 3 | 4 |" in text
     assert "BLAS 1 thread, ours 1; float32" in text
     assert "BLAS 4 threads, ours 1; float32" in section(rows, 4)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import light_models
-from benchmarks.light_models import HEAD, Figure, file_of, measure, row
+from benchmarks.light_models import HEAD, Figure, file_of, measure, row, section
 from benchmarks.light_networks import light_model
 
 FIGURE = Figure("net", 1.5, 40, 3, ("Reshape", "Gemm"), 2e-6, True, -0.1, 0.2, 0.6, 9.0, 1.25, 2.5)
@@ -43,3 +43,10 @@ def test_files_are_of_the_light_models_or_written(monkeypatch):
 def test_a_row_says_what_was_found(figure, cells):
     assert " | ".join(row(figure)) == cells
     assert len(row(figure)) == len(HEAD)
+
+
+def test_a_section_names_the_machine(monkeypatch):
+    monkeypatch.setattr(light_models, "machine", lambda: {"cpu": "some CPU"})
+    lines = section([FIGURE]).splitlines()
+    assert lines[0] == "Machine: some CPU."
+    assert lines[-1] == "| " + " | ".join(row(FIGURE)) + " |"

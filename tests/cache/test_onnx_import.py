@@ -7,6 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from cache.onnx_import import ModelError, extract, import_graph, load_model
+from cache.plan import Plan
 from tests.cache.interpreter import onnx_run
 from tests.cache.onnx_models import SHAPE, build, check, node, ops, weights
 from tests.cache.test_proto import branch
@@ -238,3 +239,26 @@ def test_extract_refuses_what_it_cannot_cut() -> None:
         extract(model, {"x": None}, ["nothing"])
     with pytest.raises(ModelError, match="other than the inputs"):
         extract(model, {"x": None}, ["x"])
+
+
+def depthwise(kernel: int, side: tuple[int, int], **attrs: object) -> bytes:
+    """A convolution of each of 16 channels by itself, without padding."""
+    made = node("Conv", "x w", "y", "conv", group=16, **attrs)
+    return build([made], {"w": weights(16, 1, kernel, kernel)}, shape=(1, 16, *side))
+
+
+@pytest.mark.parametrize("kernel", [7, 31])
+def test_a_kernel_larger_than_the_image_is_refused(kernel: int) -> None:
+    said = rf"cannot run at 1x16x5x6.*kernel, {kernel}x{kernel}, is larger than its input, 5x6"
+    with pytest.raises(ModelError, match=said):
+        Plan.compile(load_model(depthwise(kernel, (5, 6))))
+
+
+@pytest.mark.parametrize(("kernel", "attrs"), [(7, {}), (8, {"strides": [2, 2]}), (3, {"dilations": [3, 3]})], ids=str)
+def test_a_kernel_that_is_larger_by_one_is_refused(kernel: int, attrs: dict[str, list[int]]) -> None:
+    with pytest.raises(ModelError, match=rf"kernel, {kernel}x{kernel}, is larger than its input, 6x6"):
+        Plan.compile(load_model(depthwise(kernel, (6, 6), **attrs)))
+
+
+def test_a_kernel_as_large_as_the_image_is_not() -> None:
+    assert Plan.compile(load_model(depthwise(7, (7, 7)))).maps

@@ -7,7 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cache.onnx_import import load_model
 from cache.plan import Plan
+from cache.policy import Policy
+from cache.steps import Effort
 from kernels.record import Entry
 from service.bench import joules
 from service.bench.im2col_network import Im2colNetwork
@@ -16,11 +19,13 @@ from service.bench.joules import (
     HALF_MAC_PJ,
     MAC_PJ,
     MEMORY_PJ,
+    computed_pj,
     im2col_joules,
     moved_pj,
     plan_cost,
     product_pj,
 )
+from tests.cache.onnx_models import build, node, weights
 
 
 @pytest.fixture
@@ -81,9 +86,43 @@ def test_partial_frames_cost_the_dearer_method(plan):
     assert plan_cost(mixed, exact=True).joules(half) == plan_cost(fast).joules(half)
 
 
-def test_transforms_are_not_estimated(plan):
-    steps = (named(plan.steps[0], "fft_convolution"), *plan.steps[1:])
-    assert plan_cost(replace(plan, steps=steps)) is None
+def with_effort(planned, effort):
+    """The step as if its method did this for a whole map."""
+    return replace(planned, step=replace(planned.step, method=replace(planned.step.method, effort=effort)))
+
+
+def test_a_method_that_tells_its_effort_is_counted_by_it(plan):
+    """A small array read three times and a large one once, in the place of the step's own products."""
+    effort = Effort(5000.0, ((100, 3), (2 << 20, 1)))
+    steps = (with_effort(plan.steps[0], effort), *plan.steps[1:])
+    found, plain = plan_cost(replace(plan, steps=steps)), plan_cost(plan)
+    wanted = 5000 * MAC_PJ + 300 * CACHE_PJ + (2 << 20) * MEMORY_PJ
+    assert computed_pj(steps[0].step.method, 7) == pytest.approx(wanted)
+    assert computed_pj(plan.steps[0].step.method, 7) == 7 * MAC_PJ
+    whole = plan.steps[0].step.macs * MAC_PJ
+    assert found.work[0] - plain.work[0] == pytest.approx(wanted - whole)
+    assert found.partial[0] - plain.partial[0] == pytest.approx(wanted - whole)
+    assert np.array_equal(found.work[1:], plain.work[1:])
+
+
+@pytest.mark.parametrize(("group", "taps"), [(1, 9), (16, 31)])
+def test_transforms_are_estimated_by_tiles_and_spectra(group, taps):
+    pytest.importorskip("rocket_fft", reason="needs the extra `fft`")
+    made = node("Conv", "x w", "y", "conv", pads=[taps // 2] * 4, group=group)
+    data = load_model(build([made], {"w": weights(16, 16 // group, taps, taps)}, shape=(1, 16, 40, 40)))
+    fast, direct = (Plan.compile(data, policy=Policy(fft_kept=kept)) for kept in (1.0, 0.0))
+    assert (fast.fft_nodes, direct.fft_nodes) == (1, 0)
+    conv = len(fast.steps) - 1
+    whole, tenth, nothing = np.ones(len(fast.steps)), np.full(len(fast.steps), 0.1), np.zeros(len(fast.steps))
+    costs = [plan_cost(plan, exact=True) for plan in (fast, direct)]
+    effort = fast.steps[conv].step.method.effort
+    assert effort.macs < fast.steps[conv].step.macs / 2
+    assert costs[0].work[conv] > effort.macs * MAC_PJ
+    assert costs[0].weights[conv] > costs[1].weights[conv], "spectra are larger than filters"
+    assert 0 < costs[0].joules(nothing) < costs[0].joules(tenth) < costs[0].joules(whole)
+    listed = plan_cost(fast)
+    assert listed.joules(whole) == costs[0].joules(whole)
+    assert listed.partial[conv] == max(costs[0].work[conv], costs[1].work[conv])
 
 
 def test_im2col_pays_for_its_matrix(plan):

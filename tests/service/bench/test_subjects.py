@@ -10,10 +10,15 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
+from cache import fft
+from cache.policy import Policy
+from service import opened as opened_module
 from service.bench import subjects
 from service.bench.errors import BenchError
 from service.bench.subjects import KEYS, LABELS, NEVER, Maker
+from service.opened import OpenedModel, open_model
 from service.profile import Profile
+from tests.cache.onnx_models import build, node, weights
 
 
 @pytest.fixture
@@ -74,8 +79,6 @@ def test_caching_in_halves_takes_less_for_a_stream(maker):
 
 
 def test_rows_that_are_for_nothing_in_this_model_say_so(maker, monkeypatch):
-    with pytest.raises(BenchError, match="no kernel of 7x7 or more"):
-        maker.make("fft")
     monkeypatch.setattr(subjects, "HAS_BFLOAT16", False)
     with pytest.raises(BenchError, match="no bfloat16 arithmetic"):
         maker.make("bfloat16")
@@ -90,11 +93,77 @@ def test_a_model_without_pairs_that_are_one_step_says_so(maker):
         maker.make("fused")
 
 
-def test_large_kernels_are_found(monkeypatch, maker):
-    assert set(subjects.kernels_of(maker.plan("direct"))) == {(1, 1), (3, 3)}
-    monkeypatch.setattr(subjects, "kernels_of", lambda plan: [(7, 7), (3, 3)])
-    with pytest.raises(BenchError, match="of 1 large kernels none gains"):
-        maker.make("fft")
+def made_of(folder, *nodes, **constants):
+    """A maker of a model of these nodes, 16 channels from a picture of 40 px."""
+    path = folder / "hand-made.onnx"
+    first = node("Conv", "x first", "a", "first")
+    path.write_bytes(build([first, *nodes], {"first": weights(16, 3, 1, 1), **constants}, shape=(1, 3, 40, 40)))
+    return Maker(open_model(path), str(path), [])
+
+
+def large(folder, taps, group=16, **attrs):
+    """With one convolution of large filters."""
+    made = node("Conv", "a w", "y", "large", group=group, pads=[taps // 2] * 4, **attrs)
+    return made_of(folder, made, w=weights(16, 16 // group, taps, taps))
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [
+        ({"taps": 5}, "no kernel of 7x7 or more in this model"),
+        ({"taps": 9, "strides": [2, 2]}, "of 1 large kernels none can be computed so: strides, dilations or groups"),
+        ({"taps": 9, "group": 2}, "of 1 large kernels none can be computed so: strides, dilations or groups"),
+        ({"taps": 9}, r"rocket_fft \(the extra `fft`\) is not there: 1 large kernels may gain by it"),
+    ],
+    ids=str,
+)
+def test_why_there_is_no_row_with_transforms(tmp_path, monkeypatch, of, said):
+    """Without the library, which is the reason only where it would be used."""
+    for module in (fft, subjects):
+        monkeypatch.setattr(module, "is_there", lambda: False)
+    with pytest.raises(BenchError, match=said):
+        large(tmp_path, **of).make("fft")
+
+
+def test_large_kernels_that_gain_nothing_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(fft, "direct_ns", lambda made: 0.0)
+    for module in (fft, subjects):
+        monkeypatch.setattr(module, "is_there", lambda: True)
+    with pytest.raises(BenchError, match="of 1 large kernels that it can compute none gains by it here"):
+        large(tmp_path, 9).make("fft")
+
+
+def test_large_kernels_by_transforms(tmp_path, monkeypatch):
+    pytest.importorskip("rocket_fft", reason="needs the extra `fft`")
+    monkeypatch.setattr(opened_module, "tuned", lambda plan, key: plan)
+    maker, image = large(tmp_path, 31), np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    subject, direct = maker.make("fft"), maker.make("direct")
+    assert subject.note == "1 of 1 large kernels by transforms"
+    found, fraction = subject.network(image)
+    expected, _ = direct.network(image)
+    assert fraction == 1
+    assert 0 < np.abs(found["y"] - expected["y"]).max() < 1e-4 * np.abs(expected["y"]).max()
+    assert 0 < subject.joules() < direct.joules(), "961 taps"
+    assert subject.footprint.model > direct.footprint.model
+    maps = large(tmp_path, 31).make("caching")
+    assert maps.network(image)[1] == 1
+    assert maps.joules() > 0
+
+
+def test_pairs_that_are_one_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(OpenedModel, "policy", Policy(separable_bytes=0))
+    depthwise = node("Conv", "a w", "b", "depthwise", group=16, pads=[1] * 4)
+    constants = {"w": weights(16, 1, 3, 3), "v": weights(8, 16, 1, 1)}
+    maker = made_of(tmp_path, depthwise, node("Conv", "b v", "y", "last"), **constants)
+    image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    subject, apart = maker.make("fused"), maker.make("winograd")
+    assert subject.note == "1 pairs"
+    found, fraction = subject.network(image)
+    expected, _ = apart.network(image)
+    assert fraction == 1
+    assert np.abs(found["y"] - expected["y"]).max() < 1e-4 * np.abs(expected["y"]).max()
+    assert 0 < subject.joules() < apart.joules(), "a map less"
+    assert subject.scale == 1
 
 
 def test_without_the_compression_its_row_is_left_out_and_all_goes_on(maker, clip, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,15 +144,27 @@ def test_without_frames_nothing_is_done(model):
 @pytest.mark.parametrize(("nodes", "constants", "said"), [
     ([node("Relu", "x", "y")], {}, "found none"),
     ([node("Conv", "x w", "y", "c", group=3)], {"w": weights(3, 1, 3, 3)}, "1 x a depthwise convolution"),
-    ([node("Conv", "x w", "y", "c")], {"w": weights(1, 3, 1, 1)}, "none has ranks that save work"),
+    ([node("Conv", "x w", "y", "c")], {"w": weights(1, 3, 1, 1)}, "none has ranks that save {}"),
 ], ids=["none", "depthwise", "tiny"])  # fmt: skip
-@pytest.mark.parametrize("target", [{"energy": 1.0}, {"macs": 0.5}])
-def test_a_model_with_nothing_to_compress(tmp_path, nodes, constants, said, target):
+@pytest.mark.parametrize(
+    ("target", "saved"), [({"energy": 1.0}, "work"), ({"macs": 0.5}, "work"), ({"budget": 0.05}, "time")], ids=str
+)
+def test_a_model_with_nothing_to_compress(tmp_path, nodes, constants, said, target, saved):
     path = tmp_path / "bare.onnx"
     path.write_bytes(build(nodes, constants, shape=(1, 3, 16, 16)))
     with pytest.raises(CompressionError, match="nothing to compress") as error:
         made(path, **target)
-    assert said in str(error.value)
+    assert said.format(saved) in str(error.value)
+
+
+def test_under_a_budget_work_alone_is_nothing_saved(tmp_path):
+    """Fewer than 16 channels between two layers are fewer products, and no fewer lanes."""
+    path = tmp_path / "narrow.onnx"
+    nodes = [node("Conv", "x w", "a", "first"), node("Conv", "a v", "y", "last")]
+    path.write_bytes(build(nodes, {"w": weights(16, 3, 1, 1), "v": weights(16, 16, 1, 1)}, shape=(1, 3, 16, 16)))
+    with pytest.raises(CompressionError, match="nothing to compress: of 2 layers none has ranks that save time"):
+        made(path, budget=0.5)
+    assert made(path, macs=0.9).report.macs_share <= 0.9
 
 
 @pytest.fixture(scope="module")
@@ -172,8 +185,11 @@ def test_the_engine_agrees_with_onnxruntime(compressed):
         assert relative_error(Session(plan).push(image).outputs, {"y": expected}) < 1e-4
 
 
-def test_exact_mode_is_a_full_recompute_bit_for_bit(compressed):
-    plan = open_model(compressed).compile()
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_exact_mode_is_a_full_recompute_bit_for_bit(compressed, dtype):
+    opened = open_model(compressed)
+    plan = opened.compile(replace(opened.policy, cache_dtype=dtype))
+    assert (plan.half is not None) == (dtype == "float16")
     stream, whole = Session(plan, exact=True), Session(plan, exact=True)
     fractions = []
     for image in frames(5):
@@ -181,12 +197,13 @@ def test_exact_mode_is_a_full_recompute_bit_for_bit(compressed):
         fractions.append(result.compute_fraction)
         whole.reset()
         assert result.outputs["y"].tobytes() == whole.push(image).outputs["y"].tobytes()
-    assert min(fractions) < 1
+    assert 0 < min(fractions) < 1
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_the_closed_loop_holds_cached_and_in_half_precision(compressed, dtype):
     plan = Plan.compile(load_model(compressed), policy=Policy(cache_dtype=dtype))
+    assert (plan.half is not None) == (dtype == "float16")
     session, decisions = Session(plan), set()
     for image in frames(6):
         decisions.add(session.push(image).decision)
