@@ -45,9 +45,8 @@ HALF: dict[str, float | str] = {"macs": 0.5}
 RUNS: tuple[Run, ...] = (
     ("tucker2", True, {"budget": 0.05}), ("tucker2", True, HALF), ("tucker2", False, HALF), ("svd", True, HALF),
 )  # fmt: skip
-RANKS: tuple[Run, ...] = (
-    ("cp", True, HALF), ("tucker2", True, {"energy": 0.9}), ("tucker2", True, {"energy": "vbmf"}),
-)  # fmt: skip
+RANKS: tuple[Run, ...] = (("tucker2", True, {"energy": 0.9}), ("tucker2", True, {"energy": "vbmf"}))
+SLOW: Run = ("cp", True, HALF)
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,7 @@ CASES = (
     Case("FastestDet", "ahm_vehicle_survaillance.mp4", 0, 8),
     Case("synthetic:vgg16", JUGGLE, 0, 8, (224, 224)),
     Case("synthetic:vgg16-whole", JUGGLE, 0, 8, (96, 96), runs=(("svd", True, {"energy": 0.8}),)),
+    Case("people", "intel_one-by-one-person-detection.mp4", 200, 10, runs=(SLOW,)),
 )
 
 
@@ -119,16 +119,17 @@ def measured(case: Case, options: Options) -> list[dict[str, Any]]:
     for method, correct, target in case.runs:
         about = {"model": case.model, "clip": case.clip, "method": method, "correct": correct, **target}
         print(json.dumps(about), file=sys.stderr, flush=True)
-        kept = None if options.keep is None else options.keep / "-".join(map(str, about.values())).replace(":", "-")
+        name = "-".join(f"{key} {value}" for key, value in about.items()).replace(":", "-")
+        kept = None if options.keep is None else (options.keep / f"{name}.json", options.keep / f"{name}.onnx")
         try:
-            if kept is not None and kept.with_suffix(".json").is_file():
-                report, data = json.loads(kept.with_suffix(".json").read_text()), kept.with_suffix(".onnx").read_bytes()
+            if kept is not None and kept[0].is_file():
+                report, data = json.loads(kept[0].read_text()), kept[1].read_bytes()
             else:
                 made = compress(path, spread, method=method, correct=correct, size=case.size, **target)  # type: ignore[arg-type]
                 report, data = made.report.as_json(), made.data
                 if kept is not None:
-                    kept.with_suffix(".onnx").write_bytes(data)
-                    kept.with_suffix(".json").write_text(json.dumps(report))
+                    kept[1].write_bytes(data)
+                    kept[0].write_text(json.dumps(report))
         except CompressionError as error:
             rows.append({**about, "reason": str(error)})
             continue

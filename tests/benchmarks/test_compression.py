@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
+
 import pytest
 
-from benchmarks.compression import BEGIN, CASES, END, PAGE, drawn, rewritten, table
+from benchmarks import compression
+from benchmarks.compression import BEGIN, CASES, END, PAGE, Case, Options, drawn, measured, rewritten, table
+from service.compression.compress import Compressed
 from service.compression.report import Report
 from tests.service.compression.small_models import frames
 
@@ -36,3 +42,25 @@ def test_text_is_drawn_where_a_case_asks_for_it() -> None:
     frame = frames(1, (640, 480))[0]
     assert (drawn(frame, 0) != frame).any()
     assert any(case.written for case in CASES)
+
+
+def test_what_was_made_is_taken_again_each_for_its_own_target(tmp_path, monkeypatch) -> None:
+    asked: list[object] = []
+
+    def compress(path: object, spread: object, **options: object) -> Compressed:
+        asked.append(options)
+        return Compressed(b"%d" % len(asked), REPORT)
+
+    monkeypatch.setattr(compression, "compress", compress)
+    monkeypatch.setattr(compression, "open_source", lambda *args, **kwargs: contextlib.nullcontext(()))
+    monkeypatch.setattr(compression, "opened_as", lambda opened, data: data)
+    monkeypatch.setattr(compression, "time_both", lambda before, after, row: None)
+    runs = (("tucker2", True, {"budget": 0.05}), ("tucker2", True, {"macs": 0.5}), ("tucker2", False, {"macs": 0.05}))
+    case, options = Case("people", "c.mp4", 0, 1, runs=runs), Options(tmp_path, tmp_path, 2, 0, tmp_path)
+    first = measured(case, options)
+    assert len(asked) == 3
+    assert sorted(path.read_bytes() for path in tmp_path.glob("*.onnx")) == [b"1", b"2", b"3"]
+    assert json.dumps(measured(case, options)) == json.dumps(first)
+    assert len(asked) == 3
+    measured(case, dataclasses.replace(options, keep=None))
+    assert len(asked) == 6
