@@ -16,6 +16,7 @@ import finish
 import lock
 import pytest
 import trim
+from first_start import FIRST_START_S, SLOW_START_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,6 +61,16 @@ def test_what_is_run_needs_no_shell() -> None:
     assert json.loads(health) == ["python", "-m", "service.probe"]
     assert json.loads(of_last("ENTRYPOINT")[0]) == ["afterimage"]
     assert json.loads(of_last("CMD")[0]) == ["serve"]
+
+
+def test_a_first_start_on_a_slow_board_is_waited_for() -> None:
+    minutes = int(re.search(r"--start-period=(\d+)m ", of_last("HEALTHCHECK")[0])[1])
+    assert minutes * 60 >= SLOW_START_S
+    said = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
+    assert f"waits {minutes} minutes" in said
+    told = re.search(r"(\d+) minutes on a Pi 5, (\d+) on a Pi 4, (\d+) on a Jetson Nano", said).groups()
+    estimated = [FIRST_START_S[board] / 60 for board in ("Raspberry Pi 5", "Raspberry Pi 4", "Jetson Nano")]
+    assert [int(text) for text in told] == pytest.approx(estimated, rel=0.1)
 
 
 def test_nothing_is_fetched_that_is_not_checked() -> None:
