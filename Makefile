@@ -88,8 +88,8 @@ bench: setup
 	$(BIN)/python -m service.bench.document docs/performance.md $(BENCH)/dense-*.json $(BENCH)/video-*.json
 
 # Measures this machine as a kind of box, checks `afterimage plan` against cameras that it really serves, lives through the days of
-# benchmarks/scale, and writes SCALE_BOX, docs/scale.svg and the measured sections of docs/scale.md. Takes about fifteen minutes
-# of a machine that does nothing else; SCALE_BOX=benchmarks/scale/boxes/NAME.json for another kind of box.
+# benchmarks/scale, and writes SCALE_BOX, docs/scale.svg and the measured sections of docs/scale.md. Takes about half an hour
+# and both cores; what other programs took meanwhile is told. SCALE_BOX=benchmarks/scale/boxes/NAME.json for another kind of box.
 SCALE := build/scale
 SCALE_BOX ?= benchmarks/scale/boxes/amd-epyc-25-1-2-cores.json
 SCALE_SIZE := 640x384

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import re
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,53 +21,22 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from benchmarks.cluster_course import COMMON, Answer, Course, Watched, enough, is_at, judge, latency, share, unserved
 from benchmarks.soak import identity
 from benchmarks.soak.report import Report
 from clients.python import AsyncStreamClient, FrameRefused, FrameResult, FramesLost, Reconnect, StreamOptions
 from clients.wire import Policy
 from service.keys import Scope, add_key
 
-COMMON = "http://127.0.0.1:8000"
 PATIENT = Reconnect(attempts=200, maximum_s=1.0)
 INSIDE = "BENCHMARK_INSIDE"
 SETTLED_S = 240.0
 """For what Ray does: on a busy machine a process takes a minute to come."""
-
-
-@dataclass
-class Watched:
-    """One stream and all that became of its frames. keyframes : at which a frame was computed in full, by address."""
-
-    number: int
-    stream_id: str
-    token: str
-    sent: dict[int, int] = field(default_factory=dict)
-    """The number that a frame shows, by seq."""
-    answered: set[int] = field(default_factory=set)
-    lost: set[int] = field(default_factory=set)
-    refused: list[str] = field(default_factory=list)
-    results: list[tuple[float, str, str, float]] = field(default_factory=list)
-    """When, where, decision, round trip in ms."""
-    moves: int = 0
-    reconnections: int = 0
-    dropped: int = 0
-    error: str = ""
-
-    @property
-    def places(self) -> list[str]:
-        """Members that had it in turn; an event may be read when the client is back at the common address."""
-        at = [place for _, place, _, _ in self.results if not place.startswith(f"ws{COMMON[4:]}/")]
-        return [place for index, place in enumerate(at) if index == 0 or place != at[index - 1]]
-
-    @property
-    def keyframes(self) -> int:
-        return sum(decision == "keyframe" for _, _, decision, _ in self.results)
 
 
 async def stream(watched: Watched, fps: float, done: asyncio.Event) -> None:
@@ -81,10 +50,11 @@ async def stream(watched: Watched, fps: float, done: asyncio.Event) -> None:
             reader = asyncio.create_task(read(client, watched))
             number = 0
             while not done.is_set() and not reader.done():
-                seq = await client.try_send(identity.frame(watched.number, number + 1), number + 1)
+                image, begun = identity.frame(watched.number, number + 1), time.monotonic()
+                seq = await client.try_send(image, number + 1)
                 if seq is not None:
                     number += 1
-                    watched.sent[seq] = number
+                    watched.sent[seq], watched.sent_at[seq] = number, begun
                 await asyncio.sleep(1 / fps)
             until = time.monotonic() + 20.0
             while client.unacked and time.monotonic() < until and not reader.done():
@@ -105,9 +75,11 @@ async def read(client: AsyncStreamClient, watched: Watched) -> None:
         if isinstance(event, FrameResult):
             identity.check(event.result, watched.number, event.result.capture_ts_us)
             watched.answered.add(event.seq)
-            watched.results.append((time.monotonic(), client.url, str(event.result.decision), event.round_trip_ms))
+            decision = str(event.result.decision)
+            watched.results.append(Answer(time.monotonic(), client.url, decision, event.round_trip_ms, event.seq))
         elif isinstance(event, FramesLost):
             watched.lost.update(event.seqs)
+            watched.breaks += 1
         elif isinstance(event, FrameRefused):
             watched.refused.append(f"{event.code}: {event.detail}")
 
@@ -150,7 +122,11 @@ class Cluster:
 
     def members(self) -> list[str]:
         """Addresses, in the order of their slots."""
-        return [member["address"] for member in self.status()["members"]]
+        return list(self.slots().values())
+
+    def slots(self) -> dict[str, str]:
+        """Addresses by slot."""
+        return {member["slot"]: member["address"] for member in self.status()["members"]}
 
     def kill_directory(self) -> float:
         """Have its process die; seconds until Ray's next one knows all streams again."""
@@ -216,14 +192,16 @@ async def members(cluster: Cluster, wanted: int, other_than: str = "") -> float:
         await asyncio.sleep(0.2)
 
 
-async def load(cluster: Cluster, watched: list[Watched], key: str, fps: float, seconds: float) -> dict[str, Any]:
-    """The whole course of things; its figures."""
+async def load(
+    cluster: Cluster, watched: list[Watched], key: str, fps: float, seconds: float
+) -> tuple[Course, dict[str, Any]]:
+    """The whole course of things, and its figures."""
     done, marks = asyncio.Event(), {"begun": time.monotonic()}
     tasks = [asyncio.create_task(stream(one, fps, done)) for one in watched]
     figures: dict[str, Any] = {}
 
     def all_since(mark: float) -> Callable[[], bool]:
-        return lambda: all(one.error or (one.results and one.results[-1][0] > mark) for one in watched)
+        return lambda: all(one.error or (one.results and one.results[-1].at > mark) for one in watched)
 
     try:
         await until(all_since(marks["begun"]), "every stream has a result")
@@ -233,22 +211,34 @@ async def load(cluster: Cluster, watched: list[Watched], key: str, fps: float, s
         addresses = await asyncio.to_thread(cluster.members)
         refused = [await asyncio.to_thread(make_stream, base, key) for base in (COMMON, *addresses)]
         figures["one_too_many"] = [status for status, _ in refused]
-        there = {place: sum(one.results[-1][1].startswith(f"ws{place[4:]}/") for one in watched) for place in addresses}
+        there = {place: sum(is_at(place, one.results[-1]) for one in watched) for place in addresses}
         figures["streams_by_member"] = sorted(there.values())
         victim = max(there, key=lambda place: there[place])
-        affected = [one for one in watched if one.results[-1][1].startswith(f"ws{victim[4:]}/")]
-        marks["killed"] = time.monotonic()
-        os.kill(listener(victim), signal.SIGKILL)
-        await until(all_since(marks["killed"]), "every stream has a result after the kill")
+        process = await asyncio.to_thread(listener, victim)
+        course = Course(victim, time.monotonic())
+        marks["killed"] = course.killed_at
+        os.kill(process, signal.SIGKILL)
+        await until(
+            lambda: all(one.error or one.back_at(course) < math.inf for one in watched),
+            "every stream has a result after the kill",
+        )
         figures["moved_after_kill_s"] = [
-            round(next(at for at, place, _, _ in one.results if at > marks["killed"] and victim[4:] not in place)
-            - marks["killed"], 2) for one in affected if not one.error
-        ]  # fmt: skip
+            round(one.back_at(course) - course.killed_at, 2)
+            for one in watched
+            if not one.error and one.was_at(victim, course.killed_at)
+        ]
         marks["over"] = time.monotonic()
         figures["replaced_s"] = round(await members(cluster, len(addresses), victim), 1)
         await asyncio.sleep(seconds)
-        await asyncio.to_thread(cluster.scale, len(addresses) + 1)
-        await members(cluster, len(addresses) + 1)
+        before, more = await asyncio.to_thread(cluster.members), enough(watched, len(addresses))
+        await asyncio.to_thread(cluster.scale, more)
+        figures["added"] = more - len(addresses)
+        figures["added_s"] = round(await members(cluster, more), 1)
+        course.share = share(watched, await asyncio.to_thread(cluster.slots), before)
+        await until(
+            lambda: any(one.error for one in watched) or not unserved(watched, course),
+            "members that were added answer their streams",
+        )
         await asyncio.sleep(seconds)
         await asyncio.to_thread(cluster.scale, len(addresses))
         await members(cluster, len(addresses))
@@ -266,48 +256,7 @@ async def load(cluster: Cluster, watched: list[Watched], key: str, fps: float, s
             ("after", marks["over"], time.monotonic()),
         )
     }
-    return figures
-
-
-def latency(watched: list[Watched], first: float, last: float) -> dict[str, float]:
-    """Of results in a stretch of time, milliseconds."""
-    taken = sorted(ms for one in watched for at, _, _, ms in one.results if first <= at < last)
-    if not taken:
-        return {}
-    return {"median": round(statistics.median(taken), 1), "p95": round(taken[int(0.95 * (len(taken) - 1))], 1)}
-
-
-def judge(watched: list[Watched], figures: dict[str, Any]) -> Report:
-    """What was shown."""
-    unaccounted = {one.number: sorted(set(one.sent) - one.answered - one.lost) for one in watched}
-    twice = [one.number for one in watched if one.answered & one.lost]
-    extra = {one.number: one.keyframes - len(one.places) for one in watched}
-    lost = [len(one.lost) for one in watched]
-    figures |= {
-        "streams": len(watched), "sent": sum(len(one.sent) for one in watched),
-        "results": sum(len(one.answered) for one in watched), "lost": sum(lost), "lost_most": max(lost),
-        "places": sum(len(one.places) for one in watched), "keyframes": sum(one.keyframes for one in watched),
-        "moves": sum(one.moves for one in watched), "reconnections": sum(one.reconnections for one in watched),
-        "unaccounted": {name: seqs for name, seqs in unaccounted.items() if seqs},
-        "keyframes_without_a_move": {name: count for name, count in extra.items() if count},
-        "refused": [text for one in watched for text in one.refused][:5],
-        "errors": [one.error for one in watched if one.error][:5],
-    }  # fmt: skip
-    return Report(
-        "cluster",
-        figures,
-        {
-            "every frame has a result, but for those under way at the kill": not figures["unaccounted"] and not twice,
-            "no more than the window is lost of a stream": max(lost) <= 2,
-            "nothing is refused, dropped or crossed": not figures["refused"]
-            and not figures["errors"]
-            and not any(one.dropped for one in watched),
-            "one keyframe for each place": not figures["keyframes_without_a_move"],
-            "the limit of a key holds at every door": set(figures["one_too_many"]) == {429},
-            "a directory that is started again moves nothing": figures["moved_by_a_new_directory"] == 0,
-            "streams moved": figures["places"] > len(watched),
-        },
-    )
+    return course, figures
 
 
 def inside(streams: int, replicas: int, fps: float, seconds: float) -> Report:
@@ -327,10 +276,10 @@ def inside(streams: int, replicas: int, fps: float, seconds: float) -> Report:
             if wrong:
                 raise RuntimeError(f"a stream cannot be made: {wrong[0]}")
             watched = [Watched(n, body["stream_id"], body["token"]) for n, (_, body) in enumerate(made)]
-            figures = asyncio.run(load(cluster, watched, key, fps, seconds))
+            course, figures = asyncio.run(load(cluster, watched, key, fps, seconds))
         finally:
             down_s = cluster.run("down")
-        return judge(watched, {"up_s": round(up_s, 1), "down_s": round(down_s, 1), **figures})
+        return judge(watched, course, {"up_s": round(up_s, 1), "down_s": round(down_s, 1), **figures})
 
 
 @contextmanager

@@ -198,7 +198,7 @@ def box(
         Path | None, typer.Option("--json", allow_dash=True, help="File to write; - prints. Default: this user's.")
     ] = None,
 ) -> None:
-    """What frames, streams and starts cost here, for `afterimage plan`; a minute for each model."""
+    """What frames, streams and starts cost here, for `afterimage plan`; a minute or two for each model."""
     with plain_errors():
         engine = replace(Engine.of(Settings()), threads=1)
         pixels = parse_size(size)

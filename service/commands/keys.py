@@ -75,7 +75,7 @@ def list_keys(
 def remove(
     name: Annotated[str, typer.Argument(help=f"A name that `{own_name()} keys list` shows.")], file: FileOption = None
 ) -> None:
-    """Remove a key; servers refuse it within two seconds, and end its streams."""
+    """Remove a key: it is refused within a second, and its streams end within two."""
     with plain_errors():
         remove_key(_path(file), name)
 

@@ -1,4 +1,4 @@
-"""Makes tests/support and what builds the image importable, and a fake engine."""
+"""Makes tests/support and what builds and reads the image importable, and a fake engine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "docker/image"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 

@@ -15,7 +15,13 @@ import bill
 import finish
 import lock
 import pytest
+import readings
 import trim
+from first_start import FIRST_START_S, SLOW_START_S
+
+from service import limits
+from service.machine_memory import MemoryLimit
+from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,6 +66,16 @@ def test_what_is_run_needs_no_shell() -> None:
     assert json.loads(health) == ["python", "-m", "service.probe"]
     assert json.loads(of_last("ENTRYPOINT")[0]) == ["afterimage"]
     assert json.loads(of_last("CMD")[0]) == ["serve"]
+
+
+def test_a_first_start_on_a_slow_board_is_waited_for() -> None:
+    minutes = int(re.search(r"--start-period=(\d+)m ", of_last("HEALTHCHECK")[0])[1])
+    assert minutes * 60 >= SLOW_START_S
+    said = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
+    assert f"waits {minutes} minutes" in said
+    told = re.search(r"(\d+) minutes on a Pi 5, (\d+) on a Pi 4, (\d+) on a Jetson Nano", said).groups()
+    estimated = [FIRST_START_S[board] / 60 for board in ("Raspberry Pi 5", "Raspberry Pi 4", "Jetson Nano")]
+    assert [int(text) for text in told] == pytest.approx(estimated, rel=0.1)
 
 
 def test_nothing_is_fetched_that_is_not_checked() -> None:
@@ -151,3 +167,40 @@ def test_a_bill_spells_packages_as_all_do(spelt: str) -> None:
 def test_a_bill_without_the_product_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected afterimage"):
         bill.complete({"metadata": {}, "components": [{"name": "numba"}]}, tmp_path, "amd64")
+
+
+@pytest.mark.parametrize(
+    ("groups", "file"),
+    [
+        ("9:name=systemd:/\n4:memory:/a/one\n1:cpu:/a/one\n0::/\n", "memory/a/one/memory.max_usage_in_bytes"),
+        ("5:cpu,memory:/one\n", "memory/one/memory.max_usage_in_bytes"),
+        ("0::/a/one\n", "a/one/memory.peak"),
+    ],
+    ids=["both versions, memory by the first", "controllers together", "the second version"],
+)
+def test_the_most_memory_of_a_group_is_read_of_both_versions(groups: str, file: str, tmp_path: Path) -> None:
+    assert readings.peak_bytes(groups, tmp_path) is None, "a kernel that does not tell it"
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text("470810624\n")
+    assert readings.peak_bytes(groups, tmp_path) == 470810624
+
+
+def test_no_group_has_no_most_memory(tmp_path: Path) -> None:
+    assert readings.peak_bytes("1:cpu:/one\n", tmp_path) is None
+
+
+def test_the_image_test_reads_what_a_server_logs_of_its_limits(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def logged(memory: MemoryLimit | None) -> str:
+        monkeypatch.setattr("service.limits.memory_limit", lambda: memory)
+        caplog.clear()
+        with caplog.at_level("INFO", logger="afterimage.limits"):
+            limits.Watch(Settings()).begin()
+        return caplog.messages[0]
+
+    line = logged(MemoryLimit(512 << 20, "memory.max of the control group /one"))
+    assert readings.told_limit_mib(line) == 512
+    assert readings.told_limit_mib("started\n" + line.replace(" MiB", "\n      MiB") + "\nready") == 512
+    assert readings.told_limit_mib(logged(MemoryLimit(512 << 20, "of the machine"))) is None
+    assert readings.told_limit_mib(logged(None)) is None

@@ -12,6 +12,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from first_start import SLOW_START_S
 from manifests import FOLDER, KUBECTL, Manifest, documents, problems, rendered, templates, the
 
 from service import configuration
@@ -213,7 +214,7 @@ def test_the_server_takes_what_it_is_given(base: list[Manifest], settings: Setti
     assert probes == {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/healthz"}
     assert {*probes.values(), "/metrics"} <= paths
     start = container["startupProbe"]
-    assert start["periodSeconds"] * start["failureThreshold"] >= 300, "the kernels are compiled meanwhile"
+    assert start["periodSeconds"] * start["failureThreshold"] >= SLOW_START_S, "the kernels are compiled meanwhile"
 
 
 def test_a_setting_that_is_none_is_found(tmp_path: Path) -> None:

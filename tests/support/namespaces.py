@@ -51,6 +51,18 @@ def why_not() -> str | None:
 
 
 @contextmanager
+def alone() -> Iterator[str]:
+    """The name of a namespace that is loopback alone; gone at the end."""
+    name = f"afterimage-alone-{os.getpid()}"
+    try:
+        _ip("netns", "add", name)
+        _ip("-n", name, "link", "set", "lo", "up")
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+@contextmanager
 def network() -> Iterator[Network]:
     """Both namespaces with loopback and the cable up; gone at the end."""
     made = Network(f"afterimage-machine-{os.getpid()}", f"afterimage-phone-{os.getpid()}")
