@@ -14,7 +14,7 @@ import pytest
 from namespaces import alone, why_not
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "tests/support/quiet_server.py"
+SCRIPT = "tests.support.quiet_server"
 NO_NAMESPACE = why_not()
 NEAR = "127.0.0.2"
 """Loopback, where nobody listens."""
@@ -50,7 +50,7 @@ def run(*words: str) -> dict[str, Any]:
     """What `quiet_server.py` found."""
     with network() as inside:
         done = subprocess.run(
-            [*inside, sys.executable, str(SCRIPT), *words], cwd=ROOT, capture_output=True, text=True, check=False
+            [*inside, sys.executable, "-m", SCRIPT, *words], cwd=ROOT, capture_output=True, text=True, check=False
         )
     assert done.returncode == 0, done.stderr[-4000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

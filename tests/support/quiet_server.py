@@ -1,4 +1,4 @@
-"""`python quiet_server.py FOLDER`: a server from its start to its end, with a client; prints what it tried to reach.
+"""`python -m tests.support.quiet_server`: a server from its start to its end; prints what it tried to reach.
 
 Run in a network that is loopback alone it tells of what the kernel found no way for as well, whoever asked.
 """
