@@ -38,18 +38,13 @@ if __name__ == "__main__":  # before any kernel is made: they ask once where the
     numba.config.CACHE_DIR = ORDER["folder"]
 
 from service.compiling import COMPILING, GO_ON, NO_MEMORY, PASS  # noqa: E402
+from service.exercise import DIFFERENT, pictures  # noqa: E402
 from service.malloc import bound_pools  # noqa: E402
 from service.registry import Engine, Model, NoMemory, Together, load  # noqa: E402
 from service.settings import ModelSource  # noqa: E402
 
 FIRST_PASS = "translate_bytecode"
 """Of the compiler over any function: nothing of it has been made by then."""
-STEP_PX = 4
-NOISE = 2
-BRIGHTER = 1.15
-DIFFERENT = 12
-FRAMES = 40
-"""More than a stream counts noise in, before it sets its limits anew (`cache.noise`)."""
 
 
 class Bound(event.Listener):  # type: ignore[misc]  # numba has no types
@@ -103,26 +98,6 @@ def _together(model: Model, together: Together) -> None:
 
 def _pictures_of(model: Model) -> Iterator[npt.NDArray[np.uint8]]:
     return pictures(*model.size, model.spec.channels)
-
-
-def pictures(width: int, height: int, channels: int) -> Iterator[npt.NDArray[np.uint8]]:
-    """uint8[height, width, channels]: `DIFFERENT` pictures of one scene, then the last one again and again."""
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(40, 200, (height // 8 + 1, width // 8 + 1, channels), dtype=np.uint8)
-    scene = coarse.repeat(8, 0).repeat(8, 1)[:height, :width].copy()
-    for number in range(FRAMES):
-        frame, kind = scene.copy(), number % 6 if number < DIFFERENT else 0
-        if kind == 1:
-            frame[: height // 3, : width // 3] = 30 + 5 * number
-        elif kind in (2, 4):
-            noise = rng.integers(-NOISE, NOISE + 1, frame.shape)
-            frame = np.clip(frame.astype(np.int16) + noise, 0, 255).astype(np.uint8)
-        elif kind == 3:
-            frame = np.clip(frame * BRIGHTER, 0, 255).astype(np.uint8)
-        elif kind == 5:
-            scene = np.roll(scene, (STEP_PX, STEP_PX), (0, 1))
-            frame = scene.copy()
-        yield frame
 
 
 def main(order: dict[str, Any]) -> None:

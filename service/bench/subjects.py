@@ -54,6 +54,8 @@ LABELS = {
     "all": "all: decomposed, float16, caching within the budget",
 }
 BASELINE, REFERENCE, CACHING, FLOAT32, ALL = "im2col", "direct", "caching", "float32", "all"
+STREAMS = frozenset({"exact", CACHING, "deepmon", FLOAT32, ALL})
+"""Rows that remember the frame before."""
 DECOMPOSED = frozenset({"compressed", FLOAT32, ALL})
 """Rows that need decomposed weights."""
 

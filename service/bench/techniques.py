@@ -6,6 +6,7 @@ frame. All see the same pixels, and all are compared with direct convolution of 
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,10 +21,23 @@ from service.bench.deepmon import Rule
 from service.bench.errors import BenchError
 from service.bench.joules import MODEL
 from service.bench.machine import Bystanders, machine, settle, use_threads
-from service.bench.subjects import ALL, BASELINE, CACHING, FLOAT32, KEYS, LABELS, REFERENCE, Maker, Smaller, Subject
+from service.bench.subjects import (
+    ALL,
+    BASELINE,
+    CACHING,
+    FLOAT32,
+    KEYS,
+    LABELS,
+    REFERENCE,
+    STREAMS,
+    Maker,
+    Smaller,
+    Subject,
+)
 from service.bench.variants import Image
 from service.energy import Meter
 from service.evaluate import CAMERA_QUALITY, EvaluationError, through_jpeg, to_plan_size
+from service.exercise import pictures
 from service.families.base import Outputs, boxes_of
 from service.opened import OpenedModel
 from service.preprocess import fit
@@ -229,13 +243,18 @@ def relative_rms(outputs: Outputs, reference: Outputs) -> float:
 
 
 def _warm(subjects: Mapping[str, Subject], image: Image) -> None:
-    """Run everything once, so that nothing is compiled or loaded while it is timed; then forget it."""
+    """Run everything once, so that nothing is compiled or loaded while it is timed; then forget it.
+
+    Streams are shown all that a camera may do (`service.exercise`): some kernels are for that alone.
+    """
     changed = image.copy()
     changed[: len(image) // 2, : image.shape[1] // 2] = 30
-    for subject in subjects.values():
-        for one in (image, changed):
-            opened = subject.opened
-            outputs, _ = subject.network(fit(one, opened.size, opened.spec)[0])
+    for key, subject in subjects.items():
+        opened = subject.opened
+        shown = [fit(one, opened.size, opened.spec)[0] for one in (image, changed)]
+        more = pictures(*opened.size, shown[0].shape[2]) if key in STREAMS else ()
+        for one in itertools.chain(shown, more):
+            outputs, _ = subject.network(one)
             opened.family.decode(outputs, opened.spec, opened.size)
         subject.reset()
 

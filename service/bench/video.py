@@ -14,6 +14,7 @@ from service.bench.engines import OTHERS, Own, open_others
 from service.bench.machine import Bystanders, machine, settle, use_threads
 from service.bench.variants import BUDGET, DENSE, EXACT, Image, Series, Step, Variant, full, same_bits, stream
 from service.evaluate import CAMERA_QUALITY, Decoder, Incremental, evaluate, relative_error, summary, to_plan_size
+from service.exercise import pictures
 from service.families.base import Outputs
 from service.opened import OpenedModel
 
@@ -124,11 +125,9 @@ class _Run:
         """
         width, height = self._opened.size
         grey = np.full((height, width, plan.channels), 114, np.uint8)
-        changed = grey.copy()
-        changed[: height // 2, : width // 2] = 30
         for exact in (False, True):
             session = Session(plan, exact=exact, threads=threads)
-            for image in (grey, changed):
+            for image in pictures(width, height, plan.channels):
                 session.push(image)
         for engine in (self._own, *self.engines.values()):
             outputs = engine.frame(grey)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -17,8 +18,9 @@ from own_model import write_model
 from service_fakes import FakeEngine, FakeSession
 
 from service import compiler_process
-from service.compiler_process import DIFFERENT, Bound, exercise, held_bytes, pictures
+from service.compiler_process import Bound, exercise, held_bytes
 from service.compiling import COMPILING, GO_ON, NO_MEMORY, PASS
+from service.exercise import DIFFERENT, pictures
 from service.registry import Engine, NoMemory, load, recipe
 from service.settings import ModelSource
 
@@ -113,6 +115,16 @@ def test_it_runs_what_frames_of_a_stream_may_need(tmp_path: Path) -> None:
     assert "partial" in decisions[1:DIFFERENT]
     assert "reuse" in decisions[DIFFERENT:]
     exercise(model)
+
+
+def test_pictures_move_and_are_exposed_otherwise() -> None:
+    """As their kernels are made for that alone; the own model above is too small for a move to pay."""
+    model = load("people", ModelSource(path=Path("people")))
+    session = model.open_session()
+    frames = itertools.islice(pictures(*model.size, model.spec.channels), DIFFERENT)
+    reasons = [session.push(frame, number / 10).reason for number, frame in enumerate(frames)]
+    assert any("picture moved by (32, 32) px" in reason for reason in reasons)
+    assert any("exposure brought back" in reason for reason in reasons)
 
 
 def test_pictures_of_any_size() -> None:
