@@ -24,6 +24,8 @@ PAGE = Path("docs/techniques/README.md")
 PLOT = "ablation.svg"
 
 
+SHORT = {"float32": "compressed, caching"}
+"""What bars are called, where not by their key."""
 MODELS = (*techniques.DEFAULTS, "synthetic:replknet")
 
 
@@ -35,7 +37,9 @@ def draw(report: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(5.2 * columns, 3.6 * lines), layout="constrained")
     for axes, model in zip(figure.subplots(lines, columns, squeeze=False).ravel(), models, strict=False):
         rows = [row for row in model["rows"] if row["reason"] is None]
-        bars = axes.barh([row["key"] for row in rows], [row["p50_ms"] for row in rows], color="#0b62c4")
+        bars = axes.barh(
+            [SHORT.get(row["key"], row["key"]) for row in rows], [row["p50_ms"] for row in rows], color="#0b62c4"
+        )
         axes.bar_label(bars, [f"{row['p50_ms']:.1f}" for row in rows], padding=3, fontsize=8)
         axes.invert_yaxis()
         axes.margins(x=0.15)
