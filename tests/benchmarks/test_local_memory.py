@@ -59,6 +59,7 @@ def test_every_subject_is_of_a_known_case(tmp_path, monkeypatch):
     monkeypatch.setattr(local_memory, "NETWORKS", dict.fromkeys(("mobilenet", "vgg16"), lambda size: b""))
     found = subjects(tmp_path)
     assert {case for _, (case, *_) in found} == set(CASES)
+    assert {(case, name) for name, (case, *_) in found} > local_memory.TOO_LONG
     assert layer_name("56x28x64x128x3") == "3x3 64 to 128, 56x28"
 
 
