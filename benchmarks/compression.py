@@ -36,9 +36,6 @@ Image = NDArray[np.uint8]
 TARGETS = ("energy", "macs", "budget")
 BEGIN, END = "<!-- compression:begin -->", "<!-- compression:end -->"
 PAGE = Path("docs/techniques/decomposition.md")
-HALF, BUDGET = {"macs": 0.5}, {"budget": 0.05}
-
-
 Run: TypeAlias = tuple[str, bool, dict[str, float | str]]
 """Method, whether corrected, target."""
 HALF: dict[str, float | str] = {"macs": 0.5}
@@ -62,20 +59,18 @@ class Case:
     runs: tuple[Run, ...] = RUNS
 
 
-JUGGLE = "sam2_05_default_juggle.mp4"
+WALK, JUGGLE = "intel_one-by-one-person-detection.mp4", "sam2_05_default_juggle.mp4"
 CASES = (
-    Case("people", "intel_one-by-one-person-detection.mp4", 200, 10, runs=RUNS + RANKS),
+    Case("people", WALK, 200, 10, runs=RUNS + RANKS),
     Case("people", JUGGLE, 0, 8),
-    Case(
-        "yolox_nano", "intel_one-by-one-person-detection.mp4", 200, 10, runs=(*RUNS, ("tucker2", True, {"macs": 0.8}))
-    ),
+    Case("yolox_nano", WALK, 200, 10, runs=(*RUNS, ("tucker2", True, {"macs": 0.8}))),
     Case("ppocrv3_det", "carnd_solidWhiteRight.mp4", 0, 8, (480, 288), True),
     Case("ultraface_version-RFB-640", "sam2_bedroom.mp4", 0, 6),
     Case("nanodet_m_320", "ahm_vehicle_survaillance.mp4", 0, 8),
     Case("FastestDet", "ahm_vehicle_survaillance.mp4", 0, 8),
     Case("synthetic:vgg16", JUGGLE, 0, 8, (224, 224)),
     Case("synthetic:vgg16-whole", JUGGLE, 0, 8, (96, 96), runs=(("svd", True, {"energy": 0.8}),)),
-    Case("people", "intel_one-by-one-person-detection.mp4", 200, 10, runs=(SLOW,)),
+    Case("people", WALK, 200, 10, runs=(SLOW,)),
 )
 
 

@@ -30,7 +30,7 @@ from cache.session import Session
 from cache.steps import Method
 from kernels.constants import STORE
 from kernels.layout import Test
-from service.bench.document import replaced
+from service.bench.document import markdown_table, replaced
 from service.bench.machine import machine
 
 MAPS = {"each channel by itself": ((7, 9, 15, 31), ((56, 128), (112, 64))), "all with all": ((7, 9, 15), ((56, 64),))}
@@ -242,14 +242,9 @@ def shares_table(found: list[Approximation]) -> list[list[str]]:
     return rows
 
 
-def markdown(rows: list[list[str]]) -> str:
-    """A table."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]])
-
-
 def section(rows: list[list[str]]) -> str:
     """What stands between markers of docs/techniques/fft.md."""
-    return f"Machine: {machine()['cpu']}.\n\n{markdown(rows)}"
+    return f"Machine: {machine()['cpu']}.\n\n{markdown_table(rows[0], rows[1:])}"
 
 
 def command(

@@ -80,6 +80,11 @@ def cache_option(level: int) -> str:
     raise SystemExit(f"expected a data cache of level {level} in {CACHES}, got none")
 
 
+def bytes_of(cache: str) -> int:
+    """The size that such an option says."""
+    return int(cache.split(",")[0])
+
+
 def totals(file: Path) -> dict[str, int]:
     """Events of a part that callgrind dumped."""
     lines = dict(
@@ -164,9 +169,9 @@ def table(figures: Sequence[Figure]) -> str:
 
 def told(caches: Sequence[str]) -> str:
     """With which caches was counted, and on what was timed."""
-    sizes = (f"{int(size) // 1024} KiB of L{level} in {ways} ways"
-             for level, (size, ways, _) in enumerate((cache.split(",") for cache in caches), 1))  # fmt: skip
-    own = " and ".join(f"{int(cache_option(level).split(',')[0]) // 1024} KiB of L{level}" for level in (1, 2))
+    sizes = (f"{bytes_of(cache) // 1024} KiB of L{level} in {cache.split(',')[1]} ways"
+             for level, cache in enumerate(caches, 1))  # fmt: skip
+    own = " and ".join(f"{bytes_of(cache_option(level)) // 1024} KiB of L{level}" for level in (1, 2))
     return f"Counted with {' and '.join(sizes)}; timed on {machine()['cpu']}, which has {own}, by code for AVX2."
 
 
@@ -236,7 +241,7 @@ def command(
         ]
         show("caches", told(caches))
         if any(case[0] == "bands" for _, case in chosen):
-            show("halo", halos(chosen, int(caches[1].split(",")[0])))
+            show("halo", halos(chosen, bytes_of(caches[1])))
         chosen = [(name, case) for name, case in chosen if (case[0], name) not in TOO_LONG]
         names, cases = [name for name, _ in chosen], [case for _, case in chosen]
         for found in measure(names, cases, rounds, caches, former):

@@ -206,9 +206,7 @@ def _one(subject: Subject, image: Image, track: Track, meter: Meter, clock: Cloc
         track.work.append(fraction * subject.scale)
         if before is not None and after is not None:
             track.measured.append(after - before)
-        estimate = subject.joules()
-        if estimate is not None:
-            track.estimated.append(estimate)
+        track.estimated.append(subject.joules())
     return {name: np.array(values) for name, values in outputs.items()}
 
 
