@@ -41,9 +41,9 @@ Run: TypeAlias = tuple[str, bool, dict[str, float | str]]
 HALF: dict[str, float | str] = {"macs": 0.5}
 RUNS: tuple[Run, ...] = (
     ("tucker2", True, {"budget": 0.05}), ("tucker2", True, HALF), ("tucker2", False, HALF), ("svd", True, HALF),
+    ("cp", True, HALF),
 )  # fmt: skip
 RANKS: tuple[Run, ...] = (("tucker2", True, {"energy": 0.9}), ("tucker2", True, {"energy": "vbmf"}))
-SLOW: Run = ("cp", True, HALF)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,6 @@ CASES = (
     Case("FastestDet", "ahm_vehicle_survaillance.mp4", 0, 8),
     Case("synthetic:vgg16", JUGGLE, 0, 8, (224, 224)),
     Case("synthetic:vgg16-whole", JUGGLE, 0, 8, (96, 96), runs=(("svd", True, {"energy": 0.8}),)),
-    Case("people", WALK, 200, 10, runs=(SLOW,)),
 )
 
 

@@ -5,19 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Literal, TypeAlias
 
 from cache.onnx_import import OnnxModel, load_model
 from service.bench.synthetic import is_synthetic, open_synthetic
 from service.compression import search
 from service.compression.activations import Image, Network, Sample, look
 from service.compression.correction import Builder, Built, Plan
-from service.compression.decompose import Form, Ranks, rebuilt, spectra
+from service.compression.decompose import Form, Ranks, spectra
 from service.compression.errors import CompressionError
 from service.compression.graph import Layer, Surgeon, file_bytes
 from service.compression.measure import Truth
@@ -201,7 +197,7 @@ class _Work:
         few = Truth(self._opened, self._network, self._fitted_to[:PROBES])
         for number, layer in enumerate(self._layers):
             self._progress("sensitivity of layers", number / len(self._layers))
-            rungs = search.ladder(self._shaped[layer.name], partial(self._loss, layer), by_time)
+            rungs = search.ladder(self._shaped[layer.name], by_time)
             if not rungs:
                 continue
             probe = search.probe_of(rungs)
@@ -214,14 +210,6 @@ class _Work:
                 f"save {'time' if by_time else 'work'}"
             )
         return search.moves(ladders, sensitivity)
-
-    def _loss(self, layer: Layer, ranks: Ranks) -> float:
-        shaped = self._shaped[layer.name]
-        if shaped.form != "cp":
-            return shaped.loss(ranks)
-        root, weight = self._builder.root(layer), layer.weight.astype(np.float64)
-        gap = weight - rebuilt("cp", self._builder.parts(layer, ranks))
-        return _energy(gap, root) / _energy(weight, root)
 
     def _by_macs(self, moves: Sequence[search.Move], share: float) -> tuple[Plan, Built]:
         count = search.count_for(moves, math.ceil(self._before * (1 - share)))
@@ -268,10 +256,6 @@ def _open(source: Path | str, size: Size | None, spec: Path | None) -> tuple[Ope
 
 def _form(layer: Layer, method: str) -> Form:
     return "pointwise" if layer.shape[2:] == (1, 1) else _WINDOWED[method]
-
-
-def _energy(weight: NDArray[Any], root: NDArray[np.float64] | None) -> float:
-    return float(np.square(weight if root is None else np.einsum("oihw,ij->ojhw", weight, root)).sum())
 
 
 def _why(surgeon: Surgeon) -> str:

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.compression.errors import CompressionError
+from service.compression.parafac import Terms, fitted, term_values, terms
 
 Array: TypeAlias = NDArray[np.float64]
 Shape: TypeAlias = tuple[int, int, int, int]
@@ -37,8 +38,6 @@ Form = Literal["tucker2", "cp", "spatial", "pointwise"]
 _HOOI_STEPS = 5
 _SLACK = 16
 """Channels beyond the rank in which orthogonal iteration looks for a better subspace."""
-_CP_STEPS = 60
-_CP_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -104,6 +103,7 @@ class Decomposer:
         self._weighed = _weighed(weight, root)
         self._inverse: Array | None = None
         self._singular: _Singular | None = None
+        self._terms: Terms | None = None
 
     def factors(self, ranks: Ranks) -> tuple[Array, ...]:
         """Weights of the pieces, float64, shaped as `pieces` says. Raises CompressionError where the packages that this
@@ -132,7 +132,7 @@ class Decomposer:
         if self._form == "tucker2":
             return _tucker2(self._weighed, ranks)
         if self._form == "cp":
-            return _cp(self._weighed, ranks)
+            return self._cp(ranks[0])
         c_out, c_in, kh, kw = self._weighed.shape
         rank = ranks[0]
         if self._singular is None:
@@ -144,6 +144,15 @@ class Decomposer:
         return left.T.reshape(rank, c_in, kh, 1), np.ascontiguousarray(
             right.reshape(rank, c_out, kw).transpose(1, 0, 2)[:, :, None, :]
         )
+
+    def _cp(self, rank: int) -> tuple[Array, ...]:
+        if self._terms is None:
+            self._terms = terms(self._weighed)
+        outputs, inputs, rows, columns = fitted(self._weighed, self._terms.largest(rank))
+        return (
+            inputs.T[:, :, None, None], rows.T[:, None, :, None], columns.T[:, None, None, :],
+            outputs[:, :, None, None],
+        )  # fmt: skip
 
 
 def rebuilt(form: Form, parts: tuple[Array, ...]) -> Array:
@@ -169,9 +178,11 @@ def rebuilt(form: Form, parts: tuple[Array, ...]) -> Array:
 
 
 def spectra(form: Form, weight: NDArray[Any], root: Array | None = None) -> tuple[Array, ...]:
-    """Singular values, falling, of each matrix that a rank of the form cuts; for cp those of both channel modes."""
+    """Singular values, falling, of each matrix that a rank of the form cuts; a cp form's one rank cuts them all."""
     whole = _weighed(weight, root)
-    if form in ("tucker2", "cp"):
+    if form == "cp":
+        return term_values(whole)
+    if form == "tucker2":
         return _values(_unfold(whole, 1)), _values(_unfold(whole, 0))
     return (_values(_separated(whole) if form == "spatial" else whole[:, :, 0, 0]),)
 
@@ -179,7 +190,9 @@ def spectra(form: Form, weight: NDArray[Any], root: Array | None = None) -> tupl
 def matrices(form: Form, shape: Shape) -> tuple[tuple[int, int], ...]:
     """Rows and columns of the matrices of `spectra`."""
     c_out, c_in, kh, kw = shape
-    if form in ("tucker2", "cp"):
+    if form == "cp":
+        return ((c_out, c_in),) * (kh * kw)
+    if form == "tucker2":
         return (c_in, c_out * kh * kw), (c_out, c_in * kh * kw)
     return ((c_in * kh, c_out * kw),) if form == "spatial" else ((c_out, c_in),)
 
@@ -194,26 +207,6 @@ def _tucker2(weight: Array, ranks: Ranks) -> tuple[Array, ...]:
         warnings.simplefilter("ignore")
         (core, (u, v)), _ = partial_tucker(small, rank=[r2, r1], modes=[0, 1], n_iter_max=_HOOI_STEPS, init="svd")
     return (into @ v).T[:, :, None, None], np.asarray(core), (out @ u)[:, :, None, None]
-
-
-def _cp(weight: Array, ranks: Ranks) -> tuple[Array, ...]:
-    """Alternating least squares (tensorly) on the tensor turned into the bases of its two channel modes."""
-    parafac = _tensorly("decomposition").parafac
-    rank = ranks[0]
-    out, into = (_leading(_unfold(weight, mode), weight.shape[mode]) for mode in (0, 1))
-    small = np.einsum("oihw,or,is->rshw", weight, out, into, optimize=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = parafac(
-            small, rank, n_iter_max=_CP_STEPS, init="svd", random_state=0, tol=_CP_TOLERANCE,
-            normalize_factors=True,
-        )  # fmt: skip
-    # Components are as long in one factor as in another: float16 and least squares bear that best.
-    share = np.abs(found.weights) ** 0.25
-    u, v, down, along = (np.asarray(factor) * share for factor in found.factors)
-    u = u * np.sign(found.weights)
-    first, last = (into @ v).T, out @ u
-    return first[:, :, None, None], down.T[:, None, :, None], along.T[:, None, None, :], last[:, :, None, None]
 
 
 class _Singular:
@@ -268,6 +261,5 @@ def _tensorly(module: str) -> Any:
         return importlib.import_module(f"tensorly.{module}")
     except ImportError as error:
         raise CompressionError(
-            "Tucker and CP decompositions need tensorly and SciPy, which are not installed: "
-            "pip install 'afterimage[compress]'"
+            "Tucker decompositions need tensorly and SciPy, which are not installed: pip install 'afterimage[compress]'"
         ) from error

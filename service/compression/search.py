@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from service.compression.cost import time_ns
 from service.compression.decompose import Form, Piece, Ranks, Shape, macs, matrices, sized
-from service.compression.ranks import BLOCK, Array, by_bayes, by_energy, lost, rounded
+from service.compression.ranks import Array, by_bayes, by_energy, lost, rounded
 
 SHARES = (0.9995, 0.999, 0.998, 0.995, 0.99, 0.98, 0.965, 0.945, 0.92, 0.88, 0.83, 0.76, 0.67, 0.55, 0.4, 0.25)
 """Of energy, that ranks are tried at."""
-CP_SHARES = (0.5, 0.3, 0.15)
-"""Of a layer's work, that ranks of the cp form are tried at; each costs a decomposition."""
 _FINE = 50
 
 
@@ -78,35 +78,29 @@ class Shaped:
 
     def at_energy(self, share: float) -> Ranks:
         """The ranks that keep a share of the squared singular values of each matrix, rounded to blocks."""
-        return self._rounded([by_energy(values, share) for values in self.spectra])
+        return self._rounded([by_energy(values, share) for values in self._cut()])
 
     def by_bayes(self) -> Ranks:
         """The ranks that variational Bayes finds in the weights, whose noise it takes to be even; at least 1."""
         sizes = matrices(self.form, self.shape)
-        return self._rounded([max(1, by_bayes(v, size)) for v, size in zip(self.plain, sizes, strict=True)])
+        found = [by_bayes(v, size) for v, size in zip(self.plain, sizes, strict=True)]
+        return self._rounded([max(1, rank) for rank in ([sum(found)] if self.form == "cp" else found)])
 
     def loss(self, ranks: Ranks) -> float:
         """Bound of the squared relative error, from the singular values that are cut off."""
-        return min(1.0, sum(lost(values, rank) for values, rank in zip(self.spectra, ranks, strict=True)))
+        return min(1.0, sum(lost(values, rank) for values, rank in zip(self._cut(), ranks, strict=True)))
+
+    def _cut(self) -> tuple[Array, ...]:
+        """The values that each rank cuts."""
+        return (np.sort(np.concatenate(self.spectra))[::-1],) if self.form == "cp" else self.spectra
 
     def _rounded(self, ranks: Sequence[int]) -> Ranks:
-        most = [len(values) for values in self.spectra]
-        found = tuple(rounded(rank, top) for rank, top in zip(ranks, most, strict=True))
-        # Both channel modes of a cp form share one rank: none of what either needs is lost.
-        return (max(found),) if self.form == "cp" else found
+        return tuple(rounded(rank, len(values)) for rank, values in zip(ranks, self._cut(), strict=True))
 
 
-def ladder(layer: Shaped, loss: Callable[[Ranks], float], by_time: bool = False) -> tuple[Rung, ...]:
-    """Choices of ranks that save work, and time if that is what counts, from the one that loses least.
-
-    loss : squared relative error of some ranks.
-    """
-    if layer.form == "cp":
-        unit = layer.after((1,))
-        each = [max(1, int(layer.before * share / unit)) for share in CP_SHARES]
-        tried: list[Ranks] = [(rounded(rank, rank + BLOCK),) for rank in each]
-    else:
-        tried = [layer.by_bayes(), *(layer.at_energy(share) for share in SHARES)]
+def ladder(layer: Shaped, by_time: bool = False) -> tuple[Rung, ...]:
+    """Choices of ranks that save work, and time if that is what counts, from the one that loses least."""
+    tried = [layer.by_bayes(), *(layer.at_energy(share) for share in SHARES)]
     if layer.form == "tucker2":  # one mode kept whole, which spares the 1x1 of it
         c_out, c_in = layer.shape[:2]
         tried = [ranks for r1, r2 in tried for ranks in ((r1, r2), (c_in, r2), (r1, c_out))]
@@ -115,7 +109,7 @@ def ladder(layer: Shaped, loss: Callable[[Ranks], float], by_time: bool = False)
         saved = layer.before - layer.after(ranks)
         gain = layer.time_saved(ranks) if by_time else float(saved)
         if saved > 0 and gain > 0:
-            rungs.append(Rung(ranks, saved, loss(ranks), gain))
+            rungs.append(Rung(ranks, saved, layer.loss(ranks), gain))
     return tuple(sorted(rungs, key=lambda rung: (rung.loss, -rung.gain)))
 
 

@@ -9,8 +9,8 @@ from service.compression.search import Move, Rung, Shaped, count_for, hull, ladd
 
 
 def shaped(form: str = "tucker2") -> Shaped:
-    values = np.arange(1, 65) ** -1.5
-    return Shaped(form, (64, 64, 3, 3), (10, 10), (10, 10), (values, values), (values, values))
+    values = (np.arange(1, 65) ** -1.5,) * (9 if form == "cp" else 2)
+    return Shaped(form, (64, 64, 3, 3), (10, 10), (10, 10), values, values)
 
 
 def rung(rank: int, saved: int, loss: float) -> Rung:
@@ -19,23 +19,34 @@ def rung(rank: int, saved: int, loss: float) -> Rung:
 
 def test_every_rung_saves_work_and_the_first_loses_least():
     layer = shaped()
-    rungs = ladder(layer, layer.loss)
+    rungs = ladder(layer)
     assert len(rungs) > 4
     assert all(layer.after(rung.ranks) == layer.before - rung.saved < layer.before for rung in rungs)
     assert [rung.loss for rung in rungs] == sorted(rung.loss for rung in rungs)
     assert probe_of(rungs) in rungs
 
 
-def test_ranks_of_a_cp_form_are_shares_of_work():
+def test_a_cp_form_has_one_rank_for_all_its_matrices():
     layer = shaped("cp")
-    rungs = ladder(layer, lambda ranks: 1.0 / ranks[0])
+    rungs = ladder(layer)
+    assert len(rungs) > 4
     assert {len(rung.ranks) for rung in rungs} == {1}
-    assert all(layer.after(rung.ranks) <= 0.6 * layer.before for rung in rungs)
-    assert len(layer.at_energy(0.9)) == len(layer.by_bayes()) == 1
+    assert [rung.loss for rung in rungs] == sorted(rung.loss for rung in rungs)
+    one = np.square(layer.spectra[0])
+    assert layer.loss((9,)) == pytest.approx(one[1:].sum() / one.sum()), "the largest of each"
+    assert layer.at_energy(one[:3].sum() / one.sum()) == (32,), "three of each of nine, in blocks of 16"
+
+
+def test_variational_bayes_adds_what_it_finds_in_the_matrices_of_a_cp_form():
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((9, 64, 64)) / 8
+    noise[2, 0, 0] = noise[5, 1, 1] = noise[5, 2, 2] = 100.0
+    values = tuple(np.linalg.svd(noise, compute_uv=False))
+    assert Shaped("cp", (64, 64, 3, 3), (10, 10), (10, 10), values, values).by_bayes() == (3,)
 
 
 def test_modes_of_a_tucker_form_may_be_kept_whole():
-    found = {rung.ranks for rung in ladder(shaped(), shaped().loss)}
+    found = {rung.ranks for rung in ladder(shaped())}
     assert any(r1 == 64 > r2 for r1, r2 in found)
     assert any(r2 == 64 > r1 for r1, r2 in found)
     assert (64, 64) not in found
@@ -44,8 +55,8 @@ def test_modes_of_a_tucker_form_may_be_kept_whole():
 
 def test_where_time_counts_rungs_save_time_too():
     layer = shaped()
-    by_time = ladder(layer, layer.loss, by_time=True)
-    assert {rung.ranks for rung in by_time} < {rung.ranks for rung in ladder(layer, layer.loss)}
+    by_time = ladder(layer, by_time=True)
+    assert {rung.ranks for rung in by_time} < {rung.ranks for rung in ladder(layer)}
     assert all(rung.gain == layer.time_saved(rung.ranks) > 0 for rung in by_time)
     # Winograd's method computes a 3x3 convolution in less time than half of its multiply-accumulates take as 1x1 ones.
     assert layer.time_saved((48, 48)) < 0 < layer.before - layer.after((48, 48))
@@ -63,7 +74,7 @@ def test_moves_are_weighed_by_what_is_gained():
 
 def test_a_layer_that_cannot_save_has_no_rungs():
     flat = Shaped("pointwise", (4, 2, 1, 1), (10, 10), (10, 10), (np.ones(2),), (np.ones(2),))
-    assert [rung.ranks for rung in ladder(flat, flat.loss)] == [(1,)], "two would cost as much as the layer itself"
+    assert [rung.ranks for rung in ladder(flat)] == [(1,)], "two would cost as much as the layer itself"
     single = Shaped("pointwise", (1, 9, 1, 1), (10, 10), (10, 10), (np.ones(1),), (np.ones(1),))
     assert ladder(single, single.loss) == ()
 
