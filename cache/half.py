@@ -19,13 +19,14 @@ import numpy.typing as npt
 
 from cache.arena import LANES, MapInfo, aligned_zeros
 from cache.change import Frame
+from cache.geometry import Span
 from cache.moving import clear_incoming, move_pixels
 from cache.state import Needs, State, Workspace
 from cache.steps import Floats, Method, Step, Words
 from kernels.atomic import call_entry
 from kernels.constants import STORE
 from kernels.emit_half import LARGEST
-from kernels.half import STRETCH_WORDS, commit_half, expand_windows
+from kernels.half import STRETCH_WORDS, commit_half, expand_runs, expand_windows
 from kernels.layout import Test
 from kernels.record import (
     ARENA,
@@ -48,6 +49,9 @@ Halves = npt.NDArray[np.uint16]
 SEGMENT = 1536
 """Entries of a list that are expanded, computed and committed in one go: they stay in the cache, and are a multiple of
 every method's unit."""
+
+SHARED_ROWS = 2
+"""Of two outputs one below the other, as a 3x3 window has them."""
 
 # Words of a stream's state behind `kernels.record.STATE_WORDS`. STORED, STORED_SIZE : the store. INNER : the state that
 # kernels are given: the same, but with masks that nobody reads.
@@ -158,17 +162,17 @@ def half_step(
     record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
 ) -> int:
     """entry and record of the method, target staged and stored, its blocks, target, whether a fresh read follows, reads
-    int64[n, 18].
+    int64[n, 19].
 
     A read: map stored and staged, blocks, height; addresses of first and last input row, row step, addresses of first
-    and last input column; height and width of the target; whether it is fresh.
+    and last input column; height and width of the target; whether it is fresh; whether neighbours share little of it.
     """
     r, s = words_at(record, 16), words_at(state, HALF_STATE_WORDS)
     reads, target, everything = ints_2d_at(r, 13), r[11], mode == STORE
     arena, store, written = arena_of(s), words_at(s[STORED], s[STORED_SIZE] // 4).view(np.uint16), mask_of(s, target)
     rows, total = 0, 0
     for i in range(reads.shape[0]):
-        rows += reads[i, 9]
+        rows += reads[i, 9] if everything or not reads[i, 18] else 0
     known = np.zeros((rows, STRETCH_WORDS), np.int32)
     for start in range(0, count, SEGMENT):
         size, at = min(SEGMENT, count - start), 0
@@ -177,10 +181,17 @@ def half_step(
             read = reads[i]
             if everything and read[17]:
                 continue
+            row_low, row_high = indices_at(read[10], read[15]), indices_at(read[11], read[15])
+            left, right = indices_at(read[13], read[16]), indices_at(read[14], read[16])
+            if not everything and read[18]:
+                expand_runs(
+                    store, map_at(read, 0), read[8], arena, map_at(read, 4), row_low, row_high, left, right, listed,
+                    block,
+                )  # fmt: skip
+                continue
             expand_windows(
-                store, map_at(read, 0), read[8], arena, map_at(read, 4), indices_at(read[10], read[15]),
-                indices_at(read[11], read[15]), read[12], indices_at(read[13], read[16]),
-                indices_at(read[14], read[16]), listed, block, known[at : at + read[9]],
+                store, map_at(read, 0), read[8], arena, map_at(read, 4), row_low, row_high, read[12], left, right,
+                listed, block, known[at : at + read[9]],
             )  # fmt: skip
             at += read[9]
         call_entry(r[0], r[1], s[INNER], pixels + start * 8, size, STORE, 0.0, block, worker)
@@ -189,6 +200,13 @@ def half_step(
             everything and r[12] != 0, written,
         )  # fmt: skip
     return total
+
+
+def is_apart(rows: Span) -> bool:
+    """Whether outputs one below the other share so few rows that it is cheaper to expand them twice than to remember
+    which have been."""
+    shared = rows.high[:-1].astype(np.int64) - rows.low[1:] + 1
+    return rows.step == 1 and int(shared.max(initial=0)) <= SHARED_ROWS
 
 
 def half_method(layout: HalfLayout, step: Step, method: Method) -> Method:
@@ -205,12 +223,12 @@ def half_method(layout: HalfLayout, step: Step, method: Method) -> Method:
         reads.append([
             *stored.layout, *staged.layout, max(staged.blocks, 1), staged.height, rows.low.ctypes.data,
             rows.high.ctypes.data, rows.step, columns.low.ctypes.data, columns.high.ctypes.data, target.height,
-            target.width, int((step.target, read.map) in layout.fresh),
+            target.width, int((step.target, read.map) in layout.fresh), int(is_apart(rows)),
         ])  # fmt: skip
     words, kept = encode(
         method.entry.address, method.words.ctypes.data, target.layout, layout.stored[step.target].layout, target.blocks,
         step.target, int(any(index == step.target for _, index in layout.fresh)),
-        np.array(reads, np.int64).reshape(-1, 18),
+        np.array(reads, np.int64).reshape(-1, 19),
     )  # fmt: skip
     return replace(method, entry=half_step, words=words, kept=(*kept, method, step), maps=())
 

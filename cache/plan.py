@@ -217,7 +217,7 @@ def compile_graph(model: OnnxModel, graph: Graph, shape: Shape, table: Table | N
     wanted_share = 0.0 if builder.strict else kept_share
     fused = separable.pairs(graph, parts.cached, kept, policy.separable_bytes, wanted_share)
     never_stored = {first.name for first in fused.values()}
-    sums = additions(graph, parts.cached, kept) if policy.cache_dtype == "float32" else {}
+    sums = additions(graph, parts.cached, kept)
     if builder.arena.maps[0].outside:  # there only around what has changed: no step reads it with another map
         sums = {name: s for name, s in sums.items() if graph.inputs[0] not in s.convolution.inputs}
     added = {addition.convolution.name for addition in sums.values()}

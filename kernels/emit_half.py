@@ -7,6 +7,7 @@ function for every lane, so that the bits are moved by integer arithmetic instea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -86,6 +87,25 @@ def emit_lane_sum(b: Builder, x: Value) -> Value:
         high = b.shuffle_vector(x, undefined, ir.Constant(index, list(range(count, 2 * count))))
         x = b.fadd(low, high)
     return b.extract_element(x, I32(0))
+
+
+def _picked(b: Builder, one: Value, other: Value, lanes: list[int]) -> Value:
+    return b.shuffle_vector(one, other, ir.Constant(ir.VectorType(I32, LANES), lanes))
+
+
+def _halved(b: Builder, one: Value, other: Value, span: int) -> Value:
+    """Of each group of 2 * span lanes of two vectors, its halves added; those of `one` first."""
+    low = [i for i in range(2 * LANES) if i // span % 2 == 0]
+    return b.fadd(_picked(b, one, other, low), _picked(b, one, other, [i + span for i in low]))
+
+
+def emit_four_sums(b: Builder, vectors: Sequence[Value]) -> Value:
+    """The sums of 16 lanes of four vectors in lanes 0, 4, 8 and 12, each in the order of `emit_lane_sum`."""
+    one, two, three, four = vectors
+    x = _halved(b, _halved(b, one, two, 8), _halved(b, three, four, 8), 4)
+    for span in (2, 1):
+        x = b.fadd(x, _picked(b, x, x, [i ^ span for i in range(LANES)]))
+    return x
 
 
 ZERO = ir.Constant(VEC, [ir.Constant(F32, 0.0)] * LANES)

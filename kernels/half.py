@@ -13,15 +13,17 @@ from kernels.constants import LANES, STORE, TEST_BITS
 from kernels.jit import jit
 from kernels.layout import Map, Test
 from kernels.simd import address_of, read_int
-from kernels.simd_half import half_differs, half_distance, half_expand, half_round, mark_row, write_int
+from kernels.simd_half import half_beyond, half_differing, half_expand, half_round, mark_row, write_int
 
-__all__ = ["commit_half", "expand_windows", "unpack_half"]
+__all__ = ["commit_half", "expand_runs", "expand_windows", "unpack_half"]
 
 STRETCHES = 4
 """Stretches of a row that are remembered as expanded; more are joined."""
 NEAR_PX = 8
 """Columns between two stretches that are expanded rather than remembered."""
 STRETCH_WORDS = 1 + 2 * STRETCHES
+SPAN_PX = 64
+"""Pixels side by side that are tested in one go: bits of a word."""
 
 
 @jit
@@ -109,6 +111,43 @@ def _run_end(listed: int, first: int, count: int, block: int) -> int:
 
 
 @jit
+def _columns_read(listed: int, first: int, end: int, low: np.ndarray, high: np.ndarray) -> tuple[int, int]:
+    """First and last column that a run reads; the first one lies behind the last where it reads none."""
+    left, right = np.int64(1 << 30), np.int64(-1)
+    for x in range(read_int(listed + first * 8 + 4), read_int(listed + end * 8 - 4) + 1):
+        if low[x] <= high[x]:
+            left, right = min(left, np.int64(low[x])), max(right, np.int64(high[x]))
+    return int(left), int(right)
+
+
+@jit
+def expand_runs(
+    store: np.ndarray, stored: Map, blocks: int, arena: np.ndarray, staged: Map, row_low: np.ndarray,
+    row_high: np.ndarray, col_low: np.ndarray, col_high: np.ndarray, listed: np.ndarray, block: int,
+) -> None:  # fmt: skip
+    """Stage all pixels of a map that listed outputs read, those that several runs of blocks read for each of them.
+
+    For short runs, of which neighbours share few rows: to remember what is staged would take longer. Rows that are
+    read have no gaps. Arguments as of `expand_windows`.
+    """
+    source, to, entries = address_of(store), address_of(arena), address_of(listed)
+    first, count = 0, listed.shape[0]
+    while first < count:
+        end = _run_end(entries, first, count, block)
+        left, right = _columns_read(entries, first, end, col_low, col_high)
+        if left <= right:
+            begun, done = np.int64(0), np.int64(-1)  # first and last row of those in hand that are staged
+            for y in range(read_int(entries + first * 8), read_int(entries + (end - 1) * 8) + 1):
+                low, high = np.int64(row_low[y]), np.int64(row_high[y])
+                if low < begun or low > done + 1:
+                    begun, done = low, low - 1
+                for row in range(done + 1, high + 1):
+                    _expand_stretch(source, stored, blocks, to, staged, row, left, right)
+                done = max(done, high)
+        first = end
+
+
+@jit
 def expand_windows(
     store: np.ndarray, stored: Map, blocks: int, arena: np.ndarray, staged: Map, row_low: np.ndarray,
     row_high: np.ndarray, row_step: int, col_low: np.ndarray, col_high: np.ndarray, listed: np.ndarray, block: int,
@@ -128,30 +167,23 @@ def expand_windows(
     first, count = 0, listed.shape[0]
     while first < count:
         end = _run_end(entries, first, count, block)
-        corner, opposite = entries + first * 8, entries + (end - 1) * 8
-        left, right = np.int64(1 << 30), np.int64(-1)
-        for x in range(read_int(corner + 4), read_int(opposite + 4) + 1):
-            low, high = np.int64(col_low[x]), np.int64(col_high[x])
-            if low <= high:
-                left, right = min(left, low), max(right, high)
+        left, right = _columns_read(entries, first, end, col_low, col_high)
         if left <= right:
-            for y in range(read_int(corner), read_int(opposite) + 1):
+            for y in range(read_int(entries + first * 8), read_int(entries + (end - 1) * 8) + 1):
                 for row in range(np.int64(row_low[y]), np.int64(row_high[y]) + 1, row_step):
                     here = stretches + row * STRETCH_WORDS * 4
-                    _expand_missing(source, stored, blocks, to, staged, row, int(left), int(right), here)
+                    _expand_missing(source, stored, blocks, to, staged, row, left, right, here)
         first = end
 
 
 @jit
 def _round_rows(
-    source: int, staged: Map, blocks: int, to: int, stored: Map, listed: int, first: int, end: int, refresh: bool,
-    marks: int, marks_row: int,
+    source: int, staged: Map, blocks: int, to: int, stored: Map, top: int, bottom: int, left: int, count: int,
+    refresh: bool, marks: int, marks_row: int,
 ) -> int:  # fmt: skip
-    """Write and mark the rectangle from entry `first` to entry end - 1; returns how many pixels were not marked."""
-    corner, opposite = listed + first * 8, listed + (end - 1) * 8
-    left, fresh = read_int(corner + 4), 0
-    count = read_int(opposite + 4) - left + 1
-    for y in range(read_int(corner), read_int(opposite) + 1):
+    """Write and mark `count` columns of rows top to bottom; returns how many pixels were not marked."""
+    fresh = 0
+    for y in range(top, bottom + 1):
         new = source + (staged.origin + y * staged.row + left * staged.pixel) * 4
         old = to + (stored.origin + y * stored.row + left * stored.pixel) * 2
         for b in range(blocks):
@@ -163,21 +195,45 @@ def _round_rows(
 
 
 @jit
-def _passes(
-    source: int, staged: Map, blocks: int, to: int, stored: Map, listed: int, first: int, end: int, rule: Test
-) -> bool:
-    """Whether any pixel from entry `first` to entry end - 1 asks for a write."""
+def _asking(
+    source: int, staged: Map, blocks: int, to: int, stored: Map, y: int, left: int, count: int, rule: Test
+) -> np.uint64:
+    """Which of up to 64 pixels of row y ask for a write: a bit for each from column `left` on."""
+    new = source + (staged.origin + y * staged.row + left * staged.pixel) * 4
+    old = to + (stored.origin + y * stored.row + left * stored.pixel) * 2
+    if rule.mode == TEST_BITS:
+        differing: np.uint64 = half_differing(new, staged.plane * 4, old, stored.plane * 2, blocks, count)
+        return differing
     limit = np.float32(rule.limit)
-    for p in range(first, end):
-        y, x = read_int(listed + p * 8), read_int(listed + p * 8 + 4)
-        new = source + (staged.origin + y * staged.row + x * staged.pixel) * 4
-        old = to + (stored.origin + y * stored.row + x * stored.pixel) * 2
-        if rule.mode == TEST_BITS:
-            if half_differs(new, staged.plane * 4, old, stored.plane * 2, blocks):
-                return True
-        elif not (half_distance(new, staged.plane * 4, old, stored.plane * 2, blocks) <= limit):  # a NaN asks too
-            return True
-    return False
+    beyond: np.uint64 = half_beyond(new, staged.plane * 4, old, stored.plane * 2, blocks, count, limit)
+    return beyond
+
+
+@jit
+def _of_block(bits: np.uint64, number: int, block: int) -> bool:
+    """Whether any pixel of a block asks; bits : of its columns, or of all of them modulo 64 where it is wider."""
+    if block < SPAN_PX:
+        bits = (bits >> np.uint64(number * block)) & ((np.uint64(1) << np.uint64(block)) - np.uint64(1))
+    return bool(bits != np.uint64(0))
+
+
+@jit
+def _blocks_asking(
+    source: int, staged: Map, blocks: int, to: int, stored: Map, top: int, bottom: int, left: int, count: int,
+    rule: Test,
+) -> np.uint64:  # fmt: skip
+    """Bits of the columns of `count`, side by side, of which any pixel in rows top to bottom asks for a write; rows
+    after those by which all blocks do are not looked at."""
+    bits, number = np.uint64(0), (count + rule.block - 1) // rule.block
+    for y in range(top, bottom + 1):
+        for at in range(0, count, SPAN_PX):
+            bits |= _asking(source, staged, blocks, to, stored, y, left + at, min(SPAN_PX, count - at), rule)
+        asking = 0
+        while asking < number and _of_block(bits, asking, rule.block):
+            asking += 1
+        if asking == number:
+            break
+    return bits
 
 
 @jit
@@ -194,14 +250,31 @@ def commit_half(
     newly marked.
     """
     source, to, entries, marks = address_of(arena), address_of(store), address_of(listed), address_of(written)
-    group, first, total, count, marks_row = rule.block * rule.block, 0, 0, listed.shape[0], written.strides[0]
+    first, total, count, marks_row, block = 0, 0, listed.shape[0], written.strides[0], rule.block
+    span = max(SPAN_PX // block, 1) * block
     while first < count:
+        end = _run_end(entries, first, count, block)
+        top, left = read_int(entries + first * 8), read_int(entries + first * 8 + 4)
+        bottom, right = read_int(entries + (end - 1) * 8), read_int(entries + (end - 1) * 8 + 4)
         if rule.mode == STORE:
-            end, passes = _run_end(entries, first, count, rule.block), True
-        else:
-            end = min(first + group, count)
-            passes = _passes(source, staged, blocks, to, stored, entries, first, end, rule)
-        if passes:
-            total += _round_rows(source, staged, blocks, to, stored, entries, first, end, refresh, marks, marks_row)
+            total += _round_rows(
+                source, staged, blocks, to, stored, top, bottom, left, right - left + 1, refresh, marks, marks_row
+            )
+            left = right + 1
+        while left <= right:
+            width = min(span, right - left + 1)
+            bits = _blocks_asking(source, staged, blocks, to, stored, top, bottom, left, width, rule)
+            begin, number = 0, (width + block - 1) // block
+            while begin < number:  # blocks side by side that ask are written in one go
+                stop = begin
+                while stop < number and _of_block(bits, stop, block):
+                    stop += 1
+                if stop > begin:
+                    total += _round_rows(
+                        source, staged, blocks, to, stored, top, bottom, left + begin * block,
+                        min(stop * block, width) - begin * block, refresh, marks, marks_row,
+                    )  # fmt: skip
+                begin = stop + 1
+            left += width
         first = end
     return total

@@ -10,7 +10,17 @@ from numba.core import cgutils
 
 from kernels.constants import LANES
 from kernels.emit import I32, I64, VEC, Builder, Value, at, load, pointer, store
-from kernels.emit_half import BITS, HAS_HALF, NO_BITS, ZERO, emit_expand, emit_lane_sum, emit_round, emit_square
+from kernels.emit_half import (
+    BITS,
+    HAS_HALF,
+    NO_BITS,
+    ZERO,
+    emit_expand,
+    emit_four_sums,
+    emit_lane_sum,
+    emit_round,
+    emit_square,
+)
 from kernels.jit import intrinsic
 
 _I = types.int64
@@ -56,37 +66,80 @@ half_expand_by_integers = make_expand(False)
 half_round_by_integers = make_round(False)
 
 
-@intrinsic
-def half_distance(typing_context: Any, new: Any, new_plane: Any, stored: Any, stored_plane: Any, blocks: Any) -> Any:
-    """Sum over a pixel's channels of squared differences: float32 blocks at `new`, rounded, from float16 ones."""
+def _squares(b: Builder, args: list[Value], first: Value, pixels: int) -> list[Value]:
+    """Squared differences of pixels first, first + 1, ... summed over their blocks: float32 lanes of each.
 
-    def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
-        new, stored = pointer(b, args[0]), pointer(b, args[2])
-        total = cgutils.alloca_once_value(b, ZERO)
-        with cgutils.for_range(b, args[4]) as loop:
-            x = load(b, new, b.mul(loop.index, args[1]), VEC)
-            bits = load(b, stored, b.mul(loop.index, args[3]), BITS, 2)
+    args : as `half_beyond` has them.
+    """
+    new, stored = pointer(b, args[0]), pointer(b, args[2])
+    totals = [cgutils.alloca_once_value(b, ZERO) for _ in range(pixels)]
+    for total in totals:
+        b.store(ZERO, total)
+    with cgutils.for_range(b, args[4]) as loop:
+        ours = b.add(b.mul(loop.index, args[1]), b.shl(first, I64(6)))
+        theirs = b.add(b.mul(loop.index, args[3]), b.shl(first, I64(5)))
+        for i, total in enumerate(totals):
+            x = load(b, new, b.add(ours, I64(64 * i)), VEC)
+            bits = load(b, stored, b.add(theirs, I64(32 * i)), BITS, 2)
             b.store(emit_square(b, x, bits, b.load(total)), total)
-        return emit_lane_sum(b, b.load(total))
-
-    return types.float32(_I, _I, _I, _I, _I), codegen
+    return [b.load(total) for total in totals]
 
 
 @intrinsic
-def half_differs(typing_context: Any, new: Any, new_plane: Any, stored: Any, stored_plane: Any, blocks: Any) -> Any:
-    """Whether any bit of a pixel, rounded, differs from the stored one."""
+def half_beyond(
+    typing_context: Any, new: Any, new_plane: Any, stored: Any, stored_plane: Any, blocks: Any, count: Any, limit: Any
+) -> Any:
+    """Which of up to 64 pixels side by side lie further than a limit from what is stored: uint64, a bit for each.
+
+    Of each the sum over its channels of squared differences: float32 blocks at `new`, rounded, from float16 ones at
+    `stored`. A NaN lies further.
+    """
 
     def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
-        new, stored = pointer(b, args[0]), pointer(b, args[2])
-        found = cgutils.alloca_once_value(b, NO_BITS)
-        with cgutils.for_range(b, args[4]) as loop:
-            bits = emit_round(b, load(b, new, b.mul(loop.index, args[1]), VEC))
-            other = b.load(b.bitcast(at(b, stored, b.mul(loop.index, args[3])), BITS.as_pointer()), align=2)
-            b.store(b.or_(b.load(found), b.xor(bits, other)), found)
-        word = ir.IntType(LANES * 16)
-        return b.icmp_unsigned("!=", b.bitcast(b.load(found), word), word(0))
+        count, limit = args[5], args[6]
+        limits = b.shuffle_vector(
+            b.insert_element(ir.Constant(VEC, ir.Undefined), limit, I32(0)), ir.Constant(VEC, ir.Undefined),
+            ir.Constant(ir.VectorType(I32, LANES), [0] * LANES),
+        )  # fmt: skip
+        found = cgutils.alloca_once_value(b, I64(0))
+        b.store(I64(0), found)
+        with cgutils.for_range(b, b.lshr(count, I64(2))) as loop:
+            first = b.shl(loop.index, I64(2))
+            far = b.fcmp_unordered(">", emit_four_sums(b, _squares(b, args, first, 4)), limits)
+            four = b.shuffle_vector(far, far, ir.Constant(ir.VectorType(I32, 4), [0, 4, 8, 12]))
+            bits = b.zext(b.bitcast(four, ir.IntType(4)), I64)
+            b.store(b.or_(b.load(found), b.shl(bits, first)), found)
+        with cgutils.for_range_slice(b, b.and_(count, I64(-4)), count, I64(1)) as (pixel, _):
+            total = emit_lane_sum(b, _squares(b, args, pixel, 1)[0])
+            bit = b.zext(b.fcmp_unordered(">", total, limit), I64)
+            b.store(b.or_(b.load(found), b.shl(bit, pixel)), found)
+        return b.load(found)
 
-    return types.boolean(_I, _I, _I, _I, _I), codegen
+    return types.uint64(_I, _I, _I, _I, _I, _I, types.float32), codegen
+
+
+@intrinsic
+def half_differing(
+    typing_context: Any, new: Any, new_plane: Any, stored: Any, stored_plane: Any, blocks: Any, count: Any
+) -> Any:
+    """Of which of up to 64 pixels side by side any bit, once rounded, differs from the stored one: uint64, as above."""
+
+    def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
+        new, stored, word = pointer(b, args[0]), pointer(b, args[2]), ir.IntType(LANES * 16)
+        found, seen = cgutils.alloca_once_value(b, I64(0)), cgutils.alloca_once_value(b, NO_BITS)
+        b.store(I64(0), found)
+        with cgutils.for_range(b, args[5]) as pixels:
+            b.store(NO_BITS, seen)
+            with cgutils.for_range(b, args[4]) as loop:
+                ours = b.add(b.mul(loop.index, args[1]), b.shl(pixels.index, I64(6)))
+                theirs = b.add(b.mul(loop.index, args[3]), b.shl(pixels.index, I64(5)))
+                bits, other = emit_round(b, load(b, new, ours, VEC)), load(b, stored, theirs, BITS, 2)
+                b.store(b.or_(b.load(seen), b.xor(bits, other)), seen)
+            differs = b.icmp_unsigned("!=", b.bitcast(b.load(seen), word), word(0))
+            b.store(b.or_(b.load(found), b.shl(b.zext(differs, I64), pixels.index)), found)
+        return b.load(found)
+
+    return types.uint64(_I, _I, _I, _I, _I, _I), codegen
 
 
 @intrinsic

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from kernels.constants import LANES, STORE, TEST_BITS
@@ -24,6 +26,44 @@ def unpack_half(store: np.ndarray, channels: np.ndarray, row: int, pixel: int, o
     out[:] = store[channels[:, None, None] + ys * row + xs * pixel].view(np.float16)
 
 
+def _expand(
+    store: np.ndarray, stored: Map, blocks: int, arena: np.ndarray, staged: Map, row: int, left: int, right: int
+) -> None:
+    count = -(-(right - left + 1) * staged.pixel // LANES) * LANES
+    for b in range(blocks):
+        to = staged.origin + b * staged.plane + row * staged.row + left * staged.pixel
+        source = stored.origin + b * stored.plane + row * stored.row + left * stored.pixel
+        arena[to : to + count] = store[source : source + count].view(np.float16)
+
+
+def _runs(
+    listed: np.ndarray, block: int, col_low: np.ndarray, col_high: np.ndarray
+) -> Iterator[tuple[int, int, int, int]]:
+    """First and last row of each run of blocks side by side, and first and last column that it reads."""
+    runs: list[list[np.ndarray]] = []
+    for members in listed.reshape(-1, block * block, 2):
+        if runs and (runs[-1][-1][0] + (0, block) == members[0]).all():
+            runs[-1].append(members)
+        else:
+            runs.append([members])
+    for run in runs:
+        (top, first), (bottom, last) = run[0][0], run[-1][-1]
+        columns = [x for x in range(first, last + 1) if col_low[x] <= col_high[x]]
+        if columns:
+            yield top, bottom, int(col_low[columns].min()), int(col_high[columns].max())
+
+
+def expand_runs(
+    store: np.ndarray, stored: Map, blocks: int, arena: np.ndarray, staged: Map, row_low: np.ndarray,
+    row_high: np.ndarray, col_low: np.ndarray, col_high: np.ndarray, listed: np.ndarray, block: int,
+) -> None:  # fmt: skip
+    """Run by run, every row that it reads."""
+    for top, bottom, left, right in _runs(listed, block, col_low, col_high):
+        for y in range(top, bottom + 1):
+            for row in range(row_low[y], row_high[y] + 1):
+                _expand(store, stored, blocks, arena, staged, row, left, right)
+
+
 def expand_windows(
     store: np.ndarray, stored: Map, blocks: int, arena: np.ndarray, staged: Map, row_low: np.ndarray,
     row_high: np.ndarray, row_step: int, col_low: np.ndarray, col_high: np.ndarray, listed: np.ndarray, block: int,
@@ -32,25 +72,9 @@ def expand_windows(
     """Run by run of blocks side by side, row by row, what no known stretch holds."""
 
     def expand(row: int, left: int, right: int) -> None:
-        count = -(-(right - left + 1) * staged.pixel // LANES) * LANES
-        for b in range(blocks):
-            to = staged.origin + b * staged.plane + row * staged.row + left * staged.pixel
-            source = stored.origin + b * stored.plane + row * stored.row + left * stored.pixel
-            arena[to : to + count] = store[source : source + count].view(np.float16)
+        _expand(store, stored, blocks, arena, staged, row, left, right)
 
-    corners = listed.reshape(-1, block * block, 2)
-    runs: list[list[np.ndarray]] = []
-    for members in corners:
-        if runs and (runs[-1][-1][0] + (0, block) == members[0]).all():
-            runs[-1].append(members)
-        else:
-            runs.append([members])
-    for run in runs:
-        (top, first), (bottom, last) = run[0][0], run[-1][-1]
-        columns = [x for x in range(first, last + 1) if col_low[x] <= col_high[x]]
-        if not columns:
-            continue
-        left, right = int(col_low[columns].min()), int(col_high[columns].max())
+    for top, bottom, left, right in _runs(listed, block, col_low, col_high):
         for y in range(top, bottom + 1):
             for row in range(row_low[y], row_high[y] + 1, row_step):
                 stretches = known[row, 1:].reshape(-1, 2)[: known[row, 0]]

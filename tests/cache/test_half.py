@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
 from cache import winograd
-from cache.half import HalfState, staging, to_half
+from cache.geometry import everything, gather, identity, transposed_window, window
+from cache.half import HalfState, is_apart, staging, to_half
 from cache.memory import memory_of
 from cache.onnx_import import ModelError, load_model
 from cache.plan import Plan
@@ -22,7 +23,7 @@ from cache.policy import Policy
 from cache.session import Session
 from kernels.emit_half import HAS_HALF
 from kernels.jit import jit
-from kernels.simd_half import half_expand, half_expand_by_integers, half_round, half_round_by_integers
+from kernels.simd_half import half_beyond, half_expand, half_expand_by_integers, half_round, half_round_by_integers
 from tests.cache.closed_loop import image_of
 from tests.cache.half_loop import compared, largest_excess, stored_bits
 from tests.cache.onnx_models import build, node, weights
@@ -51,6 +52,12 @@ def _expand_by_integers(to: np.ndarray, source: np.ndarray) -> None:
 @jit
 def _round_by_integers(to: np.ndarray, source: np.ndarray) -> None:
     half_round_by_integers(to.ctypes.data, source.ctypes.data, to.size // 16)
+
+
+@jit
+def _beyond(new: np.ndarray, stored: np.ndarray, blocks: int, count: int, limit: float) -> int:
+    ours, theirs = new.strides[0], stored.strides[0]
+    return half_beyond(new.ctypes.data, ours, stored.ctypes.data, theirs, blocks, count, np.float32(limit))
 
 
 convert_by_instructions, convert_by_integers = (_expand, _round), (_expand_by_integers, _round_by_integers)
@@ -114,6 +121,33 @@ def test_rounding_is_to_the_nearest_and_saturates(values: list[float]):
     inside = np.abs(x) <= 65504
     assert (np.abs(found - x)[inside] <= np.maximum(np.abs(x[inside]) * 2.0**-11, 2.0**-25)).all()
     assert (found[~inside] == np.sign(x[~inside]) * 65504.0).all()
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+@pytest.mark.parametrize("count", [1, 3, 4, 6, 64])
+def test_four_pixels_at_a_time_are_summed_as_one_by_itself(blocks: int, count: int):
+    rng = np.random.default_rng(count)
+    new = rng.standard_normal((blocks, count, 16)).astype(np.float16).astype(np.float32)
+    stored = rng.standard_normal((blocks, count, 16)).astype(np.float16)
+    one = [np.ascontiguousarray(new[:, [i]]) for i in range(count)]
+    other = [np.ascontiguousarray(stored[:, [i]]).view(np.uint16) for i in range(count)]
+    exact = np.square(new.astype(np.float64) - stored.astype(np.float64)).sum(axis=(0, 2))
+    for limit in (*exact.astype(np.float32)[:8], 0.0, np.inf):
+        bits = _beyond(new, stored.view(np.uint16), blocks, count, float(limit))
+        found = [bool(int(bits) >> i & 1) for i in range(64)]
+        alone = [bool(_beyond(a, b, blocks, 1, float(limit))) for a, b in zip(one, other, strict=True)]
+        assert found == alone + [False] * (64 - count)
+        clear = np.abs(exact - limit) > 1e-5 * exact
+        assert [far for far, known in zip(alone, clear, strict=True) if known] == list((exact > limit)[clear])
+    new[0, count - 1, 5] = np.nan
+    assert int(_beyond(new, stored.view(np.uint16), blocks, count, 1e30)) == 1 << (count - 1)
+
+
+def test_what_neighbours_share_is_remembered_only_where_it_is_much():
+    few = [identity(9), window(9, 9, 3, 1, 1, 1), window(9, 5, 3, 2, 1, 1), window(8, 4, 2, 2, 1, 0)]
+    few += [transposed_window(9, 17, 3, 2, 1, 1), gather(np.arange(18, dtype=np.int32) // 2), identity(1)]
+    much = [window(9, 9, 5, 1, 1, 2), window(9, 9, 3, 1, 2, 2), everything(9, 4)]
+    assert [is_apart(rows) for rows in few + much] == [True] * len(few) + [False] * len(much)
 
 
 @given(models())

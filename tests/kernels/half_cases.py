@@ -38,6 +38,13 @@ def unpack_half(draw: Any) -> Case:
 
 
 @case
+def expand_runs(draw: Any) -> Case:
+    """As `expand_windows` has them; rows that are read have no gaps."""
+    given = expand_windows(draw)
+    return {name: value for name, value in given.items() if name not in ("row_step", "known")}
+
+
+@case
 def expand_windows(draw: Any) -> Case:
     """Blocked and interleaved maps, any windows, some of it staged already; staged rows have room for whole vectors."""
     m = memory(draw)
@@ -64,7 +71,10 @@ def commit_half(draw: Any) -> Case:
     """Stored values that differ in places, limits that some groups meet exactly, values too large to store."""
     m = memory(draw)
     (height, width), blocks = output_size(draw), draw(st.integers(1, 4))
+    if draw(st.booleans()):
+        width *= 13  # past what is tested in one go
     ending = finishing(m, blocks, height, width, act=False)
+    listed, block = pixel_list(draw, m.rng, height, width, (1, 2, 3, 4, 8, 64, 70))
     stored, size = stored_map(blocks, height, width, LANES, m.some(0, 3))
     arena, store = m.arena(), np.zeros(size, np.uint16)
     arena[m.rng.random(arena.size) < 0.01] *= 65536
@@ -78,6 +88,6 @@ def commit_half(draw: Any) -> Case:
         )
     return {
         "arena": arena, "staged": staged, "blocks": blocks, "store": store, "stored": stored,
-        "listed": ending["pixels"], "rule": ending["test"], "refresh": draw(st.booleans()),
+        "listed": listed, "rule": ending["test"]._replace(block=block), "refresh": draw(st.booleans()),
         "written": ending["written"],
     }  # fmt: skip

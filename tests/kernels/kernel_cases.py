@@ -89,9 +89,11 @@ def memory(draw: Any) -> Memory:
     return Memory(draw, np.random.default_rng(draw(st.integers(0, 2**32 - 1))))
 
 
-def pixel_list(draw: Any, rng: np.random.Generator, height: int, width: int) -> tuple[Array, int]:
-    """Dense lists, blocks clamped at the edges or single pixels, in any order: (int32[n, 2], block)."""
-    block = draw(st.sampled_from([1, 1, 2, 4]))
+def pixel_list(
+    draw: Any, rng: np.random.Generator, height: int, width: int, sizes: tuple[int, ...] = (1, 1, 2, 4)
+) -> tuple[Array, int]:
+    """Dense lists, blocks clamped at the edges or single pixels, in any order: (int32[n, 2], block of these sizes)."""
+    block = draw(st.sampled_from(sizes))
     tops, lefts = np.arange(0, height, block), np.arange(0, width, block)
     corners = np.stack(np.meshgrid(tops, lefts, indexing="ij"), -1).reshape(-1, 2)
     if draw(st.booleans()):

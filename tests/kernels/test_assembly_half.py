@@ -13,7 +13,15 @@ from numba.core import cgutils
 from kernels.emit import F32, I64, VEC, load, pointer, store
 from kernels.emit_bfloat16 import emit_dot_products, emit_narrow, has_bfloat16
 from kernels.emit_finish import emit_activation, emit_exit
-from kernels.emit_half import BITS, emit_expand, emit_lane_sum, emit_round, emit_square, machine_has_half
+from kernels.emit_half import (
+    BITS,
+    emit_expand,
+    emit_four_sums,
+    emit_lane_sum,
+    emit_round,
+    emit_square,
+    machine_has_half,
+)
 from kernels.target import BLOCKINGS
 
 llvm.initialize_all_targets()
@@ -48,17 +56,23 @@ def conversion_loop(has_half: bool, narrow: bool) -> str:
     return str(module)
 
 
-def distance_loop() -> str:
-    """IR of the squared distance of a pixel's blocks."""
+def distance_loop(pixels: int) -> str:
+    """IR of the squared distances of pixels side by side, block after block."""
     module = ir.Module("half")
-    function = ir.Function(module, ir.FunctionType(F32, [I64] * 3), "half")
+    kind = ir.VectorType(F32, 16) if pixels > 1 else F32
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 4), "half")
     b = ir.IRBuilder(function.append_basic_block("entry"))
     new, old, count = pointer(b, function.args[0]), pointer(b, function.args[1]), function.args[2]
-    total = cgutils.alloca_once_value(b, ir.Constant(VEC, None))
+    totals = [cgutils.alloca_once_value(b, ir.Constant(VEC, None)) for _ in range(pixels)]
     with cgutils.for_range(b, count) as loop:
-        x, bits = load(b, new, b.shl(loop.index, I64(6)), VEC), load(b, old, b.shl(loop.index, I64(5)), BITS, 2)
-        b.store(emit_square(b, x, bits, b.load(total)), total)
-    b.ret(emit_lane_sum(b, b.load(total)))
+        for i, total in enumerate(totals):
+            x = load(b, new, b.add(b.shl(loop.index, I64(10)), I64(64 * i)), VEC)
+            bits = load(b, old, b.add(b.shl(loop.index, I64(9)), I64(32 * i)), BITS, 2)
+            b.store(emit_square(b, x, bits, b.load(total)), total)
+    sums = [b.load(total) for total in totals]
+    found = emit_four_sums(b, sums) if pixels > 1 else emit_lane_sum(b, sums[0])
+    b.store(found, b.bitcast(pointer(b, function.args[3]), kind.as_pointer()))
+    b.ret_void()
     return str(module)
 
 
@@ -81,9 +95,10 @@ def test_a_register_is_converted_at_a_time(
         assert re.search(rf"\t{wanted}", text)
 
 
+@pytest.mark.parametrize("pixels", [1, 4])
 @pytest.mark.parametrize("cpu", ["znver4", "skylake-avx512", "sapphirerapids"])
-def test_the_distance_keeps_its_sum_in_a_register(cpu: str) -> None:
-    loops = innermost_loops(compile_for(distance_loop(), X86, cpu))
+def test_distances_keep_their_sums_in_registers(cpu: str, pixels: int) -> None:
+    loops = innermost_loops(compile_for(distance_loop(pixels), X86, cpu))
     assert loops
     assert [spill for loop in loops for spill in loop.spills] == []
 
