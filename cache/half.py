@@ -27,6 +27,7 @@ from kernels.atomic import call_entry
 from kernels.constants import STORE
 from kernels.emit_half import LARGEST
 from kernels.half import STRETCH_WORDS, commit_half, expand_runs, expand_windows
+from kernels.jit import jit
 from kernels.layout import Test
 from kernels.record import (
     ARENA,
@@ -50,8 +51,9 @@ SEGMENT = 1536
 """Entries of a list that are expanded, computed and committed in one go: they stay in the cache, and are a multiple of
 every method's unit."""
 
-SHARED_ROWS = 2
-"""Of two outputs one below the other, as a 3x3 window has them."""
+SHARED_ROWS, DENSE = 2, 4
+"""Rows that two outputs one below the other may share (a 3x3 window's), and the part of all that a list may be, for
+what several of its runs read to be expanded for each rather than remembered."""
 
 # Words of a stream's state behind `kernels.record.STATE_WORDS`. STORED, STORED_SIZE : the store. INNER : the state that
 # kernels are given: the same, but with masks that nobody reads.
@@ -157,6 +159,14 @@ def choose_planes(group: Sequence[MapInfo], meets: dict[int, set[int]]) -> dict[
     return planes
 
 
+@jit
+def _is_apart(read: Words, count: int, everything: bool) -> bool:
+    """Whether the runs of a list of `count` pixels read so little twice that nothing need be remembered."""
+    if everything or read[18] == 0:
+        return not everything
+    return bool(read[18] <= SHARED_ROWS and count * DENSE < read[15] * read[16])
+
+
 @entry
 def half_step(
     record: int, state: int, pixels: int, count: int, mode: int, limit: float, block: int, worker: int
@@ -165,14 +175,15 @@ def half_step(
     int64[n, 19].
 
     A read: map stored and staged, blocks, height; addresses of first and last input row, row step, addresses of first
-    and last input column; height and width of the target; whether it is fresh; whether neighbours share little of it.
+    and last input column; height and width of the target; whether it is fresh; rows that two outputs one below the
+    other share.
     """
     r, s = words_at(record, 16), words_at(state, HALF_STATE_WORDS)
     reads, target, everything = ints_2d_at(r, 13), r[11], mode == STORE
     arena, store, written = arena_of(s), words_at(s[STORED], s[STORED_SIZE] // 4).view(np.uint16), mask_of(s, target)
     rows, total = 0, 0
     for i in range(reads.shape[0]):
-        rows += reads[i, 9] if everything or not reads[i, 18] else 0
+        rows += 0 if _is_apart(reads[i], count, everything) else reads[i, 9]
     known = np.zeros((rows, STRETCH_WORDS), np.int32)
     for start in range(0, count, SEGMENT):
         size, at = min(SEGMENT, count - start), 0
@@ -183,7 +194,7 @@ def half_step(
                 continue
             row_low, row_high = indices_at(read[10], read[15]), indices_at(read[11], read[15])
             left, right = indices_at(read[13], read[16]), indices_at(read[14], read[16])
-            if not everything and read[18]:
+            if _is_apart(read, count, everything):
                 expand_runs(
                     store, map_at(read, 0), read[8], arena, map_at(read, 4), row_low, row_high, left, right, listed,
                     block,
@@ -202,11 +213,10 @@ def half_step(
     return total
 
 
-def is_apart(rows: Span) -> bool:
-    """Whether outputs one below the other share so few rows that it is cheaper to expand them twice than to remember
-    which have been."""
+def shared_rows(rows: Span) -> int:
+    """Rows that two outputs one below the other both read, at most; of rows with gaps, all."""
     shared = rows.high[:-1].astype(np.int64) - rows.low[1:] + 1
-    return rows.step == 1 and int(shared.max(initial=0)) <= SHARED_ROWS
+    return int(shared.max(initial=0)) if rows.step == 1 else int(rows.high.max(initial=0)) + 1
 
 
 def half_method(layout: HalfLayout, step: Step, method: Method) -> Method:
@@ -223,7 +233,7 @@ def half_method(layout: HalfLayout, step: Step, method: Method) -> Method:
         reads.append([
             *stored.layout, *staged.layout, max(staged.blocks, 1), staged.height, rows.low.ctypes.data,
             rows.high.ctypes.data, rows.step, columns.low.ctypes.data, columns.high.ctypes.data, target.height,
-            target.width, int((step.target, read.map) in layout.fresh), int(is_apart(rows)),
+            target.width, int((step.target, read.map) in layout.fresh), shared_rows(rows),
         ])  # fmt: skip
     words, kept = encode(
         method.entry.address, method.words.ctypes.data, target.layout, layout.stored[step.target].layout, target.blocks,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.constants import LANES, STORE, TEST_BITS
-from kernels.jit import jit
+from kernels.jit import jit, jit_inlined
 from kernels.layout import Map, Test
 from kernels.simd import address_of, read_int
 from kernels.simd_half import half_beyond, half_differing, half_expand, half_round, mark_row, write_int
@@ -24,6 +24,9 @@ NEAR_PX = 8
 STRETCH_WORDS = 1 + 2 * STRETCHES
 SPAN_PX = 64
 """Pixels side by side that are tested in one go: bits of a word."""
+ALONE_PX = 4
+"""Blocks of so many columns and more are tested one by one, each as far down as it takes: where most of them pass, one
+row is enough."""
 
 
 @jit
@@ -46,7 +49,7 @@ def unpack_half(store: np.ndarray, channels: np.ndarray, row: int, pixel: int, o
             out[c, y, :] = values[:width]
 
 
-@jit
+@jit_inlined
 def _expand_stretch(source: int, stored: Map, blocks: int, to: int, staged: Map, y: int, left: int, right: int) -> None:
     """Columns left to right of a row; in whole vectors, past the last pixel of an interleaved map.
 
@@ -110,7 +113,7 @@ def _run_end(listed: int, first: int, count: int, block: int) -> int:
     return min(end, count)
 
 
-@jit
+@jit_inlined
 def _columns_read(listed: int, first: int, end: int, low: np.ndarray, high: np.ndarray) -> tuple[int, int]:
     """First and last column that a run reads; the first one lies behind the last where it reads none."""
     left, right = np.int64(1 << 30), np.int64(-1)
@@ -176,13 +179,15 @@ def expand_windows(
         first = end
 
 
-@jit
+@jit_inlined
 def _round_rows(
-    source: int, staged: Map, blocks: int, to: int, stored: Map, top: int, bottom: int, left: int, count: int,
+    source: int, staged: Map, blocks: int, to: int, stored: Map, top: int, bottom: int, left: int, end: int,
     refresh: bool, marks: int, marks_row: int,
 ) -> int:  # fmt: skip
-    """Write and mark `count` columns of rows top to bottom; returns how many pixels were not marked."""
-    fresh = 0
+    """Write and mark columns left to end - 1, if any, of rows top to bottom; returns how many were not marked."""
+    fresh, count = 0, end - left
+    if count <= 0:
+        return 0
     for y in range(top, bottom + 1):
         new = source + (staged.origin + y * staged.row + left * staged.pixel) * 4
         old = to + (stored.origin + y * stored.row + left * stored.pixel) * 2
@@ -194,7 +199,7 @@ def _round_rows(
     return fresh
 
 
-@jit
+@jit_inlined
 def _asking(
     source: int, staged: Map, blocks: int, to: int, stored: Map, y: int, left: int, count: int, rule: Test
 ) -> np.uint64:
@@ -209,7 +214,7 @@ def _asking(
     return beyond
 
 
-@jit
+@jit_inlined
 def _of_block(bits: np.uint64, number: int, block: int) -> bool:
     """Whether any pixel of a block asks; bits : of its columns, or of all of them modulo 64 where it is wider."""
     if block < SPAN_PX:
@@ -217,7 +222,7 @@ def _of_block(bits: np.uint64, number: int, block: int) -> bool:
     return bool(bits != np.uint64(0))
 
 
-@jit
+@jit_inlined
 def _blocks_asking(
     source: int, staged: Map, blocks: int, to: int, stored: Map, top: int, bottom: int, left: int, count: int,
     rule: Test,
@@ -251,30 +256,25 @@ def commit_half(
     """
     source, to, entries, marks = address_of(arena), address_of(store), address_of(listed), address_of(written)
     first, total, count, marks_row, block = 0, 0, listed.shape[0], written.strides[0], rule.block
-    span = max(SPAN_PX // block, 1) * block
+    span = block if block >= ALONE_PX else SPAN_PX // block * block
     while first < count:
         end = _run_end(entries, first, count, block)
         top, left = read_int(entries + first * 8), read_int(entries + first * 8 + 4)
         bottom, right = read_int(entries + (end - 1) * 8), read_int(entries + (end - 1) * 8 + 4)
-        if rule.mode == STORE:
-            total += _round_rows(
-                source, staged, blocks, to, stored, top, bottom, left, right - left + 1, refresh, marks, marks_row
-            )
-            left = right + 1
-        while left <= right:
-            width = min(span, right - left + 1)
-            bits = _blocks_asking(source, staged, blocks, to, stored, top, bottom, left, width, rule)
-            begin, number = 0, (width + block - 1) // block
-            while begin < number:  # blocks side by side that ask are written in one go
-                stop = begin
-                while stop < number and _of_block(bits, stop, block):
-                    stop += 1
-                if stop > begin:
+        begin, at = left, left if rule.mode != STORE else right + 1
+        while at <= right:
+            width = min(span, right - at + 1)
+            bits = _blocks_asking(source, staged, blocks, to, stored, top, bottom, at, width, rule)
+            for number in range((width + block - 1) // block):
+                if not _of_block(bits, number, block):
+                    stop = at + number * block
                     total += _round_rows(
-                        source, staged, blocks, to, stored, top, bottom, left + begin * block,
-                        min(stop * block, width) - begin * block, refresh, marks, marks_row,
-                    )  # fmt: skip
-                begin = stop + 1
-            left += width
+                        source, staged, blocks, to, stored, top, bottom, begin, stop, refresh, marks, marks_row
+                    )
+                    begin = stop + block
+            at += width
+        total += _round_rows(
+            source, staged, blocks, to, stored, top, bottom, begin, right + 1, refresh, marks, marks_row
+        )
         first = end
     return total
