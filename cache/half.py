@@ -51,9 +51,10 @@ SEGMENT = 1536
 """Entries of a list that are expanded, computed and committed in one go: they stay in the cache, and are a multiple of
 every method's unit."""
 
-SHARED_ROWS, DENSE = 2, 4
-"""Rows that two outputs one below the other may share (a 3x3 window's), and the part of all that a list may be, for
-what several of its runs read to be expanded for each rather than remembered."""
+SHARED_ROWS, SHARED_COLUMNS, DENSE = 2, 4, 4
+"""Rows that two outputs one below the other may share (a 3x3 window's), columns that two side by side may, and the part
+of all that a list may be, for what several of its runs read to be expanded for each rather than remembered."""
+MANY = 1 << 30
 
 # Words of a stream's state behind `kernels.record.STATE_WORDS`. STORED, STORED_SIZE : the store. INNER : the state that
 # kernels are given: the same, but with masks that nobody reads.
@@ -213,10 +214,11 @@ def half_step(
     return total
 
 
-def shared_rows(rows: Span) -> int:
-    """Rows that two outputs one below the other both read, at most; of rows with gaps, all."""
-    shared = rows.high[:-1].astype(np.int64) - rows.low[1:] + 1
-    return int(shared.max(initial=0)) if rows.step == 1 else int(rows.high.max(initial=0)) + 1
+def shared(rows: Span, columns: Span) -> int:
+    """Rows that two outputs one below the other both read, at most; `MANY` where rows have gaps, or where two outputs
+    side by side share more columns than it is cheap to expand twice."""
+    most = [int((s.high[:-1].astype(np.int64) - s.low[1:] + 1).max(initial=0)) for s in (rows, columns)]
+    return most[0] if rows.step == 1 and most[1] <= SHARED_COLUMNS else MANY
 
 
 def half_method(layout: HalfLayout, step: Step, method: Method) -> Method:
@@ -233,7 +235,7 @@ def half_method(layout: HalfLayout, step: Step, method: Method) -> Method:
         reads.append([
             *stored.layout, *staged.layout, max(staged.blocks, 1), staged.height, rows.low.ctypes.data,
             rows.high.ctypes.data, rows.step, columns.low.ctypes.data, columns.high.ctypes.data, target.height,
-            target.width, int((step.target, read.map) in layout.fresh), shared_rows(rows),
+            target.width, int((step.target, read.map) in layout.fresh), shared(rows, columns),
         ])  # fmt: skip
     words, kept = encode(
         method.entry.address, method.words.ctypes.data, target.layout, layout.stored[step.target].layout, target.blocks,

@@ -58,7 +58,7 @@ class Builder:
     def parts(self, layer: Layer, ranks: Ranks) -> tuple[NDArray[np.float64], ...]:
         """The decomposition of a layer's weights. Kept are the last ranks of each layer, and of the last layer what
         does not depend on ranks: all of everything would be many times the model. Of cp, whose factors are small and
-        take longest, all ranks are."""
+        take longest, all ranks that were asked for are."""
         kept = self._parts.setdefault(layer.name, {})
         if ranks not in kept:
             form = self._forms[layer.name]

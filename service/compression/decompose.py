@@ -155,28 +155,6 @@ class Decomposer:
         )  # fmt: skip
 
 
-def rebuilt(form: Form, parts: tuple[Array, ...]) -> Array:
-    """The one weight tensor that the pieces amount to, [Cout, Cin, kh, kw]."""
-    if form == "tucker2":
-        core = next(number for number, part in enumerate(parts) if part.shape[2:] != (1, 1))
-        found = parts[core]
-        for part in parts[:core]:
-            found = np.einsum("rshw,si->rihw", found, part[:, :, 0, 0])
-        for part in parts[core + 1 :]:
-            found = np.einsum("or,rihw->oihw", part[:, :, 0, 0], found)
-    elif form == "cp":
-        first, down, along, last = parts
-        found = np.einsum(
-            "or,rh,rw,ri->oihw", last[:, :, 0, 0], down[:, 0, :, 0], along[:, 0, 0, :], first[:, :, 0, 0],
-            optimize=True,
-        )  # fmt: skip
-    elif form == "spatial":
-        found = np.einsum("orw,rih->oihw", parts[1][:, :, 0, :], parts[0][:, :, :, 0])
-    else:
-        found = np.einsum("or,ri->oi", parts[1][:, :, 0, 0], parts[0][:, :, 0, 0])[:, :, None, None]
-    return np.asarray(found)
-
-
 def spectra(form: Form, weight: NDArray[Any], root: Array | None = None) -> tuple[Array, ...]:
     """Singular values, falling, of each matrix that a rank of the form cuts; a cp form's one rank cuts them all."""
     whole = _weighed(weight, root)

@@ -25,7 +25,8 @@ STEPS = 100
 TOLERANCE = 1e-4
 """Of the relative error: a step that gains less is the last."""
 _RIDGE = 1e-4
-"""Pulls each factor towards what it was, so that no step makes it worse and two products that cancel do not grow."""
+"""Pulls each factor towards what it was: products that are alike make equations singular without it. No step makes
+the sum worse by it."""
 _LEAST = 1e-30
 
 

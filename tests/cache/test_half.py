@@ -15,7 +15,7 @@ from hypothesis.stateful import initialize
 
 from cache import winograd
 from cache.geometry import everything, gather, identity, window
-from cache.half import HalfState, shared_rows, staging, to_half
+from cache.half import MANY, HalfState, shared, staging, to_half
 from cache.memory import memory_of
 from cache.onnx_import import ModelError, load_model
 from cache.plan import Plan
@@ -146,8 +146,10 @@ def test_four_pixels_at_a_time_are_summed_as_one_by_itself(blocks: int, count: i
 def test_rows_that_neighbours_share():
     spans = [identity(9), window(8, 4, 2, 2, 1, 0), window(9, 5, 3, 2, 1, 1), window(9, 9, 3, 1, 1, 1), identity(1)]
     spans += [gather(np.arange(18, dtype=np.int32) // 2), window(9, 9, 5, 1, 1, 2), everything(9, 4)]
-    assert [shared_rows(rows) for rows in spans] == [0, 0, 1, 2, 0, 1, 4, 9]
-    assert shared_rows(window(9, 9, 3, 1, 2, 2)) == 9, "rows with gaps are remembered"
+    assert [shared(rows, identity(9)) for rows in spans] == [0, 0, 1, 2, 0, 1, 4, 9]
+    wide, gaps = window(40, 40, 7, 1, 1, 3), window(2, 2, 3, 1, 2, 2)
+    assert shared(identity(9), window(40, 40, 5, 1, 1, 2)) == 0
+    assert shared(identity(9), wide) == shared(gaps, identity(9)) == MANY, "they are remembered"
 
 
 @given(models())

@@ -8,12 +8,34 @@ import numpy as np
 import pytest
 
 from service.compression import decompose
-from service.compression.decompose import Decomposer, factors, macs, matrices, pieces, rebuilt, spectra
+from service.compression.decompose import Decomposer, factors, macs, matrices, pieces, spectra
 from service.compression.errors import CompressionError
 from tests.service.compression.small_models import falling
 
 WEIGHT = falling(12, 10, 3)
 leading = decompose._leading
+
+
+def rebuilt(form: str, parts: tuple[np.ndarray, ...]) -> np.ndarray:
+    """The one weight tensor that the pieces amount to, [Cout, Cin, kh, kw]."""
+    if form == "tucker2":
+        core = next(number for number, part in enumerate(parts) if part.shape[2:] != (1, 1))
+        found = parts[core]
+        for part in parts[:core]:
+            found = np.einsum("rshw,si->rihw", found, part[:, :, 0, 0])
+        for part in parts[core + 1 :]:
+            found = np.einsum("or,rihw->oihw", part[:, :, 0, 0], found)
+    elif form == "cp":
+        first, down, along, last = parts
+        found = np.einsum(
+            "or,rh,rw,ri->oihw", last[:, :, 0, 0], down[:, 0, :, 0], along[:, 0, 0, :], first[:, :, 0, 0],
+            optimize=True,
+        )  # fmt: skip
+    elif form == "spatial":
+        found = np.einsum("orw,rih->oihw", parts[1][:, :, 0, :], parts[0][:, :, :, 0])
+    else:
+        found = np.einsum("or,ri->oi", parts[1][:, :, 0, 0], parts[0][:, :, 0, 0])[:, :, None, None]
+    return np.asarray(found)
 
 
 def far(form: str, weight: np.ndarray, ranks: tuple[int, ...], root: np.ndarray | None = None) -> float:
