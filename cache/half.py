@@ -163,9 +163,8 @@ def choose_planes(group: Sequence[MapInfo], meets: dict[int, set[int]]) -> dict[
 @jit
 def _is_apart(read: Words, count: int, everything: bool) -> bool:
     """Whether the runs of a list of `count` pixels read so little twice that nothing need be remembered."""
-    if everything or read[18] == 0:
-        return not everything
-    return bool(read[18] <= SHARED_ROWS and count * DENSE < read[15] * read[16])
+    is_sparse = count * DENSE < read[15] * read[16]
+    return bool(not everything and (read[18] == 0 or (is_sparse and read[18] <= SHARED_ROWS)))
 
 
 @entry

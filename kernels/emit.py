@@ -11,7 +11,7 @@ changes that order, so a pixel's bits do not depend on which pixels it was compu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -79,6 +79,20 @@ def splat(b: Builder, scalar: Value, kind: Any = VEC) -> Value:
     undefined = ir.Constant(kind, ir.Undefined)
     first = b.insert_element(undefined, scalar, I32(0))
     return b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count))
+
+
+def shuffle(b: Builder, x: Value, y: Value, lanes: Sequence[int]) -> Value:
+    """Lanes of two vectors, those of the second counted on."""
+    return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes)))
+
+
+def fold_lanes(b: Builder, x: Value, combine: Callable[[Builder, Value, Value], Value]) -> Value:
+    """The 16 lanes of a vector combined, in a fixed pairwise order."""
+    count = LANES
+    while count > 1:
+        count //= 2
+        x = combine(b, shuffle(b, x, x, range(count)), shuffle(b, x, x, range(count, 2 * count)))
+    return b.extract_element(x, I32(0))
 
 
 def merge_rows(b: Builder, results: list[tuple[Any, Rows]]) -> Rows:

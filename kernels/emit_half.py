@@ -8,12 +8,24 @@ function for every lane, so that the bits are moved by integer arithmetic instea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from llvmlite import ir
 
 from kernels.constants import LANES
-from kernels.emit import F32, I32, IVEC, VEC, Builder, Value, const, fma, greater_or_second, less_or_second
+from kernels.emit import (
+    F32,
+    I32,
+    IVEC,
+    VEC,
+    Builder,
+    Value,
+    const,
+    fma,
+    fold_lanes,
+    greater_or_second,
+    less_or_second,
+    shuffle,
+)
 from kernels.target import VARIANT, cpu_features
 
 LARGEST = 65504.0
@@ -78,25 +90,13 @@ def emit_square(b: Builder, new: Value, stored: Value, total: Value) -> Value:
 
 def emit_lane_sum(b: Builder, x: Value) -> Value:
     """The sum of 16 lanes, in a fixed pairwise order."""
-    count = LANES
-    while count > 1:
-        count //= 2
-        index: Any = ir.VectorType(I32, count)
-        undefined = ir.Constant(x.type, ir.Undefined)
-        low = b.shuffle_vector(x, undefined, ir.Constant(index, list(range(count))))
-        high = b.shuffle_vector(x, undefined, ir.Constant(index, list(range(count, 2 * count))))
-        x = b.fadd(low, high)
-    return b.extract_element(x, I32(0))
-
-
-def _picked(b: Builder, one: Value, other: Value, lanes: list[int]) -> Value:
-    return b.shuffle_vector(one, other, ir.Constant(ir.VectorType(I32, LANES), lanes))
+    return fold_lanes(b, x, lambda b, low, high: b.fadd(low, high))
 
 
 def _halved(b: Builder, one: Value, other: Value, span: int) -> Value:
     """Of each group of 2 * span lanes of two vectors, its halves added; those of `one` first."""
     low = [i for i in range(2 * LANES) if i // span % 2 == 0]
-    return b.fadd(_picked(b, one, other, low), _picked(b, one, other, [i + span for i in low]))
+    return b.fadd(shuffle(b, one, other, low), shuffle(b, one, other, [i + span for i in low]))
 
 
 def emit_four_sums(b: Builder, vectors: Sequence[Value]) -> Value:
@@ -104,7 +104,7 @@ def emit_four_sums(b: Builder, vectors: Sequence[Value]) -> Value:
     one, two, three, four = vectors
     x = _halved(b, _halved(b, one, two, 8), _halved(b, three, four, 8), 4)
     for span in (2, 1):
-        x = b.fadd(x, _picked(b, x, x, [i ^ span for i in range(LANES)]))
+        x = b.fadd(x, shuffle(b, x, x, [i ^ span for i in range(LANES)]))
     return x
 
 

@@ -6,12 +6,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from kernels.constants import LANES
-from kernels.emit import F32, I32, I64, IVEC, VEC, Builder, Value, at, load, pointer, store
-
-
-def _shuffle(b: Builder, x: Value, y: Value, lanes: list[int]) -> Value:
-    """Lanes of two vectors, those of the second counted on."""
-    return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(lanes)), lanes))
+from kernels.emit import F32, I32, I64, IVEC, VEC, Builder, Value, at, load, pointer, shuffle, store
 
 
 def _transpose(b: Builder, rows: list[Value]) -> list[Value]:
@@ -22,8 +17,8 @@ def _transpose(b: Builder, rows: list[Value]) -> list[Value]:
         after = list(rows)
         for i in range(LANES):
             if i // size % 2 == 0:
-                after[i] = _shuffle(b, rows[i], rows[i + size], low)
-                after[i + size] = _shuffle(b, rows[i], rows[i + size], high)
+                after[i] = shuffle(b, rows[i], rows[i + size], low)
+                after[i + size] = shuffle(b, rows[i], rows[i + size], high)
         rows = after
     return rows
 

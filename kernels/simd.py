@@ -35,6 +35,7 @@ from kernels.emit import (
     Builder,
     Value,
     fma,
+    fold_lanes,
     greater_or_second,
     less_or_second,
     load,
@@ -132,16 +133,7 @@ def make_lane_fold(combine: Callable[[Builder, Value, Value], Value]) -> Any:
     @intrinsic
     def lane_fold(typing_context: Any, address: Any) -> Any:
         def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
-            x = load(b, pointer(b, args[0]), 0, VEC)
-            n = LANES
-            while n > 1:
-                n //= 2
-                index = ir.VectorType(I32, n)
-                undefined = ir.Constant(x.type, ir.Undefined)
-                low = b.shuffle_vector(x, undefined, ir.Constant(index, list(range(n))))
-                high = b.shuffle_vector(x, undefined, ir.Constant(index, list(range(n, 2 * n))))
-                x = combine(b, low, high)
-            return b.extract_element(x, I32(0))
+            return fold_lanes(b, load(b, pointer(b, args[0]), 0, VEC), combine)
 
         return types.float32(_I), codegen
 

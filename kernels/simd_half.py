@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 
 from kernels.constants import LANES
-from kernels.emit import I32, I64, VEC, Builder, Value, at, load, pointer, store
+from kernels.emit import I32, I64, VEC, Builder, Value, at, load, pointer, shuffle, splat, store
 from kernels.emit_half import (
     BITS,
     HAS_HALF,
@@ -73,8 +73,6 @@ def _squares(b: Builder, args: list[Value], first: Value, pixels: int) -> list[V
     """
     new, stored = pointer(b, args[0]), pointer(b, args[2])
     totals = [cgutils.alloca_once_value(b, ZERO) for _ in range(pixels)]
-    for total in totals:
-        b.store(ZERO, total)
     with cgutils.for_range(b, args[4]) as loop:
         ours = b.add(b.mul(loop.index, args[1]), b.shl(first, I64(6)))
         theirs = b.add(b.mul(loop.index, args[3]), b.shl(first, I64(5)))
@@ -97,17 +95,11 @@ def half_beyond(
 
     def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
         count, limit = args[5], args[6]
-        limits = b.shuffle_vector(
-            b.insert_element(ir.Constant(VEC, ir.Undefined), limit, I32(0)), ir.Constant(VEC, ir.Undefined),
-            ir.Constant(ir.VectorType(I32, LANES), [0] * LANES),
-        )  # fmt: skip
-        found = cgutils.alloca_once_value(b, I64(0))
-        b.store(I64(0), found)
+        limits, found = splat(b, limit), cgutils.alloca_once_value(b, I64(0))
         with cgutils.for_range(b, b.lshr(count, I64(2))) as loop:
             first = b.shl(loop.index, I64(2))
             far = b.fcmp_unordered(">", emit_four_sums(b, _squares(b, args, first, 4)), limits)
-            four = b.shuffle_vector(far, far, ir.Constant(ir.VectorType(I32, 4), [0, 4, 8, 12]))
-            bits = b.zext(b.bitcast(four, ir.IntType(4)), I64)
+            bits = b.zext(b.bitcast(shuffle(b, far, far, [0, 4, 8, 12]), ir.IntType(4)), I64)
             b.store(b.or_(b.load(found), b.shl(bits, first)), found)
         with cgutils.for_range_slice(b, b.and_(count, I64(-4)), count, I64(1)) as (pixel, _):
             total = emit_lane_sum(b, _squares(b, args, pixel, 1)[0])
@@ -126,10 +118,9 @@ def half_differing(
 
     def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
         new, stored, word = pointer(b, args[0]), pointer(b, args[2]), ir.IntType(LANES * 16)
-        found, seen = cgutils.alloca_once_value(b, I64(0)), cgutils.alloca_once_value(b, NO_BITS)
-        b.store(I64(0), found)
+        found = cgutils.alloca_once_value(b, I64(0))
         with cgutils.for_range(b, args[5]) as pixels:
-            b.store(NO_BITS, seen)
+            seen = cgutils.alloca_once_value(b, NO_BITS)
             with cgutils.for_range(b, args[4]) as loop:
                 ours = b.add(b.mul(loop.index, args[1]), b.shl(pixels.index, I64(6)))
                 theirs = b.add(b.mul(loop.index, args[3]), b.shl(pixels.index, I64(5)))

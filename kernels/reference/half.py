@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -71,9 +72,7 @@ def expand_windows(
 ) -> None:  # fmt: skip
     """Run by run of blocks side by side, row by row, what no known stretch holds."""
 
-    def expand(row: int, left: int, right: int) -> None:
-        _expand(store, stored, blocks, arena, staged, row, left, right)
-
+    expand = partial(_expand, store, stored, blocks, arena, staged)
     for top, bottom, left, right in _runs(listed, block, col_low, col_high):
         for y in range(top, bottom + 1):
             for row in range(row_low[y], row_high[y] + 1, row_step):

@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from service.compression.errors import CompressionError
 from service.compression.parafac import Terms, fitted, term_values, terms
+from service.compression.unfolding import Array, leading, singular_values, unfold
 
-Array: TypeAlias = NDArray[np.float64]
 Shape: TypeAlias = tuple[int, int, int, int]
 Ranks: TypeAlias = tuple[int, ...]
 Form = Literal["tucker2", "cp", "spatial", "pointwise"]
@@ -161,8 +161,8 @@ def spectra(form: Form, weight: NDArray[Any], root: Array | None = None) -> tupl
     if form == "cp":
         return term_values(whole)
     if form == "tucker2":
-        return _values(_unfold(whole, 1)), _values(_unfold(whole, 0))
-    return (_values(_separated(whole) if form == "spatial" else whole[:, :, 0, 0]),)
+        return singular_values(unfold(whole, 1)), singular_values(unfold(whole, 0))
+    return (singular_values(_separated(whole) if form == "spatial" else whole[:, :, 0, 0]),)
 
 
 def matrices(form: Form, shape: Shape) -> tuple[tuple[int, int], ...]:
@@ -179,7 +179,7 @@ def _tucker2(weight: Array, ranks: Ranks) -> tuple[Array, ...]:
     """Projection on the leading singular vectors of both modes, then a few steps of orthogonal iteration (tensorly)."""
     partial_tucker = _tensorly("decomposition").partial_tucker
     r1, r2 = ranks
-    out, into = (_leading(_unfold(weight, mode), min(r + _SLACK, weight.shape[mode])) for mode, r in ((0, r2), (1, r1)))
+    out, into = (leading(unfold(weight, mode), min(r + _SLACK, weight.shape[mode])) for mode, r in ((0, r2), (1, r1)))
     small = np.einsum("oihw,or,is->rshw", weight, out, into, optimize=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -194,7 +194,7 @@ class _Singular:
         rows, columns = matrix.shape
         self._wide = matrix if rows <= columns else matrix.T
         self._turned = rows > columns
-        self._vectors = _leading(self._wide, len(self._wide))
+        self._vectors = leading(self._wide, len(self._wide))
 
     def split(self, rank: int) -> tuple[Array, Array]:
         """[rows, rank] and [rank, columns] whose product is the nearest matrix of that rank, both as long."""
@@ -215,22 +215,6 @@ def _separated(weight: Array) -> Array:
     """[Cin * kh, Cout * kw]"""
     c_out, c_in, kh, kw = weight.shape
     return weight.transpose(1, 2, 0, 3).reshape(c_in * kh, c_out * kw)
-
-
-def _unfold(weight: Array, mode: int) -> Array:
-    return np.asarray(np.moveaxis(weight, mode, 0).reshape(weight.shape[mode], -1))
-
-
-def _leading(matrix: Array, rank: int) -> Array:
-    """[rows, rank], the leading left singular vectors; from the Gram matrix, whose side is the number of channels."""
-    _, vectors = np.linalg.eigh(matrix @ matrix.T)
-    return np.asarray(vectors[:, ::-1][:, :rank])
-
-
-def _values(matrix: Array) -> Array:
-    rows, columns = matrix.shape
-    gram = matrix @ matrix.T if rows <= columns else matrix.T @ matrix
-    return np.asarray(np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[::-1], 0.0)))
 
 
 def _tensorly(module: str) -> Any:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array: TypeAlias = NDArray[np.float64]
+from service.compression.unfolding import Array, leading, unfold
+
 Factors: TypeAlias = tuple[Array, Array, Array, Array]
 """Of outputs, inputs, rows and columns, a product in each column."""
 
@@ -55,15 +55,14 @@ class Terms:
 
 def terms(weight: Array) -> Terms:
     """All kh * kw * min(Cout, Cin) of them. weight : float64[Cout, Cin, kh, kw]"""
-    rows, columns = (_basis(np.moveaxis(weight, axis, 0)) for axis in (2, 3))
-    turned = np.einsum("oihw,ha,wb->aboi", weight, rows, columns, optimize=True)
+    turned, rows, columns = _turned(weight)
     left, values, right = np.linalg.svd(turned, full_matrices=False)
     return Terms(values, left.swapaxes(2, 3), right, rows, columns)
 
 
 def term_values(weight: Array) -> tuple[Array, ...]:
     """The values of `terms`, falling, of each of the kh * kw matrices."""
-    values = terms(weight).values
+    values = np.linalg.svd(_turned(weight)[0], compute_uv=False)
     return tuple(values.reshape(-1, values.shape[2]))
 
 
@@ -101,10 +100,10 @@ def steps(weight: Array, start: Factors) -> Iterator[tuple[Factors, float]]:
         yield factors, float(np.sqrt(max(gap, 0.0) / max(energy, _LEAST)))
 
 
-def _basis(unfolded: Array) -> Array:
-    """Orthonormal, in columns, of the first axis."""
-    matrix = unfolded.reshape(len(unfolded), -1)
-    return np.asarray(np.linalg.eigh(matrix @ matrix.T)[1])
+def _turned(weight: Array) -> tuple[Array, Array, Array]:
+    """float64[kh, kw, Cout, Cin], a weight in bases of its rows and columns, which come in columns beside it."""
+    rows, columns = (leading(unfold(weight, axis), weight.shape[axis]) for axis in (2, 3))
+    return np.einsum("oihw,ha,wb->aboi", weight, rows, columns, optimize=True), rows, columns
 
 
 def _solved(gram: Array, product: Array, before: Array) -> Array:

@@ -14,7 +14,8 @@ import numpy as np
 
 from service.compression.cost import time_ns
 from service.compression.decompose import Form, Piece, Ranks, Shape, macs, matrices, pieces, sized
-from service.compression.ranks import Array, by_bayes, by_energy, lost, rounded
+from service.compression.ranks import by_bayes, by_energy, lost, rounded
+from service.compression.unfolding import Array
 
 SHARES = (0.9995, 0.999, 0.998, 0.995, 0.99, 0.98, 0.965, 0.945, 0.92, 0.88, 0.83, 0.76, 0.67, 0.55, 0.4, 0.25)
 """Of energy, that ranks are tried at."""

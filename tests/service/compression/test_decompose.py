@@ -13,7 +13,7 @@ from service.compression.errors import CompressionError
 from tests.service.compression.small_models import falling
 
 WEIGHT = falling(12, 10, 3)
-leading = decompose._leading
+leading = decompose.leading
 
 
 def rebuilt(form: str, parts: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -94,7 +94,7 @@ def test_svd_loses_exactly_what_is_cut_off(form, kernel):
 )
 def test_singular_vectors_are_found_once_for_all_ranks(form, shape, monkeypatch):
     calls: list[int] = []
-    monkeypatch.setattr(decompose, "_leading", lambda matrix, rank: calls.append(rank) or leading(matrix, rank))
+    monkeypatch.setattr(decompose, "leading", lambda matrix, rank: calls.append(rank) or leading(matrix, rank))
     weight = falling(*shape)
     decomposer = Decomposer(form, weight)
     (values,) = spectra(form, weight)
