@@ -116,10 +116,8 @@ class StreamClient(StreamFigures):
         if socket is None or not self.credits:
             return None
         seq, data = number()
-        try:
+        with suppress(ConnectionClosed):  # what the server said before is still to be read, and its end with it
             socket.send(data)
-        except ConnectionClosed as error:
-            self._lost(error)
         return seq
 
     def receive(self, timeout_s: float | None = None) -> Event | None:

@@ -275,6 +275,24 @@ def test_what_the_server_says_is_never_the_token(server: RunningHostileServer, k
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_was_said_before_the_end_is_read_though_a_frame_found_the_connection_closed(
+    server: RunningHostileServer, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server says moved and closes after the client has looked for messages, and before its next frame goes out."""
+    name, sent = f"moves_under_a_frame-{kind}-closed", []
+    number = core.ClientCore.frame
+
+    def late(self: core.ClientCore, image: bytes, capture_ts_us: int | None, reset: bool) -> tuple[int, bytes]:
+        sent.append(number(self, image, capture_ts_us, reset))
+        if len(sent) == 2:
+            wait_until(lambda: server.facts[name].closing)
+        return sent[-1]
+
+    monkeypatch.setattr(core.ClientCore, "frame", late)
+    check(server, name, play(kind, server, name))
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_client_that_is_to_stay_where_it_is(server: RunningHostileServer, kind: str) -> None:
     name = f"moves-{kind}-not"
     story = play(kind, server, name, moves=0)

@@ -284,7 +284,7 @@ def test_a_client_that_never_reads_is_bounded_and_slows_nobody(server: RunningSe
                 assert isinstance(client.receive(5.0), FrameResult)
             (connection,) = [c for c in server.service.connections if c.stream_id == "deaf"]
             assert len(connection._outbox) <= server.service.settings.outbox_messages + 4
-            assert len(connection._stream.lane.pending) <= 1
+            assert len(connection._stream.lane.pending) <= 2  # one more where the first is about to be taken
             assert connection._protocol.unsettled <= 2
         stop.set()
         deaf.socket.shutdown(2)

@@ -8,7 +8,7 @@ must make of each stand in `hostile_scenarios.py`. Messages are JSON, whatever i
 
     GET /                   an empty page, from which scripts of any origin may be run
     GET /scenarios          the table, as JSON
-    GET /facts/ID           what the stream's connections said: {connections, hellos, tokens, frames, open}
+    GET /facts/ID           what the stream's connections said: {connections, hellos, tokens, frames, open, closing}
     GET /away/MS            every connection breaks and nobody listens, for so many milliseconds
     GET /clients/browser/X  a file of the browser's client
 """
@@ -56,6 +56,8 @@ class Facts:
     frames: int = 0
     open: int = 0
     """Connections whose client has not gone yet."""
+    closing: int = 0
+    """Connections that the server has said it closes."""
 
 
 class Peer:
@@ -174,6 +176,7 @@ class Peer:
         """Close, with any code; the client's own close is awaited."""
         self._closing = True
         await self.raw(Frame(Opcode.CLOSE, Close(code, reason).serialize()).serialize(mask=False))
+        self.facts.closing += 1
         with suppress(Gone, asyncio.TimeoutError):
             await asyncio.wait_for(self.until_gone(), 5)
 
