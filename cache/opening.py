@@ -30,6 +30,7 @@ from kernels.frame import (
     FRAME,
     HINTED,
     IMAGE,
+    KNOWN,
     MOST,
     OPEN_WORDS,
     PART,
@@ -103,7 +104,7 @@ class Opening:
             self._noise.sums, self._noise.counts, 0, 0, len(self.grid), len(self.grid), 0, 0, state.words,
             state.touched, state.mask_table, plan.table, *plan.line, state.arena, image.layout, self._lanes,
             plan.needs.image_reach_tiles if image.outside else 0, int(self.shows), plan.program.turn, 0, 0,
-            self._within, 0, 0, 0,
+            self._within, 0, 0, 0, 0,
         )  # fmt: skip
         assert self._words.size == OPEN_WORDS
 
@@ -158,13 +159,14 @@ class Opening:
             self._follow(shown)
         if words[DECISION] == ASK:
             asks = asks and (exposure.active or words[CHANGED] > EXPOSED * tiles)
-            most = int(HELPED * words[CHANGED])
+            most, known = int(HELPED * words[CHANGED]), shown is frame and not hinted
             if asks and exposure.match(frame, self.reference):
                 self._open(exposure.show(frame), most)
+                known = False
             if words[DECISION] == ASK:
                 if asks:
                     exposure.fail()
-                self._open(frame, tiles)
+                self._open(frame, tiles, known=known)
         if self._image is not None and self._is_read_again(part, parts) and self.decision == "partial":
             self.show(self._image[1])  # which other streams of this thread have used meanwhile
         if not whole and not words[HINTED]:
@@ -226,13 +228,14 @@ class Opening:
         self.tiles[:] = marked > 0
         return int(np.count_nonzero(self.tiles))
 
-    def _open(self, frame: Frame, suspect: int, hinted: bool = False) -> None:
+    def _open(self, frame: Frame, suspect: int, hinted: bool = False, known: bool = False) -> None:
         """Compare, decide and take in; nothing but the answer `ASK` where more than `suspect` tiles have changed.
 
-        hinted : nothing but the tiles told of can have.
+        hinted : nothing but the tiles told of can have. known : this frame was compared by the call before, and its
+        answer was `ASK`.
         """
         words = self._words
-        words[FRAME], words[SUSPECT], words[HINTED] = frame.ctypes.data, suspect, hinted
+        words[FRAME], words[SUSPECT], words[HINTED], words[KNOWN] = frame.ctypes.data, suspect, hinted, known
         open_frame(words)
 
     def _place_image(self) -> None:

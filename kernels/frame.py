@@ -45,7 +45,8 @@ from kernels.tile_diff import changed_tiles, changed_tiles_within, differing_til
 # its channels side by side. REACH : tiles around the changed ones that are made too. SHOWS : 0 where others do that.
 # IMAGE_END : float64[1 or more], where in a turn (see `run`) the image ends. PART, PARTS : which of so many parts of a
 # turn is due: tiles in it are taken in where any byte differs. 0 parts for none. WITHIN : uint8[rows, columns], where
-# HINTED the only tiles that can have changed; nothing is learnt of noise then.
+# HINTED the only tiles that can have changed; nothing is learnt of noise then. KNOWN : CHANGED, TILES and SUMS hold
+# what comparing gives, of the call before.
 # Answers: CHANGED tiles, DECISION.
 FRAME, REFERENCE, TILES, GROWN = 0, 4, 8, 11
 TILE, LIMITS, SUMS, COUNTS = 14, 15, 18, 21
@@ -53,8 +54,8 @@ SEEN, SEEN_END, SUSPECT, MOST, VALID, EVERYTHING = range(24, 30)
 STATE, TOUCHED, MASKS, TABLE, SLOPE, SHIFT = 30, 32, 34, 37, 40, 42
 IMAGE, PLACE, IMAGE_LANES, REACH, SHOWS = 44, 46, 50, 51, 52
 IMAGE_END, PART, PARTS = 53, 55, 56
-WITHIN, HINTED = 57, 60
-CHANGED, DECISION, OPEN_WORDS = range(61, 64)
+WITHIN, HINTED, KNOWN = 57, 60, 61
+CHANGED, DECISION, OPEN_WORDS = range(62, 65)
 REUSE, PARTIAL, KEYFRAME, ASK = range(4)
 
 # Words of the record of `run_frame`: the arguments of `run` in order, then those of `hand_out` and `work_done`.
@@ -76,7 +77,9 @@ def open_frame(r: np.ndarray) -> None:
     moved = state[MOVES] != 0
     if r[VALID]:
         sums, limits = index_2d_at(r, SUMS), index_2d_at(r, LIMITS)
-        if r[HINTED]:
+        if r[KNOWN]:
+            changed = r[CHANGED]
+        elif r[HINTED]:
             within = mask_at(r[WITHIN], r[WITHIN + 1], r[WITHIN + 2])
             changed = changed_tiles_within(frame, reference, r[TILE], limits, within, tiles)
         else:

@@ -9,6 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.jit import jit
+from kernels.simd import (
+    address_of,
+    block_difference_1,
+    block_difference_4,
+    block_difference_8,
+    block_difference_16,
+)
 
 __all__ = ["clear_borders", "explained_tiles", "mark_moved"]
 
@@ -18,25 +25,34 @@ ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @jit
+def _difference(new: int, old: int, row: int, rows: int, columns: int, tile: int, channels: int) -> int:
+    """Sum of absolute differences of a tile, from two addresses on: of a whole one, or of less at the edge.
+
+    row : bytes from a row to the next. columns : px of a row.
+    """
+    if columns == tile and tile == 8:
+        total = block_difference_8(new, old, row, rows, channels)
+    elif columns == tile and tile == 4:
+        total = block_difference_4(new, old, row, rows, channels)
+    elif columns == tile:
+        total = block_difference_16(new, old, row, rows, channels)
+    else:
+        total = block_difference_1(new, old, row, rows, columns * channels)
+    return total
+
+
+@jit
 def _is_explained(
     frame: np.ndarray, reference: np.ndarray, top: int, left: int, down: int, right: int, tile: int, limit: int
 ) -> bool:
     """Whether a tile of the frame is, up to a limit, what the reference holds where the tile was."""
     height, width, channels = frame.shape
-    bottom, end = min(top + tile, height), min(left + tile, width)
-    if top < down or bottom - down > height or left < right or end - right > width:
+    rows, columns = min(tile, height - top), min(tile, width - left)
+    if top < down or top + rows - down > height or left < right or left + columns - right > width:
         return False
-    old, new = reference.reshape(-1), frame.reshape(-1)
-    size, back, total = (end - left) * channels, (down * width + right) * channels, 0
-    for y in range(top, bottom):
-        start = (y * width + left) * channels
-        row = np.int32(0)
-        for i in range(start, start + size):
-            row += abs(np.int32(new[i]) - np.int32(old[i - back]))
-        total += int(row)
-        if total > limit:
-            return False
-    return True
+    new = address_of(frame) + (top * width + left) * channels
+    old = address_of(reference) + ((top - down) * width + left - right) * channels
+    return _difference(new, old, width * channels, rows, columns, tile, channels) <= limit
 
 
 @jit

@@ -155,6 +155,26 @@ def lane_any_bits(typing_context: Any, address: Any) -> Any:
     return types.boolean(_I), codegen
 
 
+def _column_differences(b: Builder, x: Value, y: Value, at: Value, row: Value, rows: Value, lanes: int) -> Value:
+    """uint16[lanes], |x - y| of bytes from `at` on, summed over `rows` (1 to 257) rows that lie `row` bytes apart."""
+    narrow, wide = ir.VectorType(ir.IntType(8), lanes), ir.VectorType(ir.IntType(16), lanes)
+    before, loop, after = b.block, b.append_basic_block("rows"), b.append_basic_block("summed")
+    b.branch(loop)
+    b.position_at_end(loop)
+    index, here, running = b.phi(I64), b.phi(I64), b.phi(wide)
+    for phi, start in ((index, I64(0)), (here, at), (running, ir.Constant(wide, [0] * lanes))):
+        phi.add_incoming(start, before)
+    p, q = load(b, x, here, narrow, 1), load(b, y, here, narrow, 1)
+    more = b.icmp_unsigned(">", p, q)
+    difference = b.sub(b.select(more, p, q), b.select(more, q, p))
+    total, following = b.add(running, b.zext(difference, wide)), b.add(index, I64(1))
+    for phi, value in ((index, following), (here, b.add(here, row)), (running, total)):
+        phi.add_incoming(value, loop)
+    b.cbranch(b.icmp_signed("<", following, rows), loop, after)
+    b.position_at_end(after)
+    return total
+
+
 @intrinsic
 def absolute_differences(
     typing_context: Any, sums: Any, first: Any, second: Any, row: Any, rows: Any, count: Any
@@ -163,28 +183,33 @@ def absolute_differences(
 
     def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
         sums, first, second, row, rows, count = args
-        bytes32, words32 = ir.VectorType(ir.IntType(8), 32), ir.VectorType(ir.IntType(16), 32)
         s, x, y = (pointer(b, a) for a in (sums, first, second))
         with cgutils.for_range(b, count) as columns:
             column = b.shl(columns.index, I64(5))
-            before, loop, after = b.block, b.append_basic_block("rows"), b.append_basic_block("summed")
-            b.branch(loop)
-            b.position_at_end(loop)
-            y_index, at, running = b.phi(I64), b.phi(I64), b.phi(words32)
-            for phi, start in ((y_index, I64(0)), (at, column), (running, ir.Constant(words32, [0] * 32))):
-                phi.add_incoming(start, before)
-            p, q = load(b, x, at, bytes32, 1), load(b, y, at, bytes32, 1)
-            more = b.icmp_unsigned(">", p, q)
-            difference = b.sub(b.select(more, p, q), b.select(more, q, p))
-            total, following = b.add(running, b.zext(difference, words32)), b.add(y_index, I64(1))
-            for phi, value in ((y_index, following), (at, b.add(at, row)), (running, total)):
-                phi.add_incoming(value, loop)
-            b.cbranch(b.icmp_signed("<", following, rows), loop, after)
-            b.position_at_end(after)
-            store(b, total, s, b.shl(column, I64(1)), 2)
+            store(b, _column_differences(b, x, y, column, row, rows, 32), s, b.shl(column, I64(1)), 2)
         return context.get_dummy_value()
 
     return types.void(*[_I] * 6), codegen
+
+
+def _sum_vectors(b: Builder, count: Value, lanes: int, vector: Callable[[Value], Value]) -> Value:
+    """int64, sum of all lanes of `count` (at least 1) vectors uint16[lanes], given by their number."""
+    wide, before = ir.VectorType(I32, lanes), b.block
+    loop, after = b.append_basic_block("words"), b.append_basic_block("summed")
+    b.branch(loop)
+    b.position_at_end(loop)
+    i, running = b.phi(I64), b.phi(wide)
+    i.add_incoming(I64(0), before)
+    running.add_incoming(ir.Constant(wide, [0] * lanes), before)
+    total, following = b.add(running, b.zext(vector(i), wide)), b.add(i, I64(1))
+    i.add_incoming(following, b.block)
+    running.add_incoming(total, b.block)
+    b.cbranch(b.icmp_signed("<", following, count), loop, after)
+    b.position_at_end(after)
+    reduce = cgutils.get_or_insert_function(
+        b.module, ir.FunctionType(I32, [wide]), f"llvm.vector.reduce.add.v{lanes}i32"
+    )
+    return b.zext(b.call(reduce, [total]), I64)
 
 
 def make_word_sum(lanes: int) -> Any:
@@ -193,30 +218,35 @@ def make_word_sum(lanes: int) -> Any:
     @intrinsic
     def word_sum(typing_context: Any, address: Any, count: Any) -> Any:
         def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
-            words, wide = ir.VectorType(ir.IntType(16), lanes), ir.VectorType(I32, lanes)
-            first, before = pointer(b, args[0]), b.block
-            loop, after = b.append_basic_block("words"), b.append_basic_block("summed")
-            b.branch(loop)
-            b.position_at_end(loop)
-            i, running = b.phi(I64), b.phi(wide)
-            i.add_incoming(I64(0), before)
-            running.add_incoming(ir.Constant(wide, [0] * lanes), before)
-            x = load(b, first, b.mul(i, I64(2 * lanes)), words, 2)
-            total, following = b.add(running, b.zext(x, wide)), b.add(i, I64(1))
-            i.add_incoming(following, loop)
-            running.add_incoming(total, loop)
-            b.cbranch(b.icmp_signed("<", following, args[1]), loop, after)
-            b.position_at_end(after)
-            reduce_type = ir.FunctionType(I32, [wide])
-            reduce = cgutils.get_or_insert_function(b.module, reduce_type, f"llvm.vector.reduce.add.v{lanes}i32")
-            return b.zext(b.call(reduce, [total]), I64)
+            first, words = pointer(b, args[0]), ir.VectorType(ir.IntType(16), lanes)
+            return _sum_vectors(b, args[1], lanes, lambda i: load(b, first, b.mul(i, I64(2 * lanes)), words, 2))
 
         return types.int64(_I, _I), codegen
 
     return word_sum
 
 
+def make_block_difference(lanes: int) -> Any:
+    """int64, sum of |first - second| over `rows` (1 to 257) rows of `count` (at least 1) times so many bytes, the rows
+    `row` bytes apart."""
+
+    @intrinsic
+    def block_difference(typing_context: Any, first: Any, second: Any, row: Any, rows: Any, count: Any) -> Any:
+        def codegen(context: Any, b: Builder, signature: Any, args: list[Value]) -> Value:
+            first, second, row, rows, count = args
+            x, y = pointer(b, first), pointer(b, second)
+            return _sum_vectors(
+                b, count, lanes, lambda i: _column_differences(b, x, y, b.mul(i, I64(lanes)), row, rows, lanes)
+            )
+
+        return types.int64(*[_I] * 5), codegen
+
+    return block_difference
+
+
 word_sum_4, word_sum_8, word_sum_16 = make_word_sum(4), make_word_sum(8), make_word_sum(16)
+block_difference_1, block_difference_4 = make_block_difference(1), make_block_difference(4)
+block_difference_8, block_difference_16 = make_block_difference(8), make_block_difference(16)
 
 
 def make_or_bytes(stride: int) -> Any:
