@@ -12,7 +12,7 @@ import numpy as np
 from kernels.constants import LANES, STORE, TEST_BITS
 from kernels.jit import jit, jit_inlined
 from kernels.layout import Map, Test
-from kernels.simd import address_of, read_int
+from kernels.simd import address_of, prefetch, read_int
 from kernels.simd_half import half_beyond, half_differing, half_expand, half_round, mark_row, write_int
 
 __all__ = ["commit_half", "expand_runs", "expand_windows", "unpack_half"]
@@ -24,6 +24,8 @@ NEAR_PX = 8
 STRETCH_WORDS = 1 + 2 * STRETCHES
 SPAN_PX = 64
 """Pixels side by side that are tested in one go: bits of a word."""
+LINE_PX = 2
+"""Pixels of a block that share a line of 64 bytes."""
 ALONE_PX = 4
 """Blocks of so many columns and more are tested one by one, each as far down as it takes: where most of them pass, one
 row is enough."""
@@ -104,6 +106,8 @@ def _run_end(listed: int, first: int, count: int, block: int) -> int:
 
     listed : address of the entries.
     """
+    if first >= count:
+        return count
     group = block * block
     end, at = first + group, listed + first * 8
     y, x = read_int(at), read_int(at + 4) + block
@@ -241,6 +245,18 @@ def _blocks_asking(
     return bits
 
 
+@jit_inlined
+def _fetch_run(to: int, stored: Map, blocks: int, entries: int, first: int, end: int) -> None:
+    """Ask for the cache lines of what a run will be compared with: no CPU guesses where that lies."""
+    if first < end:
+        left, right = read_int(entries + first * 8 + 4), read_int(entries + (end - 1) * 8 + 4)
+        for y in range(read_int(entries + first * 8), read_int(entries + (end - 1) * 8) + 1):
+            row = to + (stored.origin + y * stored.row) * 2
+            for b in range(blocks):
+                for x in range(left, right + 1, LINE_PX):
+                    prefetch(row + (b * stored.plane + x * stored.pixel) * 2)
+
+
 @jit
 def commit_half(
     arena: np.ndarray, staged: Map, blocks: int, store: np.ndarray, stored: Map, listed: np.ndarray, rule: Test,
@@ -257,8 +273,11 @@ def commit_half(
     source, to, entries, marks = address_of(arena), address_of(store), address_of(listed), address_of(written)
     first, total, count, marks_row, block = 0, 0, listed.shape[0], written.strides[0], rule.block
     span = block if block >= ALONE_PX else SPAN_PX // block * block
+    end = _run_end(entries, first, count, block)
     while first < count:
-        end = _run_end(entries, first, count, block)
+        following = _run_end(entries, end, count, block)
+        if rule.mode != STORE:
+            _fetch_run(to, stored, blocks, entries, end, following)
         top, left = read_int(entries + first * 8), read_int(entries + first * 8 + 4)
         bottom, right = read_int(entries + (end - 1) * 8), read_int(entries + (end - 1) * 8 + 4)
         begin, at = left, left if rule.mode != STORE else right + 1
@@ -276,5 +295,5 @@ def commit_half(
         total += _round_rows(
             source, staged, blocks, to, stored, top, bottom, begin, right + 1, refresh, marks, marks_row
         )
-        first = end
+        first, end = end, following
     return total

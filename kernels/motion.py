@@ -31,7 +31,7 @@ def _difference(new: int, old: int, row: int, rows: int, columns: int, tile: int
     row : bytes from a row to the next. columns : px of a row.
     """
     if columns == tile and tile == 8:
-        total = block_difference_8(new, old, row, rows, channels)
+        total: int = block_difference_8(new, old, row, rows, channels)
     elif columns == tile and tile == 4:
         total = block_difference_4(new, old, row, rows, channels)
     elif columns == tile:

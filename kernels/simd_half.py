@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 
 from kernels.constants import LANES
-from kernels.emit import I32, I64, VEC, Builder, Value, at, load, pointer, shuffle, splat, store
+from kernels.emit import I32, I64, VEC, Builder, Value, at, load, pointer, splat, store
 from kernels.emit_half import (
     BITS,
     HAS_HALF,
@@ -99,7 +99,8 @@ def half_beyond(
         with cgutils.for_range(b, b.lshr(count, I64(2))) as loop:
             first = b.shl(loop.index, I64(2))
             far = b.fcmp_unordered(">", emit_four_sums(b, _squares(b, args, first, 4)), limits)
-            bits = b.zext(b.bitcast(shuffle(b, far, far, [0, 4, 8, 12]), ir.IntType(4)), I64)
+            lanes = b.and_(b.zext(b.bitcast(far, ir.IntType(LANES)), I64), I64(0x1111))
+            bits = b.and_(b.lshr(b.mul(lanes, I64(0x1248)), I64(12)), I64(15))  # bits 0, 4, 8 and 12 side by side
             b.store(b.or_(b.load(found), b.shl(bits, first)), found)
         with cgutils.for_range_slice(b, b.and_(count, I64(-4)), count, I64(1)) as (pixel, _):
             total = emit_lane_sum(b, _squares(b, args, pixel, 1)[0])
