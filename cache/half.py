@@ -37,6 +37,7 @@ from kernels.record import (
     arena_of,
     encode,
     entry,
+    halves_at,
     indices_at,
     ints_2d_at,
     map_at,
@@ -180,7 +181,7 @@ def half_step(
     """
     r, s = words_at(record, 16), words_at(state, HALF_STATE_WORDS)
     reads, target, everything = ints_2d_at(r, 13), r[11], mode == STORE
-    arena, store, written = arena_of(s), words_at(s[STORED], s[STORED_SIZE] // 4).view(np.uint16), mask_of(s, target)
+    arena, store, written = arena_of(s), halves_at(s[STORED], s[STORED_SIZE]), mask_of(s, target)
     rows, total = 0, 0
     for i in range(reads.shape[0]):
         rows += 0 if _is_apart(reads[i], count, everything) else reads[i, 9]
@@ -248,13 +249,14 @@ class Staging:
     """What a thread lends to streams of one layout.
 
     arena : float32[:], zero in borders. marks : int64[maps, 3], masks of the right sizes, all in one place, that
-    kernels mark and nobody reads.
+    kernels mark and nobody reads; marks_at : its address.
     """
 
     def __init__(self, layout: HalfLayout) -> None:
         self.arena = aligned_zeros(layout.elements)
         self._mask = np.zeros(max(m.height * m.width for m in layout.maps), np.uint8)
         self.marks = np.array([[self._mask.ctypes.data, m.height, m.width] for m in layout.maps], np.int64)
+        self.marks_at = self.marks.ctypes.data
 
     @staticmethod
     def nbytes(layout: HalfLayout) -> int:
@@ -294,15 +296,16 @@ class HalfState(State):
     def enter(self) -> None:
         """Work in the calling thread's staging arena, from now on."""
         super().enter()
-        self._staging = staging(self.layout)
-        self.arena = self._staging.arena
-        self.words[[ARENA, ARENA_SIZE]] = self.arena.ctypes.data, self.arena.size
+        found = staging(self.layout)
+        if found is not self._staging:
+            self._staging, self.arena = found, found.arena
+            self.words[[ARENA, ARENA_SIZE]] = self.arena.ctypes.data, self.arena.size
 
     def borrow(self, space: Workspace, needs: Needs, workers: int = 1) -> None:
         """Work in a thread's space until another is borrowed."""
         super().borrow(space, needs, workers)
         self._inner[:] = self.words[:STATE_WORDS]
-        self._inner[MASKS] = self._staging.marks.ctypes.data
+        self._inner[MASKS] = self._staging.marks_at
 
     def _move_pixels(self, moves: Words) -> None:
         """None of the stored maps has a border. What comes in is made zero."""

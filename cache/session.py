@@ -29,7 +29,6 @@ from cache.sliding import Slider
 from cache.state import State, workspace
 from cache.steps import Words
 from cache.team import helpers
-from kernels.byte_maps import unpack_bytes
 from kernels.frame import (
     CLOCK,
     JOBS,
@@ -45,14 +44,24 @@ from kernels.frame import (
     end_frame,
     run_frame,
 )
-from kernels.half import unpack_half
 from kernels.image import ingest_tensor
-from kernels.program import EVERY_SPREAD, JOB_WORDS, NO_SPREAD, SPREAD_TURN, TAP_WORDS
+from kernels.program import (
+    EVERY_SPREAD,
+    FLOATS,
+    HALVES,
+    JOB_WORDS,
+    NO_SPREAD,
+    SIGNED,
+    SPREAD_TURN,
+    TAP_WORDS,
+    UNSIGNED,
+)
 from kernels.record import encode
 
 Array = npt.NDArray[Any]
 Clock = npt.NDArray[np.int64]
 NO_CLOCK: Clock = np.zeros(0, np.int64)
+NO_STORE: npt.NDArray[np.uint16] = np.zeros(0, np.uint16)
 STAGES = 8
 
 
@@ -105,16 +114,18 @@ def new_state(plan: Plan) -> State:
     return state
 
 
-def tap_table(taps: Sequence[Tap], tensors: Mapping[str, Array]) -> tuple[Words, Words]:
-    """The taps of float32 maps, and the maps that they lie in, as `kernels.program.hand_out` takes them.
+def tap_table(taps: Sequence[Tap], tensors: Mapping[str, Array], state: State) -> tuple[Words, Words]:
+    """Taps and the maps that they lie in, as `kernels.program.hand_out` takes them.
 
-    tensors : by name, float32[1, C, H, W] each; they and the taps must outlive the table.
+    tensors : by name, [1, C, H, W] each, of the taps' types. These, the taps and the state must outlive the table.
     """
     rows, maps = np.zeros((len(taps), TAP_WORDS), np.int64), list[int]()
     for row, tap in zip(rows, taps, strict=True):
-        out = tensors[tap.name]
+        out, store = tensors[tap.name], state.store if isinstance(state, HalfState) else NO_STORE
+        kind = {np.uint8: UNSIGNED, np.int8: SIGNED}.get(tap.dtype.type, HALVES if store.size else FLOATS)
         row[:] = [
             tap.offsets.ctypes.data, tap.row, tap.pixel, out.ctypes.data, *out.shape[1:], len(maps), len(tap.maps),
+            kind, store.ctypes.data, store.size,
         ]  # fmt: skip
         maps += tap.maps
     return rows, np.array(maps, np.int64)
@@ -161,12 +172,9 @@ class Session:
         self._tensors: dict[str, Array] = {t.name: np.zeros(t.shape, t.dtype) for t in plan.taps.values()}
         self._handed = self._views({**plan.constants, **self._tensors})
         self._tail_outputs: dict[str, Array] = {}
-        apart = isinstance(self._state, HalfState)
         slider = self._state.slider
-        taps = tuple(plan.taps.values()) if slider is None else slider.taps
-        self._straight = () if apart else tuple(t for t in taps if t.dtype == np.float32)
-        self._unpacked = tuple(t for t in taps if t not in self._straight)
-        self._taps, self._tap_maps = tap_table(self._straight, self._tensors)
+        self._places = tuple(plan.taps.values()) if slider is None else slider.taps
+        self._taps, self._tap_maps = tap_table(self._places, self._tensors, self._state)
         self._running, self._kept_run = self._run_record()
         self._tensor = aligned_zeros(0)  # the image of `push_tensor`, where that lies outside the arena
         self._valid = False
@@ -270,7 +278,7 @@ class Session:
     def end_steps(self) -> None:
         """All steps of a frame have been run: bring what is handed out up to date."""
         self._done = end_frame(self._running)
-        self._hand_out(False)
+        self._run_tails(False)
 
     def finish(self, begun: Begun, infer_ns: int | None = None) -> FrameResult:
         """The result of a frame of which all steps have been run. infer_ns : its time on the network; None for all
@@ -379,36 +387,19 @@ class Session:
                 self._done = run_frame(words)
             finally:
                 team.end(self._ticket)
-        self._hand_out(keyframe)
-
-    def _hand_out(self, keyframe: bool) -> None:
-        """Bring up to date what the steps do not hand out themselves."""
-        for tap in self._unpacked:
-            if self._was_written(tap):
-                self._unpack(tap)
-        if self.plan.tails:
-            self._run_tails(keyframe)
-
-    def _was_written(self, tap: Tap) -> bool:
-        """Whether this frame wrote to any map of a tap."""
-        return any(self._state.touched[m] for m in tap.maps)
+        self._run_tails(keyframe)
 
     def _run_tails(self, keyframe: bool) -> None:
         """Run the tails that read what was written."""
-        fresh = {tap.name for tap in self.plan.taps.values() if self._was_written(tap)}
+        if not self.plan.tails:
+            return
+        touched = self._state.touched
+        fresh = {tap.name for tap in self.plan.taps.values() if any(touched[m] for m in tap.maps)}
         for tail in self.plan.tails:
             if keyframe or fresh.intersection(tail.inputs):
                 found = tail.run(self._tensors)
                 self._tail_outputs.update(found)
                 self._handed = {**self._handed, **self._views(found)}
-
-    def _unpack(self, tap: Tap) -> None:
-        """Copy a tap's maps, of bytes or float16, into its tensor."""
-        arena, out = self._state.arena, self._tensors[tap.name][0]
-        if isinstance(self._state, HalfState):
-            unpack_half(self._state.store, tap.offsets, tap.row, tap.pixel, out)
-        else:
-            unpack_bytes(arena, tap.offsets, tap.row, tap.pixel, 128 * (tap.dtype == np.int8), out.view(np.uint8))
 
     def _views(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Read-only views of those arrays that are outputs, in the order of the outputs."""

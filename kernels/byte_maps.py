@@ -366,13 +366,16 @@ def spread_bytes(arena: np.ndarray, source: Map, height: int, width: int, lanes:
 
 
 @jit
-def unpack_bytes(arena: np.ndarray, channels: np.ndarray, row: int, pixel: int, flip: int, out: np.ndarray) -> None:
-    """out uint8[C, H, W] = the bytes of channels at int64[C] byte offsets, exclusive-or `flip` (128 for int8).
+def unpack_bytes(
+    arena: np.ndarray, channels: np.ndarray, row: int, pixel: int, flip: int, first: int, end: int, out: np.ndarray
+) -> None:
+    """Rows `first` to `end` - 1 of out uint8[C, H, W] = the bytes of channels at int64[C] byte offsets, exclusive-or
+    `flip` (128 for int8).
 
     row, pixel : elements from a row (pixel) to the next.
     """
     data = arena.view(np.uint8)
     for c in range(out.shape[0]):
-        for y in range(out.shape[1]):
+        for y in range(first, end):
             for x in range(out.shape[2]):
                 out[c, y, x] = data[channels[c] + (y * row + x * pixel) * 4] ^ np.uint8(flip)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.constants import LANES, STORE, TEST_BITS
+from kernels.constants import LANES, STORE, TEST_BITS, VECTOR_BYTES
+from kernels.image import neighbours
 from kernels.jit import jit, jit_inlined
-from kernels.layout import Map, Test
-from kernels.simd import address_of, prefetch, read_int
+from kernels.layout import Map, Test, address_table
+from kernels.micro import unpack_16
+from kernels.simd import address_of, prefetch, read_int, table_set
 from kernels.simd_half import half_beyond, half_differing, half_expand, half_round, mark_row, write_int
 
 __all__ = ["commit_half", "expand_runs", "expand_windows", "unpack_half"]
@@ -32,23 +34,39 @@ row is enough."""
 
 
 @jit
-def unpack_half(store: np.ndarray, channels: np.ndarray, row: int, pixel: int, out: np.ndarray) -> None:
-    """Copy a stored map into a tensor: out[c, y, x] = store[channels[c] + y * row + x * pixel].
+def unpack_half(
+    store: np.ndarray, channels: np.ndarray, row: int, pixel: int, first: int, end: int, out: np.ndarray
+) -> None:
+    """Copy rows `first` to `end` - 1 of a stored map into a tensor: out[c, y, x] = store[channels[c] + y * row + x *
+    pixel].
 
-    store : uint16[:], float16 values. channels : int64[C], element offset of each channel at (0, 0). row, pixel :
-    strides in elements. out : float32[C, H, W], C-contiguous.
+    store : uint16[:], float16 values, 15 more of them behind the last pixel. channels : int64[C], element offset of
+    each channel at (0, 0); up to 16 that lie side by side, in their order, are taken together. row, pixel : strides in
+    elements. out : float32[C, H, W], C-contiguous.
     """
     width = out.shape[2]
-    vectors = (width + LANES - 1) // LANES
-    bits, values = np.zeros(vectors * LANES, np.uint16), np.empty(vectors * LANES, np.float32)
-    for c in range(out.shape[0]):
-        for y in range(out.shape[1]):
-            at = np.uint64(channels[c] + y * row)
-            for x in range(np.uint64(width)):
-                bits[x] = store[at]
-                at += np.uint64(pixel)
-            half_expand(address_of(values), address_of(bits), vectors)
-            out[c, y, :] = values[:width]
+    pixels, plane = (end - first) * width, out.shape[1] * width * 4
+    values, table, c = np.empty(LANES * LANES, np.float32), address_table(), 0
+    for p in range(LANES):
+        table_set(table, p, address_of(values) + p * VECTOR_BYTES)
+    while c < channels.size:
+        count = neighbours(channels, c)
+        source, target = address_of(store) + channels[c] * 2, address_of(out) + c * plane + first * width * 4
+        for tile in range(0, pixels, LANES):
+            at = max(min(tile, pixels - LANES), 0)  # some once more, to fill the vectors
+            y, x = first + at // width, at % width
+            for p in range(min(pixels, LANES)):
+                half_expand(address_of(values) + p * VECTOR_BYTES, source + (y * row + x * pixel) * 2, 1)
+                x += 1
+                if x == width:
+                    x, y = 0, y + 1
+            if pixels >= LANES:
+                unpack_16(table, 0, target + at * 4, plane, count)
+                continue
+            for i in range(count):
+                for p in range(pixels):
+                    out[c + i, first + p // width, p % width] = values[p * LANES + i]
+        c += count
 
 
 @jit_inlined

@@ -61,7 +61,7 @@ def _unpack_scalar(
 
 
 @jit
-def _neighbours(channels: np.ndarray, c: int) -> int:
+def neighbours(channels: np.ndarray, c: int) -> int:
     """How many channels from `c` on, 16 at most, lie side by side."""
     count = 1
     while c + count < channels.size and count < LANES and channels[c + count] == channels[c] + count:
@@ -86,7 +86,7 @@ def unpack_rows(
     farthest = (end - 1) * row + (width - 1) * pixel
     table, c = address_table(), 0
     while c < channels.size:
-        count = _neighbours(channels, c)
+        count = neighbours(channels, c)
         # Whole vectors must stay inside the arena; 16 pixels are needed to fill one.
         if count < WORTHWHILE or pixels < LANES or channels[c] + farthest + LANES > arena.size:
             _unpack_scalar(arena, channels, row, pixel, c, first, end, out)

@@ -112,6 +112,13 @@ def words_at(address: int, count: int) -> np.ndarray:
 
 
 @jit
+def halves_at(address: int, count: int) -> np.ndarray:
+    """uint16[count] at an address."""
+    found: np.ndarray = numba.carray(_pointer(address), (count,), np.uint16)
+    return found
+
+
+@jit
 def ints_at(record: np.ndarray, at: int) -> np.ndarray:
     """The int64[n] array encoded at a word (2 words)."""
     found: np.ndarray = numba.carray(_pointer(record[at]), (record[at + 1],), np.int64)
@@ -147,16 +154,11 @@ def floats_at(record: np.ndarray, at: int) -> np.ndarray:
 
 
 @jit
-def tensor_at(address: int, channels: int, height: int, width: int) -> np.ndarray:
-    """float32[channels, height, width] at an address."""
-    found: np.ndarray = numba.carray(_pointer(address), (channels, height, width), np.float32)
-    return found
-
-
-@jit
 def floats_3d_at(record: np.ndarray, at: int) -> np.ndarray:
     """The float32[n, m, k] array encoded at a word (4 words)."""
-    return tensor_at(record[at], record[at + 1], record[at + 2], record[at + 3])
+    shape = (record[at + 1], record[at + 2], record[at + 3])
+    found: np.ndarray = numba.carray(_pointer(record[at]), shape, np.float32)
+    return found
 
 
 @jit

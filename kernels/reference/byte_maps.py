@@ -164,8 +164,10 @@ def spread_bytes(arena: np.ndarray, source: Map, height: int, width: int, lanes:
     return float(np.sqrt(max(np.square(values).sum() / max(values.size, 1) - mean * mean, 0.0)))
 
 
-def unpack_bytes(arena: np.ndarray, channels: np.ndarray, row: int, pixel: int, flip: int, out: np.ndarray) -> None:
+def unpack_bytes(
+    arena: np.ndarray, channels: np.ndarray, row: int, pixel: int, flip: int, first: int, end: int, out: np.ndarray
+) -> None:
     """Fancy indexing."""
-    pixels = np.moveaxis(np.mgrid[: out.shape[1], : out.shape[2]], 0, -1).reshape(-1, 2)
+    pixels = np.moveaxis(np.mgrid[first:end, : out.shape[2]], 0, -1).reshape(-1, 2)
     values = arena.view(np.uint8)[byte_positions(Map(0, 0, row, pixel), pixels, channels, 1)]
-    out[:] = (values ^ np.uint8(flip)).T.reshape(out.shape)
+    out[:, first:end] = (values ^ np.uint8(flip)).T.reshape(out.shape[0], end - first, out.shape[2])

@@ -21,10 +21,12 @@ def rounded(values: np.ndarray) -> np.ndarray:
     return found
 
 
-def unpack_half(store: np.ndarray, channels: np.ndarray, row: int, pixel: int, out: np.ndarray) -> None:
+def unpack_half(
+    store: np.ndarray, channels: np.ndarray, row: int, pixel: int, first: int, end: int, out: np.ndarray
+) -> None:
     """NumPy's float16."""
-    ys, xs = np.mgrid[: out.shape[1], : out.shape[2]]
-    out[:] = store[channels[:, None, None] + ys * row + xs * pixel].view(np.float16)
+    ys, xs = np.mgrid[first:end, : out.shape[2]]
+    out[:, first:end] = store[channels[:, None, None] + ys * row + xs * pixel].view(np.float16)
 
 
 def _expand(

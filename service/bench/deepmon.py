@@ -177,7 +177,7 @@ class _Front(Session):
                 self._done = end_frame(words)
             finally:
                 team.end(self._ticket)
-        self._hand_out(True)
+        self._run_tails(True)
 
 
 class DeepMon:

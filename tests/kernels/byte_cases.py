@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from kernel_cases import Array, Case, Memory, case, finishing, memory, output_size
+from kernel_cases import Array, Case, Memory, case, finishing, memory, output_size, some_rows
 
 from kernels import constants as codes
 from kernels.byte_maps import Exit, Terms
@@ -234,12 +234,14 @@ def spread_bytes(draw: Any) -> Case:
 
 @case
 def unpack_bytes(draw: Any) -> Case:
-    """Any channels of a byte map, signed or not."""
+    """Any channels of a byte map, signed or not; all of its rows, some, or none."""
     m = memory(draw)
     (height, width), channels = output_size(draw), draw(st.integers(1, 20))
     source, planes = m.place(2, height, width)
     every = source.origin * 4 + np.add.outer(planes * 4, np.arange(VECTOR_BYTES)).reshape(-1)
+    first, end = some_rows(draw, height)
     return {
         "arena": byte_arena(m), "channels": m.rng.choice(every, channels), "row": source.row, "pixel": source.pixel,
-        "flip": draw(st.sampled_from([0, 128])), "out": np.zeros((channels, height, width), np.uint8),
+        "flip": draw(st.sampled_from([0, 128])), "first": first, "end": end,
+        "out": np.zeros((channels, height, width), np.uint8),
     }  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from kernel_cases import Case, case, finishing, memory, output_size, pixel_list, ranges
+from kernel_cases import Case, case, finishing, memory, output_size, pixel_list, ranges, some_rows
 
 from kernels.constants import LANES
 from kernels.half import STRETCH_WORDS
@@ -27,14 +27,17 @@ def halves(rng: np.random.Generator, size: int) -> np.ndarray:
 
 @case
 def unpack_half(draw: Any) -> Case:
-    """Any channels of a stored map."""
+    """Any channels of a stored map, or runs of neighbours; all of its rows, some, or none."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     (height, width), count = output_size(draw), draw(st.integers(1, 20))
     stored, size = stored_map(3, height, 2 * width, LANES, 1)
     lanes = stored.origin + np.add.outer(np.arange(3) * stored.plane, np.arange(LANES)).reshape(-1)
-    out = np.zeros((count, height, 2 * width), np.float32)
-    channels = rng.choice(lanes, count)
-    return {"store": halves(rng, size), "channels": channels, "row": stored.row, "pixel": LANES, "out": out}
+    channels = lanes[draw(st.integers(0, 8)) :][:count] if draw(st.booleans()) else rng.choice(lanes, count)
+    first, end = some_rows(draw, height)
+    return {
+        "store": halves(rng, size), "channels": channels, "row": stored.row, "pixel": LANES, "first": first, "end": end,
+        "out": np.zeros((count, height, 2 * width), np.float32),
+    }  # fmt: skip
 
 
 @case

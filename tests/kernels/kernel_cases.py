@@ -517,14 +517,20 @@ def _unpack(draw: Any) -> Case:
     return {"arena": m.arena(), "channels": offsets, "row": source.row, "pixel": source.pixel, "out": out}
 
 
+def some_rows(draw: Any, height: int) -> tuple[int, int]:
+    """First and end of all rows of a map, of some, or of none."""
+    if draw(st.booleans()):
+        return 0, height
+    first = draw(st.integers(0, height))
+    return first, draw(st.integers(first, height))
+
+
 @case
 def unpack_rows(draw: Any) -> Case:
     """A whole map, some of its rows, or none."""
     drawn = _unpack(draw)
-    if draw(st.booleans()):
-        return drawn | {"first": 0, "end": drawn["out"].shape[1]}
-    first = draw(st.integers(0, drawn["out"].shape[1]))
-    return drawn | {"first": first, "end": draw(st.integers(first, drawn["out"].shape[1]))}
+    first, end = some_rows(draw, drawn["out"].shape[1])
+    return drawn | {"first": first, "end": end}
 
 
 def ranges(draw: Any, rng: np.random.Generator, inputs: int) -> tuple[Array, Array, int, int, int, int]:
