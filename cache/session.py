@@ -44,18 +44,9 @@ from kernels.frame import (
     end_frame,
     run_frame,
 )
+from kernels.hand_out import FLOATS, HALVES, SIGNED, TAP_WORDS, UNSIGNED
 from kernels.image import ingest_tensor
-from kernels.program import (
-    EVERY_SPREAD,
-    FLOATS,
-    HALVES,
-    JOB_WORDS,
-    NO_SPREAD,
-    SIGNED,
-    SPREAD_TURN,
-    TAP_WORDS,
-    UNSIGNED,
-)
+from kernels.program import EVERY_SPREAD, JOB_WORDS, NO_SPREAD, SPREAD_TURN
 from kernels.record import encode
 
 Array = npt.NDArray[Any]
@@ -115,14 +106,14 @@ def new_state(plan: Plan) -> State:
 
 
 def tap_table(taps: Sequence[Tap], tensors: Mapping[str, Array], state: State) -> tuple[Words, Words]:
-    """Taps and the maps that they lie in, as `kernels.program.hand_out` takes them.
+    """Taps and the maps that they lie in, as `kernels.hand_out.hand_out` takes them.
 
     tensors : by name, [1, C, H, W] each, of the taps' types. These, the taps and the state must outlive the table.
     """
     rows, maps = np.zeros((len(taps), TAP_WORDS), np.int64), list[int]()
+    store, others = (state.store, HALVES) if isinstance(state, HalfState) else (NO_STORE, FLOATS)
     for row, tap in zip(rows, taps, strict=True):
-        out, store = tensors[tap.name], state.store if isinstance(state, HalfState) else NO_STORE
-        kind = {np.uint8: UNSIGNED, np.int8: SIGNED}.get(tap.dtype.type, HALVES if store.size else FLOATS)
+        out, kind = tensors[tap.name], {np.uint8: UNSIGNED, np.int8: SIGNED}.get(tap.dtype.type, others)
         row[:] = [
             tap.offsets.ctypes.data, tap.row, tap.pixel, out.ctypes.data, *out.shape[1:], len(maps), len(tap.maps),
             kind, store.ctypes.data, store.size,
@@ -173,8 +164,8 @@ class Session:
         self._handed = self._views({**plan.constants, **self._tensors})
         self._tail_outputs: dict[str, Array] = {}
         slider = self._state.slider
-        self._places = tuple(plan.taps.values()) if slider is None else slider.taps
-        self._taps, self._tap_maps = tap_table(self._places, self._tensors, self._state)
+        taps = tuple(plan.taps.values()) if slider is None else slider.taps
+        self._taps, self._tap_maps = tap_table(taps, self._tensors, self._state)
         self._running, self._kept_run = self._run_record()
         self._tensor = aligned_zeros(0)  # the image of `push_tensor`, where that lies outside the arena
         self._valid = False

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels.hand_out import hand_out
 from kernels.ingest import grow_tiles, show_tiles, take_tiles
 from kernels.jit import jit
 from kernels.noise import count_differences
 from kernels.program import TOUCHED as WAS_WRITTEN
-from kernels.program import hand_out, run, share_of_turn, work_done
+from kernels.program import run, share_of_turn, work_done
 from kernels.record import (
     MOVES,
     bytes_3d_at,

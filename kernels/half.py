@@ -41,8 +41,9 @@ def unpack_half(
     pixel].
 
     store : uint16[:], float16 values, 15 more of them behind the last pixel. channels : int64[C], element offset of
-    each channel at (0, 0); up to 16 that lie side by side, in their order, are taken together. row, pixel : strides in
-    elements. out : float32[C, H, W], C-contiguous.
+    each channel at (0, 0). row, pixel : strides in elements. out : float32[C, H, W], C-contiguous.
+
+    Fast for channels that lie side by side, up to 16 at a time, in their order.
     """
     width = out.shape[2]
     pixels, plane = (end - first) * width, out.shape[1] * width * 4
@@ -271,8 +272,9 @@ def _fetch_run(to: int, stored: Map, blocks: int, entries: int, first: int, end:
         for y in range(read_int(entries + first * 8), read_int(entries + (end - 1) * 8) + 1):
             row = to + (stored.origin + y * stored.row) * 2
             for b in range(blocks):
-                for x in range(left, right + 1, LINE_PX):
+                for x in range(left, right, LINE_PX):
                     prefetch(row + (b * stored.plane + x * stored.pixel) * 2)
+                prefetch(row + (b * stored.plane + right * stored.pixel) * 2)
 
 
 @jit

@@ -22,15 +22,13 @@ from kernels.atomic import (
     pause,
     restore_denormals,
 )
-from kernels.byte_maps import spread_bytes, unpack_bytes
+from kernels.byte_maps import spread_bytes
 from kernels.constants import STORE, TEST_BITS, TEST_RMS, UNMARKED
-from kernels.half import unpack_half
-from kernels.image import unpack_rows
 from kernels.jit import jit
 from kernels.layout import Map
-from kernels.masks import list_packed, list_part, marked_rows, pack_mask, project_packed
+from kernels.masks import list_packed, list_part, pack_mask, project_packed
 from kernels.motion import mark_moved
-from kernels.record import MOVES, arena_of, bytes_3d_at, floats_3d_at, halves_at, indices_at, mask_of, words_at
+from kernels.record import MOVES, arena_of, indices_at, mask_of, words_at
 from kernels.simd import address_of
 from kernels.spread import spread
 
@@ -50,13 +48,6 @@ MAP, ROW_LOW, ROW_HIGH, ROW_STEP, COLUMN_LOW, COLUMN_HIGH, COLUMN_STEP, STRIDE, 
 
 # Columns of a map: size, `kernels.layout.Map`, and where its packed mask lies among those of all maps.
 HEIGHT, WIDTH, ORIGIN, PLANE, ROW, PIXEL, BLOCKS, PACKED, MAP_WORDS = range(9)
-
-# Columns of a tap, a tensor that is handed out: addresses of the elements int64[C] of its channels and of its own
-# [C, H, W], strides in elements, size, which of the maps in a list it lies in, and what these hold. FLOATS,
-# UNSIGNED or SIGNED bytes of the arena; HALVES of a store, uint16[T_STORED] at the address T_STORE.
-T_OFFSETS, T_ROW, T_PIXEL, T_OUT, T_CHANNELS, T_HEIGHT, T_WIDTH, T_FIRST_MAP, T_MAPS, T_KIND = range(10)
-T_STORE, T_STORED, TAP_WORDS = range(10, 13)
-FLOATS, HALVES, UNSIGNED, SIGNED = range(4)
 
 # Columns of a move: how far a map was moved, in px of its own, and whether it is to be recomputed whole.
 DOWN, RIGHT, WHOLLY, MOVE_WORDS = range(4)
@@ -80,7 +71,6 @@ WAITING = PARTS_MASK  # a frame has begun, no job yet: step 0, of which every pa
 PART_NS = 8000.0  # a part worth handing over takes at least so long
 # Which spreads a whole frame measures: those of every step; none; or, for 0 to SPREAD_TURN - 1, of every so many-th.
 EVERY_SPREAD, NO_SPREAD, SPREAD_TURN = -1, -2, 8
-SIGN_BIT = 128  # of an int8, whose map holds it as the uint8 that is greater by this
 REFRESHED = 0.3  # of a threshold, from which what is looked at again is written
 PATIENCE = 256  # pauses before another thread is let run
 
@@ -390,40 +380,6 @@ def _run_stale(
         touched[step[TARGET]] = TOUCHED if written > 0 else UNTOUCHED
         if clock.size > 0:
             clock[index] = now_ns() - started
-
-
-@jit
-def _unpack(tap: np.ndarray, arena: np.ndarray, first: int, end: int) -> None:
-    """Copy rows `first` to `end` - 1 of a tap's maps into its tensor."""
-    channels, row, pixel, kind = words_at(tap[T_OFFSETS], tap[T_CHANNELS]), tap[T_ROW], tap[T_PIXEL], tap[T_KIND]
-    if kind == FLOATS:
-        unpack_rows(arena, channels, row, pixel, first, end, floats_3d_at(tap, T_OUT))
-    elif kind == HALVES:
-        store = halves_at(tap[T_STORE], tap[T_STORED])
-        unpack_half(store, channels, row, pixel, first, end, floats_3d_at(tap, T_OUT))
-    else:
-        flip = SIGN_BIT if kind == SIGNED else 0
-        unpack_bytes(arena, channels, row, pixel, flip, first, end, bytes_3d_at(tap, T_OUT))
-
-
-@jit
-def hand_out(taps: np.ndarray, tap_maps: np.ndarray, state: np.ndarray, touched: np.ndarray, whole: bool) -> None:
-    """Copy into tensors what this frame wrote: all of a tap's maps, or at least the rows that were written.
-
-    taps : int64[n, 12], columns as named above. tap_maps : int64[m].
-    """
-    arena = arena_of(state)
-    for t in range(taps.shape[0]):
-        tap = taps[t]
-        first, end = tap[T_HEIGHT], 0
-        for i in range(tap[T_FIRST_MAP], tap[T_FIRST_MAP] + tap[T_MAPS]):
-            index = tap_maps[i]
-            if touched[index] != UNTOUCHED:
-                top, bottom = (0, tap[T_HEIGHT]) if whole else marked_rows(mask_of(state, index))
-                if top < bottom:
-                    first, end = min(first, top), max(end, bottom)
-        if first < end:
-            _unpack(tap, arena, first, end)
 
 
 @jit

@@ -212,15 +212,18 @@ class StreamClient(StreamFigures):
         """Take one message; False if none came in time or the connection is gone."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while (socket := self._socket) is not None:
-            pause_s, late = self._core.pause_s(), self._core.late
+            pause_s, late, closed = self._core.pause_s(), self._core.late, socket.protocol.close_rcvd is not None
             remaining = LISTEN_S if deadline is None or late else max(0.0, deadline - time.monotonic())
+            wait_s = min(remaining, LISTEN_S if pause_s is None else pause_s, LISTEN_S)
             try:
                 self._core.leave()
                 if self._core.stalled():
                     raise Stalled(f"frames are under way, and none was settled for {self._options.ack_timeout_s:g} s")
-                self._take(socket.recv(min(remaining, LISTEN_S if pause_s is None else pause_s, LISTEN_S)))
+                self._take(socket.recv(CLOSE_S if closed else wait_s))
                 return True
             except TimeoutError:
+                if not closed and socket.protocol.close_rcvd is not None:
+                    continue  # what the server said before it closed may be on its way from the thread that reads
                 try:
                     end_if_closing(socket.protocol)
                 except ConnectionClosed as error:

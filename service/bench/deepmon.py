@@ -134,10 +134,12 @@ class BlockChange:
 
 
 def policy_of(policy: Policy) -> Policy:
-    """The engine's policy without a change detector of its own: every byte that differs is taken in."""
+    """The engine's policy without a change detector of its own: every byte that differs is taken in. Maps of float32:
+    steps that run whole after some that did not would take float16 ones for staged.
+    """
     return replace(
         policy, tile=16, tile_difference=0.0, tile_noise=0.0, exposure=0.0, motion=False, refresh_frames=0,
-        refresh_s=0.0, keyframe_fraction=1.0,
+        refresh_s=0.0, keyframe_fraction=1.0, cache_dtype="float32",
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cache.change import TileGrid
 from cache.session import FrameResult, Session
 from cache.together import push_together
+from kernels.frame import CHANGED, KNOWN
 from tests.cache.test_exposure import SCENE, exposed
 from tests.cache.test_session import LOOSE, PLAIN, small_network
 from tests.cache.test_together import assert_same, change
@@ -85,6 +86,60 @@ def test_noise_is_learnt_from_whole_frames_only():
         asked.push(frame)
     assert not told._opening._noise.counts.any()
     assert asked._opening._noise.counts.any()
+
+
+def comparing_again(stream: Session) -> None:
+    """Compare a frame anew where it was compared already, and nothing was done yet."""
+    once = stream._opening._open
+    stream._opening._open = lambda frame, suspect, hinted=False, known=False: once(frame, suspect, hinted)
+
+
+def odd_frame(rng: np.random.Generator, frame: np.ndarray) -> np.ndarray:
+    """Another picture; one that has moved, or is of another exposure, wholly or in part; or much of it changed."""
+    kind, tiles = rng.integers(6), rng.random((6, 8)) < rng.uniform(0.3, 0.8)
+    if kind == 0:
+        return np.ascontiguousarray(SCENE[::-1, ::-1])
+    if kind == 1:
+        return np.roll(frame, 8 * rng.integers(-2, 3, 2), (0, 1))
+    odd = exposed(SCENE, 0.9, 6) if kind in (2, 3) else frame.copy()
+    if kind in (3, 4):
+        odd[tiles.repeat(8, 0).repeat(8, 1)] ^= 255
+    return odd if kind != 5 else change(rng, frame)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_frame_that_was_compared_is_taken_as_if_it_were_compared_again(exact):
+    """Where motion or another exposure was looked for, and did not explain it: with a hint and without."""
+    rng, plan = np.random.default_rng(5), small_network(replace(LOOSE, refresh_frames=7))
+    once, again = Session(plan, exact), Session(plan, exact)
+    comparing_again(again)
+    frame, asked = SCENE, 0
+    for number in range(400):
+        before, frame = frame, odd_frame(rng, frame) if number % 3 else change(rng, frame)
+        if number % 16 == 0:  # what did not help is tried less and less often, until it is forgotten
+            once.reset()
+            again.reset()
+        within = differing(once.grid, frame, before) if rng.random() < 0.5 else None
+        found = once.push(frame, None, within)
+        assert_same(found, again.push(frame, None, within))
+        assert np.array_equal(once._opening._noise.counts, again._opening._noise.counts)
+        assert np.array_equal(once._opening.reference, again._opening.reference)
+        asked += bool(once._opening._words[KNOWN])
+    assert asked > 10
+
+
+def test_a_frame_is_compared_once():
+    stream = Session(small_network(replace(LOOSE, refresh_frames=0)))
+    stream.push(SCENE)
+    take = stream._opening._open
+
+    def told_otherwise(frame, suspect, hinted=False, known=False):
+        if known:
+            stream._opening._words[CHANGED] = 17
+        take(frame, suspect, hinted, known)
+
+    stream._opening._open = told_otherwise
+    assert stream.push(255 - SCENE).changed_tiles == 17
 
 
 @pytest.mark.parametrize(

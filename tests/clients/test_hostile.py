@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
+import threading
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +14,12 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
+import hostile_scenarios
 import pytest
 from hostile_scenarios import SCENARIOS, Scenario
 from hostile_server import JPEG, RunningHostileServer, hostile_server
 from service_fakes import wait_until
+from websockets.frames import Frame, Opcode
 
 from clients.python import (
     AsyncStreamClient,
@@ -29,6 +34,7 @@ from clients.python import (
     StreamClient,
     StreamOptions,
     core,
+    sync,
 )
 from clients.wire import Policy, Ready
 from service.lan.certificate import kept_identity, server_context
@@ -279,17 +285,65 @@ def test_what_was_said_before_the_end_is_read_though_a_frame_found_the_connectio
     server: RunningHostileServer, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server says moved and closes after the client has looked for messages, and before its next frame goes out."""
-    name, sent = f"moves_under_a_frame-{kind}-closed", []
-    number = core.ClientCore.frame
+    name, sent, numbered = f"moves_under_a_frame-{kind}-closed", [], threading.Event()
+    number, moves = core.ClientCore.frame, hostile_scenarios._moves
 
     def late(self: core.ClientCore, image: bytes, capture_ts_us: int | None, reset: bool) -> tuple[int, bytes]:
         sent.append(number(self, image, capture_ts_us, reset))
         if len(sent) == 2:
+            numbered.set()
             wait_until(lambda: server.facts[name].closing)
+            assert server.facts[name].connections == 1
         return sent[-1]
 
+    async def in_time(peer: Any, ws_url: Any, code: int) -> None:
+        while not numbered.is_set():
+            await asyncio.sleep(0.005)
+        await moves(peer, ws_url, code)
+
     monkeypatch.setattr(core.ClientCore, "frame", late)
+    monkeypatch.setattr(hostile_scenarios, "_moves", in_time)
     check(server, name, play(kind, server, name))
+    assert numbered.is_set()
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_what_the_reading_thread_has_not_handed_over_yet_is_waited_for(
+    server: RunningHostileServer, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the server said and its close come together, before the client looks for messages, or while it waits for
+    some: the connection knows of the close before anyone can read what was said.
+    """
+    name, halfway, looking = f"moves_under_a_frame-sync-{when}", threading.Event(), threading.Event()
+    hand_over = sync._Connection.process_event
+
+    async def at_once(peer: Any, ws_url: Any, code: int) -> None:
+        while when == "meanwhile" and not looking.is_set():
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.1)
+        said = json.dumps({"type": "moved", "ws_url": ws_url}).encode()
+        await peer.close(code, after=Frame(Opcode.TEXT, said).serialize(mask=False))
+
+    def slowly(self: sync._Connection, event: Any) -> None:
+        if self.protocol.close_rcvd is not None and not halfway.is_set():
+            halfway.set()
+            time.sleep(0.6)
+        hand_over(self, event)
+
+    monkeypatch.setattr(hostile_scenarios, "_moves", at_once)
+    monkeypatch.setattr(sync._Connection, "process_event", slowly)
+    with StreamClient(server.url, name, options(name)) as client:
+        client.send(JPEG)
+        looking.set()
+        if when == "before":
+            assert halfway.wait(10)
+            assert client.try_send(JPEG) is None
+        else:
+            assert client.receive(0.3) is None
+        assert client.receive() == FramesLost((1,))
+        assert (client.moves, client.reconnections) == (1, 0)
+        client.send(JPEG)
+        assert isinstance(client.receive(), FrameResult)
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

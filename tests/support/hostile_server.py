@@ -172,10 +172,10 @@ class Peer:
         """Send an annotated frame."""
         await self.binary(b"\x01\x02\x00\x00" + seq.to_bytes(4, "little") + bytes(8) + JPEG)
 
-    async def close(self, code: int, reason: str = "") -> None:
-        """Close, with any code; the client's own close is awaited."""
+    async def close(self, code: int, reason: str = "", after: bytes = b"") -> None:
+        """Close, with any code, in one go with the bytes before it; the client's own close is awaited."""
         self._closing = True
-        await self.raw(Frame(Opcode.CLOSE, Close(code, reason).serialize()).serialize(mask=False))
+        await self.raw(after + Frame(Opcode.CLOSE, Close(code, reason).serialize()).serialize(mask=False))
         self.facts.closing += 1
         with suppress(Gone, asyncio.TimeoutError):
             await asyncio.wait_for(self.until_gone(), 5)
