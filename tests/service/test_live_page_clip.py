@@ -23,7 +23,7 @@ CLIP = ROOT.parent / "shared/data/videos/intel_one-by-one-person-detection.mp4"
 SHOTS = ROOT / "build/screenshots"
 FIRST, FRAMES = 270, 70
 SIZE = (640, 360)
-MOST_SHOTS, ENOUGH = 30, 1000  # pictures looked at; pixels of the canvas that moved
+MOST_SHOTS, ENOUGH = 120, 1000  # pictures looked at, if need be; pixels of the canvas that moved
 AMBER = np.asarray([255.0, 176.0, 0.0])
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
