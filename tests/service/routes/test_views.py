@@ -273,7 +273,8 @@ def test_a_client_that_leaves_makes_room(server: RunningServer) -> None:
     with sender(server) as client:
         send(client)
         with httpx.stream("GET", f"{server.url}/v1/streams/door/mjpeg", trust_env=False) as response:
-            assert next(response.iter_raw())
+            pictures = response.iter_raw()  # the client leaves with it, so that it is held
+            assert next(pictures)
             assert server.service.viewing.viewers == 1
         wait_until(lambda: server.service.viewing.viewers == 0)
 
