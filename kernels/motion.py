@@ -25,16 +25,13 @@ ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @jit
-def _difference(new: int, old: int, row: int, rows: int, columns: int, tile: int, channels: int) -> int:
-    """Sum of absolute differences of a tile, from two addresses on: of a whole one, or of less at the edge.
-
-    row : bytes from a row to the next. columns : px of a row. tile : edge in px, 4, 8 or 16.
-    """
-    if columns == tile and tile == 8:
+def _difference(new: int, old: int, row: int, rows: int, columns: int, channels: int) -> int:
+    """Sum of absolute differences of a tile of pixels from two addresses on; row : bytes from a row to the next."""
+    if columns == 8:
         total: int = block_difference_8(new, old, row, rows, channels)
-    elif columns == tile and tile == 4:
+    elif columns == 4:
         total = block_difference_4(new, old, row, rows, channels)
-    elif columns == tile:
+    elif columns == 16:
         total = block_difference_16(new, old, row, rows, channels)
     else:
         total = block_difference_1(new, old, row, rows, columns * channels)
@@ -52,7 +49,7 @@ def _is_explained(
         return False
     new = address_of(frame) + (top * width + left) * channels
     old = address_of(reference) + ((top - down) * width + left - right) * channels
-    return _difference(new, old, width * channels, rows, columns, tile, channels) <= limit
+    return _difference(new, old, width * channels, rows, columns, channels) <= limit
 
 
 @jit
@@ -63,7 +60,7 @@ def explained_tiles(
     """Count for each shift the tiles of a frame that differ from the reference, so shifted, by no more than allowed.
 
     frame, reference : uint8[H, W, C], C-contiguous. corners : int32[n, 2], (y, x) of the tiles in px. shifts :
-        int32[m, 2], (down, right) in px. tile : edge in px, 4, 8 or 16; one may be cut off at the right and lower edge.
+        int32[m, 2], (down, right) in px. tile : edge in px; a tile may be cut off at the right and lower edge.
     limits : int32[n], sum of absolute differences that each tile may have. One that was not all in the picture is not
         explained.
     misses : a shift that explains so many tiles less than all of them gets no further, and a count of -1.
